@@ -1,0 +1,190 @@
+"""Units' activations: the output of every hidden unit layer over a batch of images, H^l of Oyedotun et al. 2022.
+
+The paper leaves open which outputs, in which batch-norm mode and in which precision. Here: after the non-linearity,
+before pooling; eval mode with re-estimated statistics (train mode by param); no augmentation; a float64 forward pass,
+into which float32 weights convert exactly (a float32 pass adds noise of about 1e-7 sigma_max, which hides values under
+1e-5). Forward hooks live in this module only.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gapscope import seeds
+from gapscope.errors import InputError
+
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
+NON_LINEARITIES = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.ELU,
+    nn.SELU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Hardswish,
+    nn.Mish,
+)
+
+
+@dataclass(frozen=True)
+class ActivationSettings:
+    """Params of the activations stage; `conf/config.yaml` says what each is."""
+
+    batch_norm: str
+    precision: str
+    probe_images: int
+    forward_batch: int
+    threads: int
+
+    def __post_init__(self) -> None:
+        if self.batch_norm not in ("eval", "train"):
+            raise InputError(
+                f"activations.batch_norm must be eval or train, got {self.batch_norm!r}"
+            )
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"activations.precision must be float64 or float32, got {self.precision!r}"
+            )
+        if self.probe_images < 1 or self.forward_batch < 1:
+            raise InputError(
+                "activations.probe_images and activations.forward_batch must be at least 1"
+            )
+
+
+def sample_indices(
+    images: int, batch_size: int, seed: int, probe_images: int
+) -> dict[str, Tensor]:
+    """Draw the training images to measure on, without replacement.
+
+    Returns:
+        "run": `batch_size` images drawn by the run's seed (Algorithm 1 of the paper; a smaller batch of the same seed is
+        the beginning of a larger one). "probe": the control, the same `probe_images` images in every run.
+
+    Raises:
+        InputError: more images asked for than there are.
+    """
+    if max(batch_size, probe_images) > images:
+        raise InputError(
+            f"{max(batch_size, probe_images)} images asked for, but the training set has {images}"
+        )
+    run = torch.randperm(images, generator=seeds.generator(seed, "activations"))[
+        :batch_size
+    ]
+    probe = torch.randperm(images, generator=seeds.generator("probe"))[:probe_images]
+    return {"run": run, "probe": probe}
+
+
+def unit_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the model's unit layers by name: its own `unit_layers`, else its non-linearities in module order.
+
+    Raises:
+        InputError: it has neither.
+    """
+    if hasattr(model, "unit_layers"):
+        return dict(model.unit_layers)
+    found = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, NON_LINEARITIES)
+    }
+    if not found:
+        raise InputError(
+            f"{type(model).__name__} has no `unit_layers` and no non-linearity as a module: give it `unit_layers`, a "
+            "dict from layer name to the module whose output is measured"
+        )
+    return found
+
+
+def extract(
+    model: nn.Module,
+    inputs: Callable[[slice], Tensor],
+    images: int,
+    open_layer: Callable[[str, tuple[int, ...]], np.ndarray],
+    settings: ActivationSettings,
+) -> None:
+    """Run the model over `images` inputs and write each unit layer's output into what `open_layer` gives for it.
+
+    Args:
+        model: on its device, in the precision of its inputs; left in eval mode.
+        inputs: slice of 0..images -> normalised images (b, c, h, w) on the model's device.
+        images: number of inputs; the first axis of every array.
+        open_layer: layer name, shape -> array to fill. At most `forward_batch` images of a layer are in memory (in
+            batch-norm mode "train" the whole batch goes through at once, since its statistics are part of the result).
+        settings: mode and sizes.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    rows = slice(0, 0)
+
+    def store(name: str, output: Tensor) -> None:
+        if name not in arrays:
+            arrays[name] = open_layer(name, (images, *output.shape[1:]))
+        arrays[name][rows] = output.cpu().numpy()
+
+    step = images if settings.batch_norm == "train" else settings.forward_batch
+    model.eval()
+    with (
+        torch.no_grad(),
+        _hooks(unit_layers(model), store),
+        _batch_statistics(model, settings.batch_norm == "train"),
+    ):
+        for start in range(0, images, step):
+            rows = slice(start, min(start + step, images))
+            model(inputs(rows))
+
+
+def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Return the float64 bytes of all unit layers for one image; nothing is computed (meta device)."""
+    total = 0
+
+    def count(_: str, output: Tensor) -> None:
+        nonlocal total
+        total += 8 * math.prod(output.shape[1:])
+
+    meta = model.to("meta").eval()
+    with torch.no_grad(), _hooks(unit_layers(meta), count):
+        meta(torch.empty(1, *image_shape, device="meta"))
+    return total
+
+
+@contextmanager
+def _hooks(
+    layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    handles = [
+        module.register_forward_hook(
+            lambda _module, _inputs, output, name=name: take(name, output)
+        )
+        for name, module in layers.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _batch_statistics(model: nn.Module, wanted: bool) -> Iterator[None]:
+    # only the batch-norm layers: dropout stays off; momentum 0 leaves the running statistics as they were
+    norms = (
+        [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if wanted
+        else []
+    )
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.eval()
+            norm.momentum = momentum

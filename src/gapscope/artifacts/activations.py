@@ -1,0 +1,63 @@
+"""Activations: a folder of .npy files, one a layer, memory-mapped on both sides so that no layer need fit in memory."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gapscope.artifacts.files import atomic_path
+from gapscope.artifacts.records import read_record, write_record
+from gapscope.errors import InputError
+
+INDEX = "index.json"
+OpenLayer = Callable[[str, str, tuple[int, ...]], np.ndarray]
+
+
+@contextmanager
+def write_activations(folder: Path, header: dict[str, Any]) -> Iterator[OpenLayer]:
+    """Yield a function (sample, layer, shape) -> float64 array on disk to fill; the folder appears when all is written.
+
+    `header` (status and what the samples are) is kept in the folder's index.
+    """
+    layers: list[dict[str, Any]] = []
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+
+        def open_layer(sample: str, layer: str, shape: tuple[int, ...]) -> np.ndarray:
+            file = f"{sample}.{len(layers):03d}.{layer}.npy"
+            layers.append({"sample": sample, "layer": layer, "file": file})
+            return np.lib.format.open_memmap(
+                temporary / file, mode="w+", dtype=np.float64, shape=shape
+            )
+
+        yield open_layer
+        write_record(temporary / INDEX, {**header, "layers": layers})
+
+
+def read_activations(
+    folder: Path,
+) -> tuple[dict[str, Any], Iterator[tuple[str, str, np.ndarray]]]:
+    """Return the index and an iterator of (sample, layer, read-only memory-mapped array, batch axis first).
+
+    Raises:
+        InputError: the folder or a file in it is missing or truncated.
+    """
+    index = read_record(folder / INDEX)
+
+    def layers() -> Iterator[tuple[str, str, np.ndarray]]:
+        for entry in index["layers"]:
+            path = folder / entry["file"]
+            try:
+                yield (
+                    entry["sample"],
+                    entry["layer"],
+                    np.load(path, mmap_mode="r", allow_pickle=False),
+                )
+            except (OSError, ValueError, EOFError) as error:
+                raise InputError(
+                    f"{path} is no whole array ({error}); run the activations stage again"
+                ) from error
+
+    return index, layers()

@@ -1,0 +1,108 @@
+"""Small records that go into git: JSON objects with schema and provenance, and CSV tables."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gapscope.artifacts.files import atomic_path, write_text
+from gapscope.errors import InputError
+
+SCHEMA = 1
+
+
+def provenance(device: str, threads: int, wall_s: float) -> dict[str, Any]:
+    """Return how a number was made: commit, device, thread count, versions, seconds."""
+    return {
+        "device": device,
+        "threads": threads,
+        "wall_s": round(wall_s, 3),
+        "commit": _commit(),
+        "gapscope": version("gapscope"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+    }
+
+
+def _commit() -> str | None:
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or None
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write one JSON object; infinities and NaN become null, which every JSON reader takes."""
+    write_text(
+        path,
+        json.dumps(_finite({"schema": SCHEMA, **record}), indent=2, allow_nan=False)
+        + "\n",
+    )
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what `write_record` wrote.
+
+    Raises:
+        InputError: the file is missing, not whole, or of another schema.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: run the stage that makes it") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not a whole JSON record ({error}); remove it and run its stage again"
+        ) from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path} is not a record of schema {SCHEMA}; remove it and run its stage again"
+        )
+    return record
+
+
+def write_table(path: Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV table; floats keep 10 significant digits."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV table.
+
+    Raises:
+        InputError: the file is missing or is no CSV table.
+    """
+    try:
+        return pd.read_csv(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: run the stage that makes it") from error
+    except (
+        pd.errors.ParserError,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+    ) as error:
+        raise InputError(
+            f"{path} is not a whole CSV table ({error}); remove it and run its stage again"
+        ) from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (
+        value != value or value in (float("inf"), float("-inf"))
+    ):
+        return None
+    return value

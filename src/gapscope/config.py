@@ -1,0 +1,151 @@
+"""The only reader of params: `params.yaml` -> the study's lists, and each stage's own frozen dataclass.
+
+A stage's settings class lives with that stage's module, so that a new setting of one stage changes no dependency of
+another. Which top-level names exist is declared in `conf/config.yaml` alone.
+"""
+
+import dataclasses
+import math
+import types
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from gapscope.errors import InputError, did_you_mean
+
+PARAMS = Path("params.yaml")
+DECLARED = Path("conf/config.yaml")
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Params:
+    """A study: the lists that span its cells, and the settings of each stage."""
+
+    study: str
+    models: tuple[str, ...]
+    datasets: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    batch_size: int
+    seeds: tuple[int, ...]
+    epochs: int
+    thresholds: tuple[float, ...]
+    groups: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in ("models", "datasets", "batch_sizes", "seeds", "thresholds"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty; give at least one")
+        for size in (*self.batch_sizes, self.batch_size):
+            if size < 1:
+                raise InputError(f"a batch size must be at least 1, got {size}")
+        if self.epochs < 1:
+            raise InputError(f"epochs must be at least 1, got {self.epochs}")
+        for threshold in self.thresholds:
+            if not (math.isfinite(threshold) and threshold >= 0):
+                raise InputError(
+                    f"a threshold must be a finite number >= 0, got {threshold}"
+                )
+
+    def section(self, name: str, settings: type[T]) -> T:
+        """Return one stage's settings; every key is required and none is ignored."""
+        if name not in self.groups:
+            raise InputError(
+                f"params have no group {name!r}; {did_you_mean(name, self.groups)}"
+            )
+        return build(settings, self.groups[name], name)
+
+
+def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
+    """Read a composed params file.
+
+    Raises:
+        InputError: an unknown or missing key, a value of the wrong type or out of range, or no readable YAML.
+    """
+    values = _read_yaml(path)
+    fixed = {field.name for field in dataclasses.fields(Params)} - {"groups"}
+    # conf/config.yaml names every group, so a stage can be added without touching (and so re-running) this module's users
+    known = (
+        fixed | set(_read_yaml(declared)) - {"defaults"}
+        if declared.exists()
+        else fixed | set(values)
+    )
+    for key in values:
+        if key not in known:
+            raise InputError(
+                f"{path}: unknown param {key!r}; {did_you_mean(key, known)}"
+            )
+    groups = {key: value for key, value in values.items() if key not in fixed}
+    return build(
+        Params,
+        {**{k: v for k, v in values.items() if k in fixed}, "groups": groups},
+        "",
+    )
+
+
+def build(cls: type[T], values: Any, where: str) -> T:
+    """Build a dataclass from a mapping, checking names and types."""
+    if not isinstance(values, dict):
+        raise InputError(
+            f"param {where or 'file'} must be a mapping of names to values, got {values!r}"
+        )
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            raise InputError(
+                f"unknown param {_join(where, key)!r}; {did_you_mean(str(key), hints)}"
+            )
+    for key in hints:
+        if key not in values:
+            raise InputError(
+                f"missing param {_join(where, key)!r}; declare it in {DECLARED}"
+            )
+    return cls(
+        **{
+            key: _convert(values[key], hint, _join(where, key))
+            for key, hint in hints.items()
+        }
+    )
+
+
+def _convert(value: Any, hint: Any, name: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is types.UnionType:
+        return None if value is None else _convert(value, args[0], name)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"param {name} must be a list, got {value!r}")
+        return tuple(_convert(item, args[0], name) for item in value)
+    if hint is Any or origin is dict:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):
+        raise InputError(
+            f"param {name} must be a number, got the text {value!r} (YAML wants 1.0e-4 for 1e-4)"
+        )
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise InputError(f"param {name} must be of type {hint.__name__}, got {value!r}")
+    return value
+
+
+def _join(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} is not readable YAML: {' '.join(str(error).split())}"
+        ) from error
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} is missing; run from the folder that holds it, or compose it"
+        ) from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path} must hold a mapping of names to values")
+    return values

@@ -1,0 +1,1 @@
+"""Measures: functions of tensors or of closures, numbers out. They import nothing of params, data or models."""

@@ -1,0 +1,72 @@
+"""Near-rank loss: how many singular values are at most a threshold. Oyedotun et al. 2022, Definition 1, Algorithm 1.
+
+The paper does not say which values count. Mode-n has I_n of them if its structural zeros (zero by shape: I_n minus the
+number of columns, where that is positive) are included ("full"), min(I_n, columns) if not ("economy"). Structural zeros
+grow with the batch size whatever training did, so both are given apart, with the interval that the solver's error leaves.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gapscope.measure.spectrum import ModeSpectrum
+
+
+@dataclass(frozen=True)
+class NearRank:
+    """Counts of one mode at one threshold.
+
+    Attributes:
+        economy: values <= threshold, structural zeros left out ("excess").
+        structural: zeros by shape.
+        full: their sum.
+        fraction: economy over the number of values.
+        certain, possible: economy lies in this interval whatever the solver's error within its bound was (Weyl).
+    """
+
+    economy: int
+    structural: int
+    full: int
+    fraction: float
+    certain: int
+    possible: int
+
+    @property
+    def undecidable(self) -> bool:
+        """Whether the interval is wider than 1 % of the number of values it counts (and than one value)."""
+        return self.possible - self.certain > max(1.0, 0.01 * self.possible)
+
+
+def near_rank_count(
+    spectra: Sequence[ModeSpectrum], threshold: float
+) -> list[NearRank]:
+    """Return the counts of each mode.
+
+    Raises:
+        ValueError: a threshold that is negative or not finite.
+
+    Example:
+        >>> spectrum = ModeSpectrum(np.array([2.0, 1e-6]), size=5, error_bound=1e-15, method="qr")
+        >>> near_rank_count([spectrum], 1e-4)[0].economy, near_rank_count([spectrum], 1e-4)[0].full
+        (1, 4)
+    """
+    if not (np.isfinite(threshold) and threshold >= 0):
+        raise ValueError(f"threshold must be a finite number >= 0, got {threshold}")
+    return [_count(spectrum, threshold) for spectrum in spectra]
+
+
+def _count(spectrum: ModeSpectrum, threshold: float) -> NearRank:
+    economy, certain, possible = (
+        int(np.count_nonzero(spectrum.values <= threshold + shift))
+        for shift in (0.0, -spectrum.error_bound, spectrum.error_bound)
+    )
+    structural = spectrum.structural
+    return NearRank(
+        economy,
+        structural,
+        economy + structural,
+        economy / len(spectrum.values),
+        certain,
+        possible,
+    )

@@ -1,0 +1,232 @@
+"""Sharpness of a minimiser: Keskar et al. 2017, Metric 2.1 (equations 3 and 4).
+
+    phi = 100 (max over z in C_eps of f(x + A z) - f(x)) / (1 + f(x)),   C_eps: |z_i| <= eps (|(A+ x)_i| + 1)
+
+with A = I (full space) or A of shape n x p with random columns (the paper: p = 100), and about ten iterations of
+L-BFGS-B. The paper leaves open, and here is chosen:
+
+- *A's law*: entries N(0, 1), columns not normalised ("randomly generated"). Dividing by sqrt(n) changes phi by up to n.
+- *The start*: uniform in the box. z = 0 is stationary at an exact minimiser, where L-BFGS-B would stop with phi = 0.
+- *Scale*: we maximise over u = z / box in [-1, 1], with f divided by the mean absolute gradient at the start. SciPy's
+  first step is the raw gradient under a unit Hessian: unscaled, the gradient of a trained network (1e-5) is far smaller
+  than its box (1e-3), and ten iterations end deep inside. For a linear f one scaled iteration reaches the maximum.
+- *A floor*: z = 0 is in the box, so phi is never negative.
+
+The box is not invariant to a rescaling of the weights: read phi beside ||x||.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from gapscope import seeds
+from gapscope.errors import InputError
+
+ITERATIONS = 10  # Keskar et al. 2017, section 2.2.1
+MEMORY = 10  # SciPy's default (maxcor); the paper gives none
+EVALUATIONS = 50  # a limit that ten iterations seldom reach; the paper gives none
+
+
+@dataclass(frozen=True)
+class SharpnessSettings:
+    """Params of the sharpness stage; `conf/config.yaml` says what each is."""
+
+    epsilons: tuple[float, ...]
+    manifold_dimension: int
+    restarts: int
+    images: int | None
+    micro_batch: int
+    threads: int
+
+    def __post_init__(self) -> None:
+        if (
+            self.restarts < 1
+            or self.manifold_dimension < 1
+            or self.micro_batch < 1
+            or not self.epsilons
+        ):
+            raise InputError(
+                "sharpness: restarts, manifold_dimension and micro_batch must be >= 1, epsilons not empty"
+            )
+        if min(self.epsilons) <= 0:
+            raise InputError(
+                f"sharpness.epsilons must be > 0, got {list(self.epsilons)}"
+            )
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """Result of one maximisation.
+
+    Attributes:
+        sharpness: phi, per cent.
+        base, largest: f at x, and the largest f found in the box.
+        point: z of the largest, (n,) or (p,); zero where nothing above `base` was found.
+        evaluations, iterations: over all starts.
+        converged: whether L-BFGS-B met its own test at the winning start (else it used up its iterations).
+        start: which start won; -1 where none rose above `base`.
+    """
+
+    sharpness: float
+    base: float
+    largest: float
+    point: Tensor
+    evaluations: int
+    iterations: int
+    converged: bool
+    start: int
+
+
+def random_basis(
+    n: int,
+    p: int = 100,
+    *,
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Return A (n, p) with independent N(0, 1) entries, drawn on the CPU. p = 100 as in Keskar et al. 2017."""
+    if p > n:
+        raise ValueError(
+            f"a random manifold needs p <= n, got p = {p} in {n} dimensions"
+        )
+    return torch.randn(n, p, generator=generator, dtype=dtype)
+
+
+def keskar_sharpness(
+    loss: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    epsilon: float,
+    basis: Tensor | None = None,
+    restarts: int = 1,
+    generator: torch.Generator,
+    iterations: int = ITERATIONS,
+    memory: int = MEMORY,
+    max_evaluations: int = EVALUATIONS,
+) -> Sharpness:
+    """Return the sharpness of `loss` at `x`.
+
+    Args:
+        loss: flat vector (n,) -> scalar, differentiable once.
+        x: (n,), float64 for figures that are to be trusted; the loss runs on its device.
+        epsilon: size of the box; the paper uses 1e-3 and 5e-4.
+        basis: A (n, p); None is the full space.
+        restarts: number of random starts; the best one counts.
+        generator: CPU generator of the starts.
+        iterations, memory, max_evaluations: of L-BFGS-B, a start.
+
+    Raises:
+        ValueError: epsilon <= 0, restarts < 1, or a loss that is not finite at x or inside the box.
+
+    Example:
+        >>> linear = keskar_sharpness(lambda w: 1 + w.sum(), torch.zeros(3, dtype=torch.float64), epsilon=0.1,
+        ...                           generator=torch.Generator().manual_seed(0))
+        >>> round(linear.sharpness, 9)  # 100 * (3 * 0.1) / (1 + 1)
+        15.0
+    """
+    if not epsilon > 0:
+        raise ValueError(f"epsilon must be > 0, got {epsilon}")
+    if restarts < 1:
+        raise ValueError(f"restarts must be >= 1, got {restarts}")
+    x = x.detach()
+    base = loss(x).item()
+    if not np.isfinite(base):
+        raise ValueError(f"the loss at x is {base}: a diverged model has no sharpness")
+    coordinates = (
+        x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]
+    )  # A+ x
+    box = epsilon * (coordinates.abs() + 1)
+
+    def descend(u: np.ndarray) -> tuple[float, np.ndarray]:
+        """Minus the loss and its gradient, in the box's own coordinates."""
+        z = (torch.from_numpy(u).to(x) * box).requires_grad_()
+        value = loss(x + (z if basis is None else basis @ z))
+        (gradient,) = torch.autograd.grad(value, z)
+        height = value.item()
+        if not (np.isfinite(height) and bool(gradient.isfinite().all())):
+            raise ValueError(
+                f"the loss is {height} inside the box (or its gradient is not finite): reduce epsilon = {epsilon}"
+            )
+        return -height, -(gradient * box).cpu().double().numpy()
+
+    largest, point, winner, converged = base, torch.zeros_like(box), -1, False
+    evaluated = iterated = 0
+    for start in range(restarts):
+        u = (
+            2 * torch.rand(len(box), generator=generator, dtype=torch.float64).numpy()
+            - 1
+        )
+        scale = float(np.abs(descend(u)[1]).mean())
+        if (
+            scale == 0.0
+        ):  # flat at the start, e.g. a loss that ignores x: nothing to climb
+            evaluated += 1
+            continue
+        found = minimize(
+            lambda u, scale=scale: tuple(part / scale for part in descend(u)),
+            u,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-1.0, 1.0)] * len(u),
+            options={
+                "maxiter": iterations,
+                "maxcor": memory,
+                "maxfun": max_evaluations,
+            },
+        )
+        evaluated += 1 + found.nfev
+        iterated += found.nit
+        found_height = -float(found.fun) * scale
+        if found_height > largest:
+            largest, point, winner = (
+                found_height,
+                torch.from_numpy(found.x).to(x) * box,
+                start,
+            )
+            converged = bool(found.status == 0)
+    return Sharpness(
+        sharpness=100 * (largest - base) / (1 + base),
+        base=base,
+        largest=largest,
+        point=point,
+        evaluations=evaluated + 1,
+        iterations=iterated,
+        converged=converged,
+        start=winner,
+    )
+
+
+def measure(
+    loss: Callable[[Tensor], Tensor],
+    x: Tensor,
+    settings: SharpnessSettings,
+    *,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each epsilon, in full space and in the manifold of the run's seed (the same at every batch size)."""
+    p = settings.manifold_dimension
+    basis = random_basis(
+        len(x), p, generator=seeds.generator(seed, "manifold"), dtype=x.dtype
+    ).to(x.device)
+    for space, columns in (("full", None), (f"random{p}", basis)):
+        for epsilon in settings.epsilons:
+            starts = seeds.generator(seed, "sharpness", space)
+            found = keskar_sharpness(
+                loss,
+                x,
+                epsilon=epsilon,
+                basis=columns,
+                restarts=settings.restarts,
+                generator=starts,
+            )
+            row = {
+                field.name: getattr(found, field.name)
+                for field in fields(found)
+                if field.name != "point"
+            }
+            yield {"space": space, "epsilon": epsilon, **row}

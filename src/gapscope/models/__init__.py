@@ -1,0 +1,88 @@
+"""Networks by name: a dict, or an import path `package.module:Class` of one's own.
+
+A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. It may also take
+`batch_norm` and `linear`, and it may have `unit_layers`, a dict from layer name to the module whose output is that
+layer's unit activations (after the non-linearity, before pooling), in forward order.
+"""
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gapscope.errors import InputError, did_you_mean
+from gapscope.models.lenet5 import LeNet5
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "lenet5": LeNet5,
+    "lenet5_caffe": partial(LeNet5, channels=(20, 50), dense=(500,), padding=0),
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What is needed to build a network again: it travels in the header of its weights."""
+
+    name: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    batch_norm: bool
+    linear: bool
+
+    def to_header(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return asdict(self)
+
+    @classmethod
+    def from_header(cls, header: dict[str, Any]) -> "ModelSpec":
+        """Return the spec that `to_header` gave."""
+        return cls(**{**header, "image_shape": tuple(header["image_shape"])})
+
+
+def build(spec: ModelSpec) -> nn.Module:
+    """Build a network; it draws its initial weights from torch's global generator (see `seeds.seeded`).
+
+    Raises:
+        InputError: unknown name, an import path that leads nowhere, or a setting that the network does not take.
+    """
+    make = MODELS.get(spec.name) or _imported(spec.name)
+    taken = inspect.signature(make).parameters
+    wanted = {"batch_norm": (spec.batch_norm, True), "linear": (spec.linear, False)}
+    options: dict[str, Any] = {}
+    for option, (value, plain) in wanted.items():
+        if option in taken:
+            options[option] = value
+        elif value != plain:
+            raise InputError(
+                f"model {spec.name} takes no {option}=, so train.{option} must be {str(plain).lower()}"
+            )
+    try:
+        return make(image_shape=spec.image_shape, classes=spec.classes, **options)
+    except TypeError as error:
+        raise InputError(
+            f"model {spec.name} cannot be called with image_shape=, classes=: {error}"
+        ) from error
+
+
+def _imported(path: str) -> Callable[..., nn.Module]:
+    if ":" not in path:
+        raise InputError(
+            f"unknown model {path!r}; {did_you_mean(path, MODELS)} (or an import path, package.module:Class)"
+        )
+    module, _, attribute = path.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(
+            0, str(Path.cwd())
+        )  # a script's own folder is on the path, the study's folder is not
+    try:
+        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"model {path!r} cannot be imported from {Path.cwd().name}/: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""What libraries lack for the optimisation side: schedules with exact ends."""

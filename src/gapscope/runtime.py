@@ -1,0 +1,106 @@
+"""What a stage script needs of the machine: device, threads, allocator, progress, and errors of one line."""
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from gapscope.errors import InputError
+
+T = TypeVar("T")
+
+
+def pick_device() -> str:
+    """Return `cuda` where there is a GPU, else `cpu`; the environment variable GAPSCOPE_DEVICE overrides the choice.
+
+    Raises:
+        InputError: the variable names no device of this machine.
+    """
+    import torch  # here, so that --help answers without the seconds that torch takes to import
+
+    wanted = os.environ.get("GAPSCOPE_DEVICE")
+    if wanted is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(wanted).type
+    except RuntimeError:
+        kind = "unknown"
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"GAPSCOPE_DEVICE must be cpu, cuda or cuda:N, got {wanted!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"GAPSCOPE_DEVICE={wanted}, but torch finds no GPU here; unset it or use cpu"
+        )
+    return wanted
+
+
+def set_threads(threads: int) -> None:
+    """Fix torch's thread count (part of what determines a result's bits), and keep freed memory with the process."""
+    import torch
+
+    torch.set_num_threads(threads)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    # glibc returns big freed blocks to the system and faults them in again at every step: at batch 8192 a LeNet-5
+    # epoch took two to three times as long. mallopt's names: M_TRIM_THRESHOLD -1, M_TOP_PAD -2, M_MMAP_THRESHOLD -3.
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option, value in ((-3, 1 << 30), (-1, (1 << 31) - 1), (-2, 1 << 28)):
+            libc.mallopt(option, value)
+
+
+def describe_device(device: str) -> str:
+    """Return the device's name for the record of a run, e.g. `cpu (x86_64)` or `cuda (NVIDIA H200)`."""
+    import torch
+
+    if device.startswith("cuda"):
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({platform.machine()})"
+
+
+def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
+    """Yield the items under a progress bar on a terminal; elsewhere print a plain line at about every tenth."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=label, total=total, leave=False)
+        return
+    count = (
+        total if total is not None else len(items) if hasattr(items, "__len__") else 0
+    )
+    step = max(1, -(-count // 10))
+    for index, item in enumerate(items, 1):
+        yield item
+        if index % step == 0 or index == count:
+            print(f"{label}: {index}/{count}", flush=True)
+
+
+def check_disk(folder: Path, needed_bytes: int) -> str:
+    """Return how much disk is needed and free, in words.
+
+    Raises:
+        InputError: less is free than is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    line = f"needs {needed_bytes / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB free"
+    if free < needed_bytes:
+        raise InputError(
+            f"not enough disk: the study {line}; free some, or measure fewer or smaller cells"
+        )
+    return line
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Call a stage's main; what a user can mend ends as one line on stderr and exit status 2."""
+    name = Path(sys.argv[0]).stem
+    try:
+        main()
+    except (InputError, OSError) as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,53 @@
+"""Stage activations: every unit layer's output over b images drawn by the run's seed, and over one fixed probe."""
+
+import argparse
+from pathlib import Path
+
+from gapscope.config import load_params
+from gapscope.runtime import describe_device, pick_device, run_stage, set_threads
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--weights", type=Path, required=True, help=".safetensors of the train stage"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help=".npz of the download stage"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    args = parser.parse_args()
+
+    from gapscope import activations, data, images, models
+    from gapscope.artifacts.activations import write_activations
+    from gapscope.artifacts.weights import read_weights
+
+    settings = load_params().section("activations", activations.ActivationSettings)
+    set_threads(settings.threads)
+    device, dtype = pick_device(), activations.PRECISIONS[settings.precision]
+    state, header = read_weights(args.weights)
+    header |= {"activations": vars(settings), "device": describe_device(device)}
+    with write_activations(args.out, header) as open_layer:
+        if header["status"] == "diverged":
+            print("this run diverged: there is nothing to measure")
+            return
+        model = models.build(models.ModelSpec.from_header(header["model"]))
+        model.load_state_dict(state)
+        model = model.to(device, dtype)
+        training = images.split_images(data.load(args.data), "train", device)
+        sizes = header["batch_size"], header["seed"], settings.probe_images
+        for sample, index in activations.sample_indices(len(training), *sizes).items():
+            activations.extract(
+                model,
+                lambda rows, index=index: training.inputs(
+                    index[rows].to(device), dtype
+                ),  # type: ignore[misc]
+                len(index),
+                lambda layer, shape, sample=sample: open_layer(sample, layer, shape),  # type: ignore[misc]
+                settings,
+            )
+
+
+if __name__ == "__main__":
+    run_stage(main)

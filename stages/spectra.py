@@ -1,0 +1,56 @@
+"""Stage spectra: singular values of every unfolding of every layer's activations."""
+
+import argparse
+from pathlib import Path
+
+from gapscope.config import load_params
+from gapscope.runtime import (
+    describe_device,
+    pick_device,
+    progress,
+    run_stage,
+    set_threads,
+)
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--activations",
+        type=Path,
+        required=True,
+        help="folder of the activations stage",
+    )
+    parser.add_argument("--out", type=Path, required=True, help=".jsonl to write")
+    args = parser.parse_args()
+
+    from gapscope.artifacts.activations import read_activations
+    from gapscope.artifacts.spectra import write_spectra
+    from gapscope.measure.spectra import SpectraSettings, mode_singular_values
+
+    settings = load_params().section("spectra", SpectraSettings)
+    set_threads(settings.threads)
+    device = pick_device()
+    index, layers = read_activations(args.activations)
+    count = len(index.pop("layers"))
+    rows = [
+        {
+            "sample": sample,
+            "layer": layer,
+            "mode": mode,
+            "shape": tensor.shape,
+            **spectrum.to_row(),
+        }
+        for sample, layer, tensor in progress(layers, args.activations.name, count)
+        for mode, spectrum in enumerate(mode_singular_values(tensor, device=device))
+    ]
+    write_spectra(
+        args.out,
+        index | {"spectra": vars(settings), "spectra_device": describe_device(device)},
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
