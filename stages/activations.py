@@ -10,12 +10,8 @@ from gapscope.runtime import describe_device, pick_device, run_stage, set_thread
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--weights", type=Path, required=True, help=".safetensors of the train stage"
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help=".npz of the download stage"
-    )
+    parser.add_argument("--weights", type=Path, required=True, help=".safetensors of the train stage")
+    parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
 
@@ -40,9 +36,7 @@ def main() -> None:
         for sample, index in activations.sample_indices(len(training), *sizes).items():
             activations.extract(
                 model,
-                lambda rows, index=index: training.inputs(
-                    index[rows].to(device), dtype
-                ),  # type: ignore[misc]
+                lambda rows, index=index: training.inputs(index[rows].to(device), dtype),  # type: ignore[misc]
                 len(index),
                 lambda layer, shape, sample=sample: open_layer(sample, layer, shape),  # type: ignore[misc]
                 settings,

@@ -27,9 +27,7 @@ def main() -> None:
     settings = load_params().section("data", data.DataSettings)
     found = data.fetch(args.dataset, args.out, settings.files)
     write_record(args.out.with_suffix(".json"), found)
-    print(
-        f"{args.dataset}: {found['train_images']} training and {found['test_images']} test images, {found['source']}"
-    )
+    print(f"{args.dataset}: {found['train_images']} training and {found['test_images']} test images, {found['source']}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,8 @@ from gapscope.runtime import run_stage
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--found", type=Path, required=True, help=".json of the download stage"
-    )
-    parser.add_argument(
-        "--out", type=Path, required=True, help="file to write when all is well"
-    )
+    parser.add_argument("--found", type=Path, required=True, help=".json of the download stage")
+    parser.add_argument("--out", type=Path, required=True, help="file to write when all is well")
     args = parser.parse_args()
 
     from gapscope import studies

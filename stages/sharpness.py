@@ -17,12 +17,8 @@ from gapscope.runtime import (
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--weights", type=Path, required=True, help=".safetensors of the train stage"
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help=".npz of the download stage"
-    )
+    parser.add_argument("--weights", type=Path, required=True, help=".safetensors of the train stage")
+    parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
     parser.add_argument("--out", type=Path, required=True, help=".json to write")
     args = parser.parse_args()
 
@@ -41,23 +37,15 @@ def main() -> None:
         model = models.build(models.ModelSpec.from_header(header["model"]))
         model.load_state_dict(state)
         training = images.split_images(data.load(args.data), "train", device)
-        objective = Objective.of_images(
-            model.to(device), training, settings.images, settings.micro_batch
-        )
+        objective = Objective.of_images(model.to(device), training, settings.images, settings.micro_batch)
         record |= {
             "images": len(objective.labels),
             "batch_norm": "running (re-estimated)",
             "precision": "float64",
         }
-        measurements = sharpness.measure(
-            objective, objective.weights(), settings, seed=header["seed"]
-        )
-        record["sharpness"] = list(
-            progress(measurements, args.weights.stem, 2 * len(settings.epsilons))
-        )
-    made = provenance(
-        describe_device(device), settings.threads, time.perf_counter() - start
-    )
+        measurements = sharpness.measure(objective, objective.weights(), settings, seed=header["seed"])
+        record["sharpness"] = list(progress(measurements, args.weights.stem, 2 * len(settings.epsilons)))
+    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
     write_record(args.out, {**record, "provenance": made})
 
 

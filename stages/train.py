@@ -17,17 +17,11 @@ from gapscope.runtime import (
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model", required=True, help="a built-in name or package.module:Class"
-    )
-    parser.add_argument(
-        "--data", type=Path, required=True, help=".npz of the download stage"
-    )
+    parser.add_argument("--model", required=True, help="a built-in name or package.module:Class")
+    parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument(
-        "--weights", type=Path, required=True, help=".safetensors to write"
-    )
+    parser.add_argument("--weights", type=Path, required=True, help=".safetensors to write")
     parser.add_argument(
         "--record",
         type=Path,
@@ -69,9 +63,7 @@ def main() -> None:
         device=device,
         on_epoch=lambda it: progress(it, label, params.epochs),
     )
-    made = provenance(
-        describe_device(device), settings.threads, time.perf_counter() - start
-    )
+    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
     header = {
         "status": result.status,
         "model": spec.to_header(),
@@ -80,9 +72,7 @@ def main() -> None:
     }
     write_weights(args.weights, model.state_dict(), result.as_trained, header)
     write_table(args.record.with_suffix(".csv"), result.history)
-    write_record(
-        args.record.with_suffix(".json"), {**header, **result.final, "provenance": made}
-    )
+    write_record(args.record.with_suffix(".json"), {**header, **result.final, "provenance": made})
 
 
 if __name__ == "__main__":

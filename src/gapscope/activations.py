@@ -45,38 +45,26 @@ class ActivationSettings:
 
     def __post_init__(self) -> None:
         if self.batch_norm not in ("eval", "train"):
-            raise InputError(
-                f"activations.batch_norm must be eval or train, got {self.batch_norm!r}"
-            )
+            raise InputError(f"activations.batch_norm must be eval or train, got {self.batch_norm!r}")
         if self.precision not in PRECISIONS:
-            raise InputError(
-                f"activations.precision must be float64 or float32, got {self.precision!r}"
-            )
+            raise InputError(f"activations.precision must be float64 or float32, got {self.precision!r}")
         if self.probe_images < 1 or self.forward_batch < 1:
-            raise InputError(
-                "activations.probe_images and activations.forward_batch must be at least 1"
-            )
+            raise InputError("activations.probe_images and activations.forward_batch must be at least 1")
 
 
-def sample_indices(
-    images: int, batch_size: int, seed: int, probe_images: int
-) -> dict[str, Tensor]:
+def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -> dict[str, Tensor]:
     """Draw the training images to measure on, without replacement.
 
     Returns:
-        "run": `batch_size` images drawn by the run's seed (Algorithm 1 of the paper; a smaller batch of the same seed is
-        the beginning of a larger one). "probe": the control, the same `probe_images` images in every run.
+        "run": `batch_size` images drawn by the run's seed (Algorithm 1 of the paper; of one seed, a smaller batch
+        is the beginning of a larger one). "probe": the control, the same `probe_images` images in every run.
 
     Raises:
         InputError: more images asked for than there are.
     """
     if max(batch_size, probe_images) > images:
-        raise InputError(
-            f"{max(batch_size, probe_images)} images asked for, but the training set has {images}"
-        )
-    run = torch.randperm(images, generator=seeds.generator(seed, "activations"))[
-        :batch_size
-    ]
+        raise InputError(f"{max(batch_size, probe_images)} images asked for, but the training set has {images}")
+    run = torch.randperm(images, generator=seeds.generator(seed, "activations"))[:batch_size]
     probe = torch.randperm(images, generator=seeds.generator("probe"))[:probe_images]
     return {"run": run, "probe": probe}
 
@@ -88,11 +76,9 @@ def unit_layers(model: nn.Module) -> dict[str, nn.Module]:
         InputError: it has neither.
     """
     if hasattr(model, "unit_layers"):
-        return dict(model.unit_layers)
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, NON_LINEARITIES)
+        return dict(model.unit_layers)  # type: ignore[arg-type]
+    found: dict[str, nn.Module] = {
+        name: module for name, module in model.named_modules() if isinstance(module, NON_LINEARITIES)
     }
     if not found:
         raise InputError(
@@ -154,13 +140,9 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int]) -> int
 
 
 @contextmanager
-def _hooks(
-    layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]
-) -> Iterator[None]:
+def _hooks(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) -> Iterator[None]:
     handles = [
-        module.register_forward_hook(
-            lambda _module, _inputs, output, name=name: take(name, output)
-        )
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: take(name, output))
         for name, module in layers.items()
     ]
     try:
@@ -173,11 +155,7 @@ def _hooks(
 @contextmanager
 def _batch_statistics(model: nn.Module, wanted: bool) -> Iterator[None]:
     # only the batch-norm layers: dropout stays off; momentum 0 leaves the running statistics as they were
-    norms = (
-        [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        if wanted
-        else []
-    )
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if wanted else []
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train()

@@ -27,12 +27,8 @@ def _main() -> None:
     parser = argparse.ArgumentParser(prog="gapscope", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     help_compose = f"write {PARAMS} from {Path(DECLARED).parent}/"
-    composer = commands.add_parser(
-        "compose", help=help_compose, description=help_compose
-    )
-    composer.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="e.g. study=table05 epochs=30"
-    )
+    composer = commands.add_parser("compose", help=help_compose, description=help_compose)
+    composer.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. study=table05 epochs=30")
     composer.set_defaults(run=lambda args: compose(args.overrides))
     args = parser.parse_args()
     args.run(args)

@@ -45,16 +45,12 @@ class Params:
             raise InputError(f"epochs must be at least 1, got {self.epochs}")
         for threshold in self.thresholds:
             if not (math.isfinite(threshold) and threshold >= 0):
-                raise InputError(
-                    f"a threshold must be a finite number >= 0, got {threshold}"
-                )
+                raise InputError(f"a threshold must be a finite number >= 0, got {threshold}")
 
     def section(self, name: str, settings: type[T]) -> T:
         """Return one stage's settings; every key is required and none is ignored."""
         if name not in self.groups:
-            raise InputError(
-                f"params have no group {name!r}; {did_you_mean(name, self.groups)}"
-            )
+            raise InputError(f"params have no group {name!r}; {did_you_mean(name, self.groups)}")
         return build(settings, self.groups[name], name)
 
 
@@ -66,17 +62,11 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
     """
     values = _read_yaml(path)
     fixed = {field.name for field in dataclasses.fields(Params)} - {"groups"}
-    # conf/config.yaml names every group, so a stage can be added without touching (and so re-running) this module's users
-    known = (
-        fixed | set(_read_yaml(declared)) - {"defaults"}
-        if declared.exists()
-        else fixed | set(values)
-    )
+    # conf/config.yaml names every group, so that a stage can be added without touching this module (and all its users)
+    known = fixed | set(_read_yaml(declared)) - {"defaults"} if declared.exists() else fixed | set(values)
     for key in values:
         if key not in known:
-            raise InputError(
-                f"{path}: unknown param {key!r}; {did_you_mean(key, known)}"
-            )
+            raise InputError(f"{path}: unknown param {key!r}; {did_you_mean(key, known)}")
     groups = {key: value for key, value in values.items() if key not in fixed}
     return build(
         Params,
@@ -88,26 +78,15 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
 def build(cls: type[T], values: Any, where: str) -> T:
     """Build a dataclass from a mapping, checking names and types."""
     if not isinstance(values, dict):
-        raise InputError(
-            f"param {where or 'file'} must be a mapping of names to values, got {values!r}"
-        )
+        raise InputError(f"param {where or 'file'} must be a mapping of names to values, got {values!r}")
     hints = get_type_hints(cls)
     for key in values:
         if key not in hints:
-            raise InputError(
-                f"unknown param {_join(where, key)!r}; {did_you_mean(str(key), hints)}"
-            )
+            raise InputError(f"unknown param {_join(where, key)!r}; {did_you_mean(str(key), hints)}")
     for key in hints:
         if key not in values:
-            raise InputError(
-                f"missing param {_join(where, key)!r}; declare it in {DECLARED}"
-            )
-    return cls(
-        **{
-            key: _convert(values[key], hint, _join(where, key))
-            for key, hint in hints.items()
-        }
-    )
+            raise InputError(f"missing param {_join(where, key)!r}; declare it in {DECLARED}")
+    return cls(**{key: _convert(values[key], hint, _join(where, key)) for key, hint in hints.items()})
 
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
@@ -123,9 +102,7 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):
-        raise InputError(
-            f"param {name} must be a number, got the text {value!r} (YAML wants 1.0e-4 for 1e-4)"
-        )
+        raise InputError(f"param {name} must be a number, got the text {value!r} (YAML wants 1.0e-4 for 1e-4)")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InputError(f"param {name} must be of type {hint.__name__}, got {value!r}")
     return value
@@ -139,13 +116,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not readable YAML: {' '.join(str(error).split())}"
-        ) from error
+        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path} is missing; run from the folder that holds it, or compose it"
-        ) from error
+        raise InputError(f"{path} is missing; run from the folder that holds it, or compose it") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a mapping of names to values")
     return values

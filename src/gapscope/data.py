@@ -69,12 +69,7 @@ class Dataset:
         A constant channel gets a deviation of 1.
         """
         # from histograms: exact, and 256 numbers a channel instead of a float64 copy of the images
-        counts = np.stack(
-            [
-                np.bincount(self.x_train[:, c].ravel(), minlength=256)
-                for c in range(self.image_shape[0])
-            ]
-        )
+        counts = np.stack([np.bincount(self.x_train[:, c].ravel(), minlength=256) for c in range(self.image_shape[0])])
         levels, weight = (
             np.arange(256) / 255.0,
             counts / counts.sum(axis=1, keepdims=True),
@@ -94,20 +89,14 @@ def load(path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as file:
             missing = [name for name in ARRAYS if name not in file.files]
             if missing:
-                raise InputError(
-                    f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(file.files)}"
-                )
-            arrays = {
-                name: file[name] for name in (*ARRAYS, "classes") if name in file.files
-            }
+                raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(file.files)}")
+            arrays = {name: file[name] for name in (*ARRAYS, "classes") if name in file.files}
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the download stage") from error
     except InputError:
         raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise InputError(
-            f"{path} is no readable .npz of plain arrays ({error})"
-        ) from error
+        raise InputError(f"{path} is no readable .npz of plain arrays ({error})") from error
     return _checked(path, arrays)
 
 
@@ -116,36 +105,24 @@ def _checked(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if x.dtype != np.uint8:
-            raise InputError(
-                f"{path}: x_{split} must be uint8 images (0..255), got {x.dtype}"
-            )
+            raise InputError(f"{path}: x_{split} must be uint8 images (0..255), got {x.dtype}")
         if not (x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)) or 0 in x.shape:
-            raise InputError(
-                f"{path}: x_{split} must have shape (N, H, W) or (N, H, W, 3), got {x.shape}"
-            )
+            raise InputError(f"{path}: x_{split} must have shape (N, H, W) or (N, H, W, 3), got {x.shape}")
         if not np.issubdtype(y.dtype, np.integer) or y.shape != x.shape[:1]:
             raise InputError(
                 f"{path}: y_{split} must hold {len(x)} integer labels, one an image, got {y.dtype} of shape {y.shape}"
             )
-        images[split] = (
-            x[:, None] if x.ndim == 3 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-        )
+        images[split] = x[:, None] if x.ndim == 3 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     if images["train"].shape[1:] != images["test"].shape[1:]:
         raise InputError(f"{path}: training and test images differ in shape")
     classes = (
-        int(arrays["classes"])
-        if "classes" in arrays
-        else CLASSES.get(path.stem, int(arrays["y_train"].max()) + 1)
+        int(arrays["classes"]) if "classes" in arrays else CLASSES.get(path.stem, int(arrays["y_train"].max()) + 1)
     )
     for split in ("train", "test"):
         y = arrays[f"y_{split}"]
         if y.min() < 0 or y.max() >= classes:
-            raise InputError(
-                f"{path}: y_{split} must lie in 0..{classes - 1}, found {y.min()}..{y.max()}"
-            )
-    labels = {
-        split: arrays[f"y_{split}"].astype(np.int64) for split in ("train", "test")
-    }
+            raise InputError(f"{path}: y_{split} must lie in 0..{classes - 1}, found {y.min()}..{y.max()}")
+    labels = {split: arrays[f"y_{split}"].astype(np.int64) for split in ("train", "test")}
     return Dataset(
         path.stem,
         classes,
@@ -163,9 +140,7 @@ def fetch(name: str, out: Path, files: Mapping[str, str]) -> dict[str, Any]:
         InputError: unknown name, no source (with what was tried and how to supply the files), or a damaged file.
     """
     with ExitStack() as stack:
-        scratch = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="gapscope-"))
-        )
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gapscope-")))
         source, found = _find(name, files, scratch)
         dataset = load(found)
         with np.load(found, allow_pickle=False) as file:
@@ -219,17 +194,11 @@ def _digits(scratch: Path) -> Path:
 
     images, labels = load_digits(return_X_y=True)
     small = images.reshape(-1, 8, 8) * (255 / 16)
-    large = zoom(
-        small, (1, 3.5, 3.5), order=1, grid_mode=True, mode="nearest"
-    )  # 8 -> 28 pixels, linear
+    large = zoom(small, (1, 3.5, 3.5), order=1, grid_mode=True, mode="nearest")  # 8 -> 28 pixels, linear
     large = np.rint(np.clip(large, 0, 255)).astype(np.uint8)
     # split first: a nudged copy of a test image must not be trained on
-    x_train, x_test, y_train, y_test = train_test_split(
-        large, labels, test_size=360, random_state=0, stratify=labels
-    )
-    nudges = [
-        np.roll(x_train, shift, axis) for axis in (1, 2) for shift in (-1, 1)
-    ]  # the border is background
+    x_train, x_test, y_train, y_test = train_test_split(large, labels, test_size=360, random_state=0, stratify=labels)
+    nudges = [np.roll(x_train, shift, axis) for axis in (1, 2) for shift in (-1, 1)]  # the border is background
     path = scratch / "digits.npz"
     np.savez(
         path,
@@ -248,9 +217,7 @@ def _torchvision(name: str, folder: str | None, scratch: Path) -> tuple[str, Pat
     from torchvision.datasets.utils import check_integrity
 
     cls = getattr(datasets, TORCHVISION[name])
-    resources = (
-        cls.resources if hasattr(cls, "resources") else [(cls.filename, cls.tgz_md5)]
-    )
+    resources = cls.resources if hasattr(cls, "resources") else [(cls.filename, cls.tgz_md5)]
     raw = scratch / cls.__name__ / "raw" if hasattr(cls, "resources") else scratch
     raw.mkdir(parents=True, exist_ok=True)
     originals = 0
@@ -258,18 +225,14 @@ def _torchvision(name: str, folder: str | None, scratch: Path) -> tuple[str, Pat
         for place in _original_places(name, cls.__name__, folder):
             if (place / file).is_file():
                 if not check_integrity(str(place / file), md5):
-                    raise InputError(
-                        f"{place / file} is damaged: its MD5 is not the published {md5}"
-                    )
+                    raise InputError(f"{place / file} is damaged: its MD5 is not the published {md5}")
                 shutil.copy(place / file, raw / file)
                 originals += 1
                 break
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
     try:
-        train, test = (
-            cls(str(scratch), train=split, download=True) for split in (True, False)
-        )
+        train, test = (cls(str(scratch), train=split, download=True) for split in (True, False))
     except (RuntimeError, OSError, EOFError) as error:
         tried = f"GAPSCOPE_DATA={folder}" if folder else "GAPSCOPE_DATA (not set)"
         raise InputError(
@@ -287,11 +250,7 @@ def _torchvision(name: str, folder: str | None, scratch: Path) -> tuple[str, Pat
         x_test=np.asarray(test.data),
         y_test=np.asarray(test.targets, dtype=np.uint8),
     )
-    kind = (
-        "original files in GAPSCOPE_DATA"
-        if originals == len(resources)
-        else "torchvision's download"
-    )
+    kind = "original files in GAPSCOPE_DATA" if originals == len(resources) else "torchvision's download"
     return f"{kind}, MD5-checked", path
 
 

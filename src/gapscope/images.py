@@ -21,13 +21,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def inputs(
-        self, index: Tensor | slice, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def inputs(self, index: Tensor | slice, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return the images at `index` scaled to 0..1, less the channel mean, over the channel deviation."""
-        mean, std = (
-            statistic.to(dtype).view(1, -1, 1, 1) for statistic in (self.mean, self.std)
-        )
+        mean, std = (statistic.to(dtype).view(1, -1, 1, 1) for statistic in (self.mean, self.std))
         return self.images[index].to(dtype).div_(255).sub_(mean).div_(std)
 
     def subset(self, index: Tensor) -> "Images":
@@ -37,13 +33,6 @@ class Images:
 
 def split_images(data: Dataset, split: str, device: str) -> Images:
     """Put one split, "train" or "test", on the device."""
-    x, y = (
-        (data.x_train, data.y_train) if split == "train" else (data.x_test, data.y_test)
-    )
+    x, y = (data.x_train, data.y_train) if split == "train" else (data.x_test, data.y_test)
     mean, std = data.channel_statistics()
-    return Images(
-        *(
-            torch.from_numpy(np.ascontiguousarray(array)).to(device)
-            for array in (x, y, mean, std)
-        )
-    )
+    return Images(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (x, y, mean, std)))

@@ -18,7 +18,7 @@ from gapscope.images import Images
 class Objective:
     """Mean cross-entropy of a network over fixed images, as a differentiable function of its flat weights.
 
-    Value and gradient are summed over micro-batches in one pass, so that memory does not grow with the number of images.
+    Value and gradient are summed over micro-batches in one pass: memory does not grow with the number of images.
 
     Args:
         model: network on its device; not changed. Evaluated in eval mode, batch norm with its stored statistics.
@@ -46,21 +46,14 @@ class Objective:
         )
         self.names = [name for name, _ in model.named_parameters()]
         self.shapes = [p.shape for p in model.parameters()]
-        self.buffers = {
-            name: b.detach().to(dtype) if b.is_floating_point() else b
-            for name, b in model.named_buffers()
-        }
+        self.buffers = {name: b.detach().to(dtype) if b.is_floating_point() else b for name, b in model.named_buffers()}
         self.evaluations = 0
 
     @classmethod
-    def of_images(
-        cls, model: nn.Module, images: Images, count: int | None, micro_batch: int
-    ) -> "Objective":
+    def of_images(cls, model: nn.Module, images: Images, count: int | None, micro_batch: int) -> "Objective":
         """Return the float64 objective over all images, or over `count` of them, the same ones for every model."""
         if count is not None:
-            order = torch.randperm(
-                len(images), generator=seeds.generator("objective", "subset")
-            )
+            order = torch.randperm(len(images), generator=seeds.generator("objective", "subset"))
             images = images.subset(order[:count].to(images.labels.device))
         return cls(
             model,
@@ -71,17 +64,13 @@ class Objective:
 
     def weights(self) -> Tensor:
         """Return the model's own weights as a flat vector (n,)."""
-        return torch.cat(
-            [p.detach().to(self.dtype).reshape(-1) for p in self.model.parameters()]
-        )
+        return torch.cat([p.detach().to(self.dtype).reshape(-1) for p in self.model.parameters()])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the loss at the flat weights x (n,), a scalar that can be differentiated once."""
         return _Evaluate.apply(x, self)  # type: ignore[no-any-return, no-untyped-call]
 
-    def value_and_gradient(
-        self, x: Tensor, with_gradient: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def value_and_gradient(self, x: Tensor, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
         """Return the loss and, if asked for, its gradient (n,)."""
         self.evaluations += 1
         total = torch.zeros((), dtype=torch.float64, device=x.device)
@@ -90,16 +79,9 @@ class Objective:
             part = slice(start, start + self.micro_batch)
             with torch.set_grad_enabled(with_gradient):
                 pieces = flat.split([shape.numel() for shape in self.shapes])
-                state = {
-                    n: p.view(s)
-                    for n, p, s in zip(self.names, pieces, self.shapes, strict=True)
-                }
-                logits = functional_call(
-                    self.model, {**self.buffers, **state}, (self.inputs(part),)
-                )
-                loss = cross_entropy(logits, self.labels[part], reduction="sum") / len(
-                    self.labels
-                )
+                state = {n: p.view(s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
+                logits = functional_call(self.model, {**self.buffers, **state}, (self.inputs(part),))
+                loss = cross_entropy(logits, self.labels[part], reduction="sum") / len(self.labels)
                 if with_gradient:
                     loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -109,9 +91,7 @@ class Objective:
 class _Evaluate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, objective: Objective) -> Tensor:  # type: ignore[no-untyped-def, override]
-        value, ctx.gradient = objective.value_and_gradient(
-            x, with_gradient=ctx.needs_input_grad[0]
-        )
+        value, ctx.gradient = objective.value_and_gradient(x, with_gradient=ctx.needs_input_grad[0])
         return value
 
     @staticmethod

@@ -5,7 +5,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,9 +34,7 @@ def pick_device() -> str:
     if kind not in ("cpu", "cuda"):
         raise InputError(f"GAPSCOPE_DEVICE must be cpu, cuda or cuda:N, got {wanted!r}")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"GAPSCOPE_DEVICE={wanted}, but torch finds no GPU here; unset it or use cpu"
-        )
+        raise InputError(f"GAPSCOPE_DEVICE={wanted}, but torch finds no GPU here; unset it or use cpu")
     return wanted
 
 
@@ -71,9 +69,7 @@ def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterat
     if sys.stderr.isatty():
         yield from tqdm(items, desc=label, total=total, leave=False)
         return
-    count = (
-        total if total is not None else len(items) if hasattr(items, "__len__") else 0
-    )
+    count = total if total is not None else len(items) if isinstance(items, Sized) else 0
     step = max(1, -(-count // 10))
     for index, item in enumerate(items, 1):
         yield item
@@ -90,9 +86,7 @@ def check_disk(folder: Path, needed_bytes: int) -> str:
     free = shutil.disk_usage(folder).free
     line = f"needs {needed_bytes / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB free"
     if free < needed_bytes:
-        raise InputError(
-            f"not enough disk: the study {line}; free some, or measure fewer or smaller cells"
-        )
+        raise InputError(f"not enough disk: the study {line}; free some, or measure fewer or smaller cells")
     return line
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-
 from gapscope.activations import ActivationSettings, activation_bytes
 from gapscope.config import Params
 from gapscope.models import ModelSpec, build
@@ -41,10 +40,7 @@ class Cell:
 def cells(params: Params) -> list[Cell]:
     """Return the study's cells in the order of its lists; a batch size that is listed twice is one cell."""
     sizes = dict.fromkeys(params.batch_sizes)
-    return [
-        Cell(params.study, *values)
-        for values in product(params.models, params.datasets, sizes, params.seeds)
-    ]
+    return [Cell(params.study, *values) for values in product(params.models, params.datasets, sizes, params.seeds)]
 
 
 def plan(
@@ -64,19 +60,11 @@ def plan(
     todo = [cell for cell in cells(params) if cell.dataset == dataset]
     updates = needed_bytes = 0
     for cell in todo:
-        spec = ModelSpec(
-            cell.model, image_shape, classes, settings.batch_norm, settings.linear
-        )
+        spec = ModelSpec(cell.model, image_shape, classes, settings.batch_norm, settings.linear)
         with torch.device("meta"):
             model = build(spec)
-        check_batch_size(
-            model, train_images, cell.batch_size, dataset, settings.drop_last
-        )
-        updates += params.epochs * updates_per_epoch(
-            train_images, cell.batch_size, settings.drop_last
-        )
+        check_batch_size(model, train_images, cell.batch_size, dataset, settings.drop_last)
+        updates += params.epochs * updates_per_epoch(train_images, cell.batch_size, settings.drop_last)
         if not cell.run("activations").exists():
-            needed_bytes += activation_bytes(model, image_shape) * (
-                cell.batch_size + probe
-            )
+            needed_bytes += activation_bytes(model, image_shape) * (cell.batch_size + probe)
     return f"study {params.study}, {dataset}: {len(todo)} cells, {updates} updates; {check_disk(Path(), needed_bytes)}"

@@ -1,8 +1,8 @@
 """The one training loop: SGD with momentum at one batch size, its history, and figures that can be trusted at the end.
 
-Settings as in Oyedotun et al. 2022, section 5.2. Where the paper is silent: the rate is annealed by a cosine per update;
-weight decay covers what `train.decay` says. Loss is reported in parts, cross-entropy and penalty, since the paper's
-"loss" seems to hold both. The last epoch counts; nothing is selected on the test set.
+Settings as in Oyedotun et al. 2022, section 5.2. Where the paper is silent: the rate is annealed by a cosine per
+update; weight decay covers what `train.decay` says. Loss is reported in parts, cross-entropy and penalty, since the
+paper's "loss" seems to hold both. The last epoch counts; nothing is selected on the test set.
 """
 
 import math
@@ -68,35 +68,29 @@ def train(
     """Train `model` in place.
 
     Returns:
-        The result. A row of its history has the test set's figures, and the training set's over `history_images` of it,
-        the same in every run. Its `final` figures cover the whole training and test sets in eval mode, with batch norm's running
-        statistics as training left them (`*_running`) and re-estimated over the training set (the headline). The model
-        keeps the re-estimated ones. A loss that is no longer finite ends the run with status "diverged".
+        The result. A row of its history has the test set's figures, and the training set's over `history_images` of
+        it, the same in every run. Its `final` figures cover both whole sets in eval mode, with batch norm's running
+        statistics as training left them (`*_running`) and re-estimated over the training set (the headline). The
+        model keeps the re-estimated ones. A loss that is no longer finite ends the run with status "diverged".
 
     Raises:
         InputError: a batch size outside 1..n, or one that leaves a last batch of a single image to batch norm.
     """
-    check_batch_size(
-        model, len(data.y_train), batch_size, data.name, settings.drop_last
-    )
+    check_batch_size(model, len(data.y_train), batch_size, data.name, settings.drop_last)
     model = model.to(device)
     training, test = (
         split_images(data, "train", device),
         split_images(data, "test", device),
     )
     watched = training.subset(
-        torch.randperm(len(training), generator=seeds.generator("history"))[
-            : settings.history_images
-        ].to(device)
+        torch.randperm(len(training), generator=seeds.generator("history"))[: settings.history_images].to(device)
     )
     decayed, others = decayed_parameters(model, settings.decay)
     groups = [
         {"params": list(decayed.values()), "weight_decay": settings.weight_decay},
         {"params": list(others.values()), "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.SGD(
-        groups, lr=settings.lr_start, momentum=settings.momentum, fused=True
-    )
+    optimizer = torch.optim.SGD(groups, lr=settings.lr_start, momentum=settings.momentum, fused=True)
     initial = [p.detach().clone() for p in model.parameters()]
     rates = cosine(
         settings.lr_start,
@@ -108,9 +102,7 @@ def train(
     status, step, start = "ok", 0, time.perf_counter()
     for epoch in on_epoch(iter(range(1, epochs + 1))):
         model.train()
-        for batch in batches(
-            len(training), batch_size, seed, epoch, settings.drop_last
-        ):
+        for batch in batches(len(training), batch_size, seed, epoch, settings.drop_last):
             for group in optimizer.param_groups:
                 group["lr"] = rates[step]
             index = batch.to(device)
@@ -130,38 +122,25 @@ def train(
             status = "diverged"
             break
 
-    final = {
-        key: history[-1][key]
-        for key in ("updates", "distance_from_initial", "weight_norm", "wall_s")
-    }
-    final |= {"epochs_run": len(history)} | figures(
-        model, training, test, settings, suffix="_running"
-    )
+    final = {key: history[-1][key] for key in ("updates", "distance_from_initial", "weight_norm", "wall_s")}
+    final |= {"epochs_run": len(history)} | figures(model, training, test, settings, suffix="_running")
     as_trained = {
-        name: b.clone()
-        for name, b in model.named_buffers()
-        if name.endswith(("running_mean", "running_var"))
+        name: b.clone() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var"))
     }
     if status == "ok":
         reestimate_batch_norm(model, training, settings.eval_batch)
         final |= figures(model, training, test, settings)
         status = "ok" if math.isfinite(final["train_loss"]) else "diverged"
-    return TrainResult(
-        status, history, final | {"decayed_parameters": list(decayed)}, as_trained
-    )
+    return TrainResult(status, history, final | {"decayed_parameters": list(decayed)}, as_trained)
 
 
-def check_batch_size(
-    model: nn.Module, images: int, batch_size: int, dataset: str, drop_last: bool
-) -> None:
+def check_batch_size(model: nn.Module, images: int, batch_size: int, dataset: str, drop_last: bool) -> None:
     """Raise InputError where a batch size cannot be trained at."""
     if not 1 <= batch_size <= images:
         raise InputError(
             f"batch_size must be in [1, {images}], got {batch_size}; {dataset} has {images} training images"
         )
-    normalised = any(
-        isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()
-    )
+    normalised = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
     if normalised and (batch_size == 1 or (images % batch_size == 1 and not drop_last)):
         raise InputError(
             f"batch_size {batch_size} leaves a batch of one of the {images} images, on which batch norm is undefined; "
@@ -174,18 +153,14 @@ def updates_per_epoch(images: int, batch_size: int, drop_last: bool) -> int:
     return images // batch_size if drop_last else -(-images // batch_size)
 
 
-def batches(
-    images: int, batch_size: int, seed: int, epoch: int, drop_last: bool
-) -> Iterator[Tensor]:
+def batches(images: int, batch_size: int, seed: int, epoch: int, drop_last: bool) -> Iterator[Tensor]:
     """Yield the index tensors of one epoch: one permutation, drawn from (seed, epoch), cut into batches."""
     order = torch.randperm(images, generator=seeds.generator(seed, "order", epoch))
     used = images // batch_size * batch_size if drop_last else images
     yield from order[:used].split(batch_size)
 
 
-def decayed_parameters(
-    model: nn.Module, decay: str
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def decayed_parameters(model: nn.Module, decay: str) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
     """Split the parameters by name into decayed and not: with "weights", kernels (two or more axes) only."""
     named = dict(model.named_parameters())
     decayed = {name: p for name, p in named.items() if decay == "all" or p.ndim >= 2}
@@ -195,11 +170,7 @@ def decayed_parameters(
 def penalty(model: nn.Module, settings: TrainSettings) -> float:
     """Return 0.5 lambda sum w^2 over exactly the decayed parameters, in float64: what SGD's weight decay descends."""
     decayed, _ = decayed_parameters(model, settings.decay)
-    return (
-        0.5
-        * settings.weight_decay
-        * sum(float(p.detach().double().square().sum()) for p in decayed.values())
-    )
+    return 0.5 * settings.weight_decay * sum(float(p.detach().double().square().sum()) for p in decayed.values())
 
 
 def figures(
@@ -231,9 +202,7 @@ def evaluate(model: nn.Module, images: Images, batch: int) -> tuple[float, float
         logits = model(images.inputs(part))
         total += cross_entropy(logits.double(), images.labels[part], reduction="sum")
         # a NaN row has no argmax worth the name: count it as wrong
-        wrong += (
-            ~(logits.argmax(1) == images.labels[part]) | logits.isnan().any(1)
-        ).sum()
+        wrong += (~(logits.argmax(1) == images.labels[part]) | logits.isnan().any(1)).sum()
     return 100 * float(wrong) / len(images), float(total) / len(images)
 
 
@@ -244,17 +213,12 @@ def reestimate_batch_norm(model: nn.Module, training: Images, batch: int) -> Non
     """
     parts = torch.arange(len(training)).tensor_split(-(-len(training) // batch))
     with torch.no_grad():
-        update_bn(
-            (training.inputs(part.to(training.labels.device)) for part in parts), model
-        )
+        update_bn((training.inputs(part.to(training.labels.device)) for part in parts), model)
     model.eval()
 
 
 def distance(model: nn.Module, origin: list[Tensor] | None = None) -> float:
-    """Return the L2 norm over all trainable parameters, of the weights or of their difference to `origin`, in float64."""
+    """Return the L2 norm over all trainable parameters, of the weights or of their change from `origin`, in float64."""
     origins = origin or [torch.zeros_like(p) for p in model.parameters()]
-    terms = [
-        float((p.detach().double() - o.double()).square().sum())
-        for p, o in zip(model.parameters(), origins)
-    ]
+    terms = [float((p.detach().double() - o.double()).square().sum()) for p, o in zip(model.parameters(), origins)]
     return math.sqrt(sum(terms))

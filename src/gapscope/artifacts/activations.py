@@ -28,9 +28,7 @@ def write_activations(folder: Path, header: dict[str, Any]) -> Iterator[OpenLaye
         def open_layer(sample: str, layer: str, shape: tuple[int, ...]) -> np.ndarray:
             file = f"{sample}.{len(layers):03d}.{layer}.npy"
             layers.append({"sample": sample, "layer": layer, "file": file})
-            return np.lib.format.open_memmap(
-                temporary / file, mode="w+", dtype=np.float64, shape=shape
-            )
+            return np.lib.format.open_memmap(temporary / file, mode="w+", dtype=np.float64, shape=shape)
 
         yield open_layer
         write_record(temporary / INDEX, {**header, "layers": layers})
@@ -56,8 +54,6 @@ def read_activations(
                     np.load(path, mmap_mode="r", allow_pickle=False),
                 )
             except (OSError, ValueError, EOFError) as error:
-                raise InputError(
-                    f"{path} is no whole array ({error}); run the activations stage again"
-                ) from error
+                raise InputError(f"{path} is no whole array ({error}); run the activations stage again") from error
 
     return index, layers()

@@ -11,9 +11,7 @@ from pathlib import Path
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write a file or folder at; it takes the name when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{path.name}.{os.getpid()}.tmp"
-    )  # ignored by git and DVC, should a kill leave it
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # ignored by git and DVC, should a kill leave it
     try:
         yield temporary
         _sync(temporary)

@@ -1,6 +1,7 @@
 """Small records that go into git: JSON objects with schema and provenance, and CSV tables."""
 
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -43,8 +44,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write one JSON object; infinities and NaN become null, which every JSON reader takes."""
     write_text(
         path,
-        json.dumps(_finite({"schema": SCHEMA, **record}), indent=2, allow_nan=False)
-        + "\n",
+        json.dumps(_finite({"schema": SCHEMA, **record}), indent=2, allow_nan=False) + "\n",
     )
 
 
@@ -59,13 +59,9 @@ def read_record(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the stage that makes it") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not a whole JSON record ({error}); remove it and run its stage again"
-        ) from error
+        raise InputError(f"{path} is not a whole JSON record ({error}); remove it and run its stage again") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path} is not a record of schema {SCHEMA}; remove it and run its stage again"
-        )
+        raise InputError(f"{path} is not a record of schema {SCHEMA}; remove it and run its stage again")
     return record
 
 
@@ -91,9 +87,7 @@ def read_table(path: Path) -> pd.DataFrame:
         pd.errors.EmptyDataError,
         UnicodeDecodeError,
     ) as error:
-        raise InputError(
-            f"{path} is not a whole CSV table ({error}); remove it and run its stage again"
-        ) from error
+        raise InputError(f"{path} is not a whole CSV table ({error}); remove it and run its stage again") from error
 
 
 def _finite(value: Any) -> Any:
@@ -101,8 +95,6 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
-    if isinstance(value, float) and (
-        value != value or value in (float("inf"), float("-inf"))
-    ):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -10,9 +10,7 @@ from gapscope.artifacts.records import SCHEMA
 from gapscope.errors import InputError
 
 
-def write_spectra(
-    path: Path, header: Mapping[str, Any], spectra: Iterable[Mapping[str, Any]]
-) -> None:
+def write_spectra(path: Path, header: Mapping[str, Any], spectra: Iterable[Mapping[str, Any]]) -> None:
     """Write a header and spectra, each a mapping whose `values` are floats in descending order.
 
     Ten digits move a value by at most 5e-11 of itself, below every solver's bound for a value near a threshold.
@@ -31,19 +29,11 @@ def read_spectra(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         InputError: the file is missing or not whole (its last line counts the others).
     """
     try:
-        lines = [
-            json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
-        ]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the spectra stage") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not whole ({error}); run the spectra stage again"
-        ) from error
-    if (
-        len(lines) < 2
-        or lines[-1] != {"end": len(lines) - 1}
-        or lines[0].get("schema") != SCHEMA
-    ):
+        raise InputError(f"{path} is not whole ({error}); run the spectra stage again") from error
+    if len(lines) < 2 or lines[-1] != {"end": len(lines) - 1} or lines[0].get("schema") != SCHEMA:
         raise InputError(f"{path} is not whole; run the spectra stage again")
     return lines[0], lines[1:-1]

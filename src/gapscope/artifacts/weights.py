@@ -12,9 +12,7 @@ from torch import Tensor
 from gapscope.artifacts.files import atomic_path
 from gapscope.errors import InputError
 
-AS_TRAINED = (
-    "as_trained."  # prefix of batch norm's running statistics as training left them
-)
+AS_TRAINED = "as_trained."  # prefix of batch norm's running statistics as training left them
 
 
 def write_weights(
@@ -30,10 +28,7 @@ def write_weights(
     }
     with atomic_path(path) as temporary:
         save_file(
-            {
-                name: tensor.detach().cpu().contiguous()
-                for name, tensor in tensors.items()
-            },
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
             temporary,
             metadata={"gapscope": json.dumps(header)},
         )
@@ -50,15 +45,11 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = json.loads((file.metadata() or {})["gapscope"])
             state = {
                 name: file.get_tensor(name)
-                for name in file.keys()
+                for name in file.keys()  # noqa: SIM118
                 if not name.startswith(AS_TRAINED)
             }
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path} is missing: run the train stage, or `dvc pull` where there is a remote"
-        ) from error
+        raise InputError(f"{path} is missing: run the train stage, or `dvc pull` where there is a remote") from error
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"{path} is no whole weights file ({error}); remove it and train again"
-        ) from error
+        raise InputError(f"{path} is no whole weights file ({error}); remove it and train again") from error
     return state, header

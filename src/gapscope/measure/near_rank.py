@@ -2,7 +2,8 @@
 
 The paper does not say which values count. Mode-n has I_n of them if its structural zeros (zero by shape: I_n minus the
 number of columns, where that is positive) are included ("full"), min(I_n, columns) if not ("economy"). Structural zeros
-grow with the batch size whatever training did, so both are given apart, with the interval that the solver's error leaves.
+grow with the batch size whatever training did, so both are given apart, with the interval that the solver's error
+leaves.
 """
 
 from collections.abc import Sequence
@@ -38,9 +39,7 @@ class NearRank:
         return self.possible - self.certain > max(1.0, 0.01 * self.possible)
 
 
-def near_rank_count(
-    spectra: Sequence[ModeSpectrum], threshold: float
-) -> list[NearRank]:
+def near_rank_count(spectra: Sequence[ModeSpectrum], threshold: float) -> list[NearRank]:
     """Return the counts of each mode.
 
     Raises:

@@ -44,19 +44,10 @@ class SharpnessSettings:
     threads: int
 
     def __post_init__(self) -> None:
-        if (
-            self.restarts < 1
-            or self.manifold_dimension < 1
-            or self.micro_batch < 1
-            or not self.epsilons
-        ):
-            raise InputError(
-                "sharpness: restarts, manifold_dimension and micro_batch must be >= 1, epsilons not empty"
-            )
+        if self.restarts < 1 or self.manifold_dimension < 1 or self.micro_batch < 1 or not self.epsilons:
+            raise InputError("sharpness: restarts, manifold_dimension and micro_batch must be >= 1, epsilons not empty")
         if min(self.epsilons) <= 0:
-            raise InputError(
-                f"sharpness.epsilons must be > 0, got {list(self.epsilons)}"
-            )
+            raise InputError(f"sharpness.epsilons must be > 0, got {list(self.epsilons)}")
 
 
 @dataclass(frozen=True)
@@ -91,9 +82,7 @@ def random_basis(
 ) -> Tensor:
     """Return A (n, p) with independent N(0, 1) entries, drawn on the CPU. p = 100 as in Keskar et al. 2017."""
     if p > n:
-        raise ValueError(
-            f"a random manifold needs p <= n, got p = {p} in {n} dimensions"
-        )
+        raise ValueError(f"a random manifold needs p <= n, got p = {p} in {n} dimensions")
     return torch.randn(n, p, generator=generator, dtype=dtype)
 
 
@@ -118,7 +107,9 @@ def keskar_sharpness(
         basis: A (n, p); None is the full space.
         restarts: number of random starts; the best one counts.
         generator: CPU generator of the starts.
-        iterations, memory, max_evaluations: of L-BFGS-B, a start.
+        iterations: of L-BFGS-B, a start.
+        memory: its number of corrections.
+        max_evaluations: its limit, a start.
 
     Raises:
         ValueError: epsilon <= 0, restarts < 1, or a loss that is not finite at x or inside the box.
@@ -137,9 +128,7 @@ def keskar_sharpness(
     base = loss(x).item()
     if not np.isfinite(base):
         raise ValueError(f"the loss at x is {base}: a diverged model has no sharpness")
-    coordinates = (
-        x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]
-    )  # A+ x
+    coordinates = x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]  # A+ x
     box = epsilon * (coordinates.abs() + 1)
 
     def descend(u: np.ndarray) -> tuple[float, np.ndarray]:
@@ -157,17 +146,12 @@ def keskar_sharpness(
     largest, point, winner, converged = base, torch.zeros_like(box), -1, False
     evaluated = iterated = 0
     for start in range(restarts):
-        u = (
-            2 * torch.rand(len(box), generator=generator, dtype=torch.float64).numpy()
-            - 1
-        )
+        u = 2 * torch.rand(len(box), generator=generator, dtype=torch.float64).numpy() - 1
         scale = float(np.abs(descend(u)[1]).mean())
-        if (
-            scale == 0.0
-        ):  # flat at the start, e.g. a loss that ignores x: nothing to climb
+        if scale == 0.0:  # flat at the start, e.g. a loss that ignores x: nothing to climb
             evaluated += 1
             continue
-        found = minimize(
+        found = minimize(  # type: ignore[call-overload]
             lambda u, scale=scale: tuple(part / scale for part in descend(u)),
             u,
             jac=True,
@@ -208,11 +192,9 @@ def measure(
     *,
     seed: int,
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for each epsilon, in full space and in the manifold of the run's seed (the same at every batch size)."""
+    """Yield a row for each epsilon, in full space and in the manifold of the seed, one for all batch sizes."""
     p = settings.manifold_dimension
-    basis = random_basis(
-        len(x), p, generator=seeds.generator(seed, "manifold"), dtype=x.dtype
-    ).to(x.device)
+    basis = random_basis(len(x), p, generator=seeds.generator(seed, "manifold"), dtype=x.dtype).to(x.device)
     for space, columns in (("full", None), (f"random{p}", basis)):
         for epsilon in settings.epsilons:
             starts = seeds.generator(seed, "sharpness", space)
@@ -224,9 +206,5 @@ def measure(
                 restarts=settings.restarts,
                 generator=starts,
             )
-            row = {
-                field.name: getattr(found, field.name)
-                for field in fields(found)
-                if field.name != "point"
-            }
+            row = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "point"}
             yield {"space": space, "epsilon": epsilon, **row}

@@ -59,15 +59,11 @@ def build(spec: ModelSpec) -> nn.Module:
         if option in taken:
             options[option] = value
         elif value != plain:
-            raise InputError(
-                f"model {spec.name} takes no {option}=, so train.{option} must be {str(plain).lower()}"
-            )
+            raise InputError(f"model {spec.name} takes no {option}=, so train.{option} must be {str(plain).lower()}")
     try:
         return make(image_shape=spec.image_shape, classes=spec.classes, **options)
     except TypeError as error:
-        raise InputError(
-            f"model {spec.name} cannot be called with image_shape=, classes=: {error}"
-        ) from error
+        raise InputError(f"model {spec.name} cannot be called with image_shape=, classes=: {error}") from error
 
 
 def _imported(path: str) -> Callable[..., nn.Module]:
@@ -77,12 +73,8 @@ def _imported(path: str) -> Callable[..., nn.Module]:
         )
     module, _, attribute = path.partition(":")
     if str(Path.cwd()) not in sys.path:
-        sys.path.insert(
-            0, str(Path.cwd())
-        )  # a script's own folder is on the path, the study's folder is not
+        sys.path.insert(0, str(Path.cwd()))  # a script's own folder is on the path, the study's folder is not
     try:
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"model {path!r} cannot be imported from {Path.cwd().name}/: {error}"
-        ) from error
+        raise InputError(f"model {path!r} cannot be imported from {Path.cwd().name}/: {error}") from error

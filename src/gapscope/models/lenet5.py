@@ -50,32 +50,22 @@ class LeNet5(nn.Module):
             nn.Conv2d(depth, first, 5, padding=padding, bias=bias),
             nn.BatchNorm2d(first),
         )
-        self.conv2 = unit(
-            nn.Conv2d(first, second, 5, bias=bias), nn.BatchNorm2d(second)
-        )
+        self.conv2 = unit(nn.Conv2d(first, second, 5, bias=bias), nn.BatchNorm2d(second))
         self.pool = nn.AvgPool2d(2) if linear else nn.MaxPool2d(2)
-        rows, columns = (
-            ((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width)
-        )
+        rows, columns = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in (height, width))
         if min(rows, columns) < 1:
-            raise InputError(
-                f"LeNet-5 needs larger images than {height} x {width}: nothing is left after its pooling"
-            )
+            raise InputError(f"LeNet-5 needs larger images than {height} x {width}: nothing is left after its pooling")
         fan_in = second * rows * columns
         self.dense = nn.ModuleList()
         for units in dense:
-            self.dense.append(
-                unit(nn.Linear(fan_in, units, bias=bias), nn.BatchNorm1d(units))
-            )
+            self.dense.append(unit(nn.Linear(fan_in, units, bias=bias), nn.BatchNorm1d(units)))
             fan_in = units
         self.head = nn.Linear(fan_in, classes)
 
     @property
     def unit_layers(self) -> dict[str, nn.Module]:
         """Hidden layers by name, in forward order."""
-        return {"conv1": self.conv1, "conv2": self.conv2} | {
-            f"fc{i}": m for i, m in enumerate(self.dense, 1)
-        }
+        return {"conv1": self.conv1, "conv2": self.conv2} | {f"fc{i}": m for i, m in enumerate(self.dense, 1)}
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (b, classes) of images (b, channels, height, width)."""

@@ -13,10 +13,5 @@ def cosine(start: float, end: float, updates: int) -> list[float]:
         [1.0, 0.5, 0.0]
     """
     last = max(updates - 1, 1)
-    rates = [
-        end + (start - end) * (1 + math.cos(math.pi * step / last)) / 2
-        for step in range(updates)
-    ]
-    return (
-        [start, *rates[1:-1], end] if updates > 1 else rates
-    )  # end + (start - end) need not round to start
+    rates = [end + (start - end) * (1 + math.cos(math.pi * step / last)) / 2 for step in range(updates)]
+    return [start, *rates[1:-1], end] if updates > 1 else rates  # end + (start - end) need not round to start
