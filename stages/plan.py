@@ -14,14 +14,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write when all is well")
     args = parser.parse_args()
 
-    from gapscope import studies
+    from gapscope import plan
     from gapscope.artifacts.files import write_text
     from gapscope.artifacts.records import read_record
 
     found = read_record(args.found)
     shape = tuple(found["image_shape"])
     print(
-        studies.plan(
+        plan.check(
             load_params(),
             found["dataset"],
             shape,

@@ -32,8 +32,7 @@ def main() -> None:
     settings = load_params().section("spectra", SpectraSettings)
     set_threads(settings.threads)
     device = pick_device()
-    index, layers = read_activations(args.activations)
-    count = len(index.pop("layers"))
+    header, layers = read_activations(args.activations)
     rows = [
         {
             "sample": sample,
@@ -42,12 +41,12 @@ def main() -> None:
             "shape": tensor.shape,
             **spectrum.to_row(),
         }
-        for sample, layer, tensor in progress(layers, args.activations.name, count)
+        for sample, layer, tensor in progress(layers, args.activations.name)
         for mode, spectrum in enumerate(mode_singular_values(tensor, device=device))
     ]
     write_spectra(
         args.out,
-        index | {"spectra": vars(settings), "spectra_device": describe_device(device)},
+        header | {"spectra": vars(settings), "spectra_device": describe_device(device)},
         rows,
     )
 

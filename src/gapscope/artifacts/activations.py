@@ -34,26 +34,18 @@ def write_activations(folder: Path, header: dict[str, Any]) -> Iterator[OpenLaye
         write_record(temporary / INDEX, {**header, "layers": layers})
 
 
-def read_activations(
-    folder: Path,
-) -> tuple[dict[str, Any], Iterator[tuple[str, str, np.ndarray]]]:
-    """Return the index and an iterator of (sample, layer, read-only memory-mapped array, batch axis first).
+def read_activations(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str, np.ndarray]]]:
+    """Return the header and (sample, layer, read-only memory-mapped array with the batch axis first) for each layer.
 
     Raises:
         InputError: the folder or a file in it is missing or truncated.
     """
-    index = read_record(folder / INDEX)
-
-    def layers() -> Iterator[tuple[str, str, np.ndarray]]:
-        for entry in index["layers"]:
-            path = folder / entry["file"]
-            try:
-                yield (
-                    entry["sample"],
-                    entry["layer"],
-                    np.load(path, mmap_mode="r", allow_pickle=False),
-                )
-            except (OSError, ValueError, EOFError) as error:
-                raise InputError(f"{path} is no whole array ({error}); run the activations stage again") from error
-
-    return index, layers()
+    header = read_record(folder / INDEX)
+    layers = []
+    for entry in header.pop("layers"):
+        path = folder / entry["file"]
+        try:
+            layers.append((entry["sample"], entry["layer"], np.load(path, mmap_mode="r", allow_pickle=False)))
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path} is no whole array ({error}); run the activations stage again") from error
+    return header, layers

@@ -7,7 +7,8 @@ leaves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,10 @@ class NearRank:
     def undecidable(self) -> bool:
         """Whether the interval is wider than 1 % of the number of values it counts (and than one value)."""
         return self.possible - self.certain > max(1.0, 0.01 * self.possible)
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the columns of a table."""
+        return {**asdict(self), "undecidable": self.undecidable}
 
 
 def near_rank_count(spectra: Sequence[ModeSpectrum], threshold: float) -> list[NearRank]:

@@ -1,49 +1,18 @@
-"""A study's cells, and what they cost before the first one starts."""
+"""What a study costs, and whether it can run, before its first cell starts."""
 
-from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import torch
 
 from gapscope.activations import ActivationSettings, activation_bytes
+from gapscope.cells import cells
 from gapscope.config import Params
 from gapscope.models import ModelSpec, build
 from gapscope.runtime import check_disk
 from gapscope.training import TrainSettings, check_batch_size, updates_per_epoch
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One training run of a study."""
-
-    study: str
-    model: str
-    dataset: str
-    batch_size: int
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """The file name of its records; dvc.yaml spells the same."""
-        return f"{self.model}-{self.dataset}-b{self.batch_size}-s{self.seed}"
-
-    def run(self, stage: str) -> Path:
-        """Path of its large output of a stage, without suffix; not in git."""
-        return Path("data/runs") / self.study / stage / self.name
-
-    def record(self, stage: str, suffix: str) -> Path:
-        """Path of one of its records in git."""
-        return Path("metrics") / self.study / stage / f"{self.name}{suffix}"
-
-
-def cells(params: Params) -> list[Cell]:
-    """Return the study's cells in the order of its lists; a batch size that is listed twice is one cell."""
-    sizes = dict.fromkeys(params.batch_sizes)
-    return [Cell(params.study, *values) for values in product(params.models, params.datasets, sizes, params.seeds)]
-
-
-def plan(
+def check(
     params: Params,
     dataset: str,
     image_shape: tuple[int, int, int],

@@ -1,0 +1,41 @@
+"""A study's cells, one training run each, and where their files lie."""
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from gapscope.config import Params
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run of a study."""
+
+    study: str
+    model: str
+    dataset: str
+    batch_size: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The file name of its records; dvc.yaml spells the same."""
+        return f"{self.model}-{self.dataset}-b{self.batch_size}-s{self.seed}"
+
+    def columns(self) -> dict[str, object]:
+        """Return what identifies it in a table."""
+        return {"model": self.model, "dataset": self.dataset, "batch_size": self.batch_size, "seed": self.seed}
+
+    def run(self, stage: str) -> Path:
+        """Path of its large output of a stage, without suffix; not in git."""
+        return Path("data/runs") / self.study / stage / self.name
+
+    def record(self, stage: str, suffix: str) -> Path:
+        """Path of one of its records in git."""
+        return Path("metrics") / self.study / stage / f"{self.name}{suffix}"
+
+
+def cells(params: Params) -> list[Cell]:
+    """Return the study's cells in the order of its lists; a batch size that is listed twice is one cell."""
+    sizes = dict.fromkeys(params.batch_sizes)
+    return [Cell(params.study, *values) for values in product(params.models, params.datasets, sizes, params.seeds)]

@@ -1,0 +1,1 @@
+"""Records in; tables and figures out. No torch: a figure is redrawn in a second."""

@@ -1,0 +1,175 @@
+"""Figures: each a pure redraw of its table in plots/<study>. Axes name quantity and unit, titles name n."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+MODES = {2: ["samples x units"], 4: ["mode 1: samples", "mode 2: channels", "mode 3: rows", "mode 4: columns"]}
+BATCH_LABEL = "training batch size b"
+
+
+def styled(draw: Callable[[pd.DataFrame], Figure], rows: pd.DataFrame) -> Figure:
+    """Draw a figure in the project's one style; without a row, one that says so."""
+    with plt.style.context(Path(__file__).with_name("gapscope.mplstyle")):
+        if rows.empty:
+            figure = plt.figure(figsize=(5, 1))
+            figure.suptitle("nothing to draw: every run of this study diverged")
+            return figure
+        return draw(rows)
+
+
+def draw_gap(rows: pd.DataFrame) -> Figure:
+    """Error and loss against batch size; the paper's printed values dashed, where there are any."""
+    panels = {"error_pct": "error (%)", "loss": "loss (nats)"}
+    return _against_batch_size(rows, panels, "Error and loss, whole training and test sets")
+
+
+def draw_near_rank(rows: pd.DataFrame) -> Figure:
+    """Near-rank counts against batch size, a panel a threshold, as the paper draws them: logarithmic."""
+    panels = {panel: f"singular values ≤ {float(panel):g}" for panel in rows["panel"].drop_duplicates()}
+    figure = _against_batch_size(rows, panels, "Near-rank loss, summed over layers and modes")
+    for axes in figure.axes:
+        axes.set_yscale("symlog", linthresh=1)  # counts of 0 are results too
+        axes.set_ylim(-0.3, 3 * max(1.0, rows["value"].max()))
+    return figure
+
+
+def draw_sharpness(rows: pd.DataFrame) -> Figure:
+    """Test accuracy and sharpness against batch size: Keskar et al. 2017, Figure 4."""
+    panels = {"accuracy_pct": "test accuracy (%)", "sharpness_pct": "sharpness φ (%)"}
+    figure = _against_batch_size(rows, panels, "Test accuracy and sharpness of the training cross-entropy")
+    for axes in figure.axes:
+        if axes.get_ylabel() == panels["sharpness_pct"]:
+            axes.set_yscale("log")
+    return figure
+
+
+def draw_curves(rows: pd.DataFrame) -> Figure:
+    """Training curves, a line a run, coloured by batch size; batch norm's running statistics as training has them."""
+    panels = {"test_error_pct": "test error (%)", "train_cross_entropy": "train cross-entropy (nats)"}
+    pairs = _pairs(rows)
+    figure, grid = plt.subplots(len(pairs), 2, figsize=(9, 3.4 * len(pairs)), squeeze=False)
+    for line, pair in zip(grid, pairs, strict=True):
+        here = _of(rows, pair)
+        colours = _batch_colours(here)
+        for axes, (column, label) in zip(line, panels.items(), strict=True):
+            for (size, seed), run in here.groupby(["batch_size", "seed"]):
+                first = seed == here["seed"].min()
+                axes.plot(
+                    run["epoch"], run[column], color=colours[size], marker="", label=f"b = {size}" if first else None
+                )
+            axes.set(xlabel="epoch", ylabel=label, yscale="log", title=_title(pair, here))
+            axes.legend(ncols=2)
+    figure.suptitle("Training curves (eval mode, running batch-norm statistics)")
+    return figure
+
+
+def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
+    """Singular values over b images: a row a layer, a column a mode, a line a batch size; the first pair and seed."""
+    pair = _pairs(rows)[0]
+    here = _of(rows, pair)
+    here = here[here["seed"] == here["seed"].min()]
+    layers, colours = list(here["layer"].drop_duplicates()), _batch_colours(here)
+    wide = int(here["mode"].max()) + 1
+    figure, grid = plt.subplots(
+        len(layers), wide, figsize=(2.6 * wide + 0.6, 2.1 * len(layers) + 0.8), squeeze=False, sharey=True
+    )
+    for line, layer in zip(grid, layers, strict=True):
+        of_layer = here[here["layer"] == layer]
+        modes = MODES.get(4 if of_layer["mode"].nunique() > 1 else 2, [])
+        for mode, axes in enumerate(line):
+            of_mode = of_layer[of_layer["mode"] == mode]
+            if of_mode.empty:
+                axes.set_visible(False)
+                continue
+            for size, run in of_mode.groupby("batch_size"):
+                axes.plot(
+                    run["index"], run["value"].clip(lower=1e-17), color=colours[size], marker="", label=f"b = {size}"
+                )
+            axes.axhspan(1e-17, of_mode["error_bound"].max(), color="0.88", zorder=0)
+            for threshold in thresholds:
+                axes.axhline(threshold, color="0.3", linewidth=0.8, linestyle="--")
+            axes.set(
+                xscale="log",
+                yscale="log",
+                title=f"{layer}, {modes[mode]}",
+                ylim=(1e-17, here["value"].max() * 3),
+                xlabel="index",
+            )
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        line[0].set_ylabel("singular value")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle(
+        f"Spectra over b images, {' on '.join(pair)}, one seed (dashed: thresholds; grey: below the solver's error)"
+    )
+    return figure
+
+
+def _against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str) -> Figure:
+    pairs = _pairs(rows)
+    figure, grid = plt.subplots(len(pairs), len(panels), figsize=(4.8 * len(panels), 3.9 * len(pairs)), squeeze=False)
+    for line, pair in zip(grid, pairs, strict=True):
+        here = _of(rows, pair)
+        for axes, (panel, label) in zip(line, panels.items(), strict=True):
+            for series, group in here[here["panel"] == panel].groupby("series", sort=False):
+                _draw_series(axes, str(series), group)
+            _batch_axis(axes, here["batch_size"])
+            axes.set(ylabel=label, title=_title(pair, here[here["source"] == "measured"]))
+            axes.legend()
+    figure.suptitle(f"{title} (points: runs; lines: means; bars: ± standard deviation)")
+    return figure
+
+
+def _draw_series(axes: Axes, series: str, group: pd.DataFrame) -> None:
+    measured, paper = (group[group["source"] == source] for source in ("measured", "paper"))
+    colour = None
+    if not measured.empty:
+        by_size = measured.groupby("batch_size")["value"]
+        spread = by_size.std().fillna(0.0)
+        (line, *_) = axes.errorbar(by_size.mean().index, by_size.mean(), yerr=spread, label=series, capsize=2)
+        colour = line.get_color()
+        if by_size.size().max() > 1:
+            axes.plot(measured["batch_size"], measured["value"], ".", color=colour, alpha=0.4, markersize=4)
+    if not paper.empty:
+        label = series if measured.empty else None
+        axes.plot(
+            paper["batch_size"], paper["value"], "--", marker="x", color=colour, label=f"paper: {label or series}"
+        )
+
+
+def _batch_axis(axes: Axes, sizes: pd.Series) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted(sizes.unique()))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(BATCH_LABEL)
+
+
+def _batch_colours(rows: pd.DataFrame) -> dict[Any, tuple[float, ...]]:
+    sizes = sorted(rows["batch_size"].unique())
+    return dict(zip(sizes, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(sizes))), strict=True))
+
+
+def _pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(rows[["model", "dataset"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def _of(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    return rows[(rows["model"] == pair[0]) & (rows["dataset"] == pair[1])]
+
+
+def _title(pair: tuple[str, str], rows: pd.DataFrame) -> str:
+    seeds = rows["seed"].nunique()
+    return f"{pair[0]} on {pair[1]} (n = {seeds}{' seeds' if seeds > 1 else ''})"

@@ -1,0 +1,83 @@
+"""The papers' printed tables, kept as data with their source, beside what was measured."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """Params of the tables stage. `paper_table`: a table of Oyedotun et al. 2022, or None."""
+
+    paper_table: int | None
+
+
+COLUMNS = {  # printed column -> measured columns set beside it
+    "train_error_pct": ["train_error_pct"],
+    "test_error_pct": ["test_error_pct"],
+    # the paper's "loss" seems to hold a weight penalty, of PyTorch's form (lambda / 2) or of Keras's (lambda)
+    "train_loss": ["train_cross_entropy", "train_loss", "train_loss_keras"],
+    "test_loss": ["test_cross_entropy", "test_loss"],
+}
+
+
+def printed(table: int) -> pd.DataFrame:
+    """Return a table of Oyedotun et al. 2022 as printed; `note` marks cells that are lost or evidently wrong."""
+    with (files("gapscope.report") / "papers" / "oyedotun2022_tables.csv").open(encoding="utf-8") as file:
+        frame = pd.read_csv(file)
+    return frame[frame["table"] == table].reset_index(drop=True)
+
+
+def beside(paper: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
+    """Return long rows: batch size, printed column and value, measured column, mean, std, n, note."""
+    rows: list[dict[str, Any]] = []
+    for _, line in paper.iterrows():
+        here = batches[batches["batch_size"] == line["batch_size"]]
+        for column, measures in COLUMNS.items():
+            for measure in measures:
+                row = {"batch_size": line["batch_size"], "printed_column": column, "printed": line[column]}
+                row |= {"measured_column": measure, "note": line["note"]}
+                if here.empty:
+                    rows.append({**row, "n": 0, "mean": None, "std": None})
+                for _, found in here.iterrows():
+                    about = {"model": found["model"], "dataset": found["dataset"], "n": found["n"]}
+                    rows.append({**row, **about, "mean": found[f"{measure}_mean"], "std": found[f"{measure}_std"]})
+    return pd.DataFrame(rows)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return `beside` as a Markdown table, paper and measured side by side; one seed prints as (n = 1)."""
+    heads = ["batch size", "train error %", "test error %", "train loss", "test loss"]
+    heads += ["train cross-entropy", "+ penalty", "+ Keras penalty", "test cross-entropy"]
+    lines = [
+        "| | paper | | | | measured | | | | | |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join([*heads[:5], *heads[1:3], *heads[5:]])} |",
+    ]
+    for size, group in rows.groupby("batch_size", sort=False):
+        paper = group.drop_duplicates("printed_column").set_index("printed_column")["printed"]
+        measured = {str(row["measured_column"]): row for _, row in group.iterrows()}
+        wanted = ["train_error_pct", "test_error_pct", *COLUMNS["train_loss"], "test_cross_entropy"]
+        cells = [_printed(paper[c]) for c in COLUMNS] + [_measured(measured[c], c) for c in wanted]
+        lines.append(f"| {size} | {' | '.join(cells)} |")
+    return "\n".join(lines) + f"\n\nMeasured: {_spread(rows)}.\n"
+
+
+def _printed(value: float) -> str:
+    return "lost" if pd.isna(value) else f"{value:g}"
+
+
+def _measured(row: pd.Series, column: str) -> str:
+    digits = 2 if column.endswith("pct") else 4
+    spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.{digits}f}"
+    if pd.isna(row["mean"]):
+        return "not run" if row["n"] == 0 else "diverged"
+    return f"{row['mean']:.{digits}f}{spread}"
+
+
+def _spread(rows: pd.DataFrame) -> str:
+    counts = sorted(set(rows["n"]))
+    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    return f"{n}, one seed, so no spread" if counts == [1] else f"mean ± standard deviation, {n} seeds"

@@ -1,0 +1,103 @@
+"""What each figure draws, as a table: the CSV files in plots/<study>, and nothing else, are what the figures show."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gapscope.report.tables import KEYS
+
+LONG = [*KEYS, "seed", "panel", "series", "value", "source"]
+SPECTRUM_POINTS = 120  # of a spectrum in a figure, spaced evenly in log(index); the records hold every value
+
+
+def gap(runs: pd.DataFrame, paper: pd.DataFrame | None) -> pd.DataFrame:
+    """Return error and loss against batch size, a row a run and series; printed values have the source `paper`."""
+    measures = {
+        "train error": ("error_pct", "train_error_pct"),
+        "test error": ("error_pct", "test_error_pct"),
+        "train cross-entropy": ("loss", "train_cross_entropy"),
+        "test cross-entropy": ("loss", "test_cross_entropy"),
+        "penalty": ("loss", "penalty"),
+        "train cross-entropy + penalty": ("loss", "train_loss"),
+    }
+    rows = _runs_long(runs, measures)
+    if paper is not None:
+        as_printed = {"train error": "train_error_pct", "test error": "test_error_pct"}
+        as_printed |= {"train loss": "train_loss", "test loss": "test_loss"}
+        pairs = [{"model": m, "dataset": d} for m, d in dict.fromkeys(zip(runs["model"], runs["dataset"], strict=True))]
+        rows += [
+            {**pair, "batch_size": line["batch_size"], "panel": "loss" if "loss" in series else "error_pct"}
+            | {"series": series, "value": line[column], "source": "paper"}
+            for pair in pairs
+            for _, line in paper.iterrows()
+            for series, column in as_printed.items()
+        ]
+    return pd.DataFrame(rows, columns=LONG).dropna(subset=["value"])
+
+
+def near_rank(runs: pd.DataFrame, thresholds: Iterable[float]) -> pd.DataFrame:
+    """Return near-rank counts against batch size, a row a run and series; `panel` is the threshold."""
+    measures = {}
+    for threshold in thresholds:
+        for series, sample, kind in (
+            ("b images: excess + structural", "run", "full"),
+            ("b images: structural (zero by shape)", "run", "structural"),
+            ("b images: excess", "run", "excess"),
+            ("fixed probe: excess", "probe", "excess"),
+        ):
+            measures[f"{series}@{threshold:g}"] = (f"{threshold:g}", f"near_rank_{sample}_{threshold:g}_{kind}")
+    rows = [{**row, "series": row["series"].rpartition("@")[0]} for row in _runs_long(runs, measures)]
+    return pd.DataFrame(rows, columns=LONG)
+
+
+def sharpness(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return test accuracy and sharpness against batch size, a row a run and series (as in Keskar's Figure 4)."""
+    runs = runs.assign(accuracy=100 - runs["test_error_pct"])
+    measures = {"test accuracy": ("accuracy_pct", "accuracy")}
+    for column in [name for name in runs.columns if name.startswith("sharpness_") and name.endswith("_pct")]:
+        space, epsilon = column.removeprefix("sharpness_").removesuffix("_pct").split("_")
+        space = "full space" if space == "full" else f"random manifold, p = {space.removeprefix('random')}"
+        measures[f"{space}, ε = {float(epsilon):g}"] = ("sharpness_pct", column)
+    return pd.DataFrame(_runs_long(runs, measures), columns=LONG)
+
+
+def curves(histories: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:
+    """Return every epoch of every run, in the columns that a training curve needs."""
+    kept = ["epoch", "updates", "train_error_pct_running", "test_error_pct_running", "train_cross_entropy_running"]
+    frames = [history[kept].assign(**cell) for cell, history in histories]
+    frame = pd.concat(frames).rename(columns=lambda name: name.removesuffix("_running"))
+    return frame[[*KEYS, "seed", "epoch", "updates", "train_error_pct", "test_error_pct", "train_cross_entropy"]]
+
+
+def spectra(records: Iterable[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]) -> pd.DataFrame:
+    """Return the spectra over b images, thinned to `SPECTRUM_POINTS` indices (the first is 1) spaced in log(index)."""
+    return pd.DataFrame(
+        [
+            {**cell, "layer": row["layer"], "mode": row["mode"], "index": index + 1, "value": row["values"][index]}
+            | {"error_bound": row["error_bound"], "count": len(row["values"])}
+            for cell, rows in records
+            for row in rows
+            if row["sample"] == "run"
+            for index in _indices(len(row["values"]))
+        ],
+        columns=[*KEYS, "seed", "layer", "mode", "index", "value", "error_bound", "count"],
+    )
+
+
+def _indices(count: int) -> Iterator[int]:
+    # the last values are the ones in question, so half of the points are spaced from the end
+    ends = np.rint(np.geomspace(1, count, SPECTRUM_POINTS // 2)).astype(int).tolist()
+    yield from sorted({index - 1 for index in ends} | {count - index for index in ends})
+
+
+def _runs_long(runs: pd.DataFrame, measures: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    return [
+        {**{key: run[key] for key in [*KEYS, "seed"]}, "panel": panel, "series": series, "value": run[column]}
+        | {"source": "measured"}
+        for _, run in runs.iterrows()
+        for series, (panel, column) in measures.items()
+        if column in runs and not (isinstance(run[column], float) and math.isnan(run[column]))
+    ]

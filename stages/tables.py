@@ -1,0 +1,46 @@
+"""Stage tables: one row a run, one row a batch size, the figures that DVC shows, and the paper's table beside them."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from gapscope.artifacts.files import write_text
+from gapscope.artifacts.records import read_record, read_table, write_table
+from gapscope.cells import cells
+from gapscope.config import load_params
+from gapscope.report import paper, tables
+from gapscope.runtime import run_stage
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--near-rank", type=Path, required=True, help=".csv of the near_rank stage")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    args = parser.parse_args()
+    params = load_params()
+    near_rank = read_table(args.near_rank)
+    rows = [
+        tables.run_row(
+            cell.columns(),
+            read_record(cell.record("train", ".json")),
+            read_record(cell.record("sharpness", ".json")),
+            near_rank,
+        )
+        for cell in cells(params)
+    ]
+    runs = pd.DataFrame(rows)
+    batches = tables.batch_table(runs)
+    write_table(args.out / "runs.csv", runs)
+    write_table(args.out / "batch_sizes.csv", batches)
+    write_text(args.out / "summary.json", json.dumps(tables.summary(batches), indent=2) + "\n")
+    number = params.section("tables", paper.TableSettings).paper_table
+    printed = paper.beside(paper.printed(number), batches) if number else pd.DataFrame()
+    write_table(args.out / "paper.csv", printed)
+    write_text(args.out / "paper.md", paper.markdown(printed) if number else "This study repeats no printed table.\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)

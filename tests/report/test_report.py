@@ -1,0 +1,142 @@
+"""Tables and figures from made-up records whose answers are known."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from gapscope.report import figures, paper, series, tables
+
+CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
+MADE = {"device": "cpu (test)", "wall_s": 1.0, "commit": "abc"}
+
+
+def trained(error: float, status: str = "ok") -> dict[str, Any]:
+    values = {name: 0.5 for name in tables.TRAINED if status == "ok" or name.endswith("_running")}
+    values |= {"test_error_pct": error} if status == "ok" else {}
+    return {"status": status, "updates": 10, "epochs_run": 1, "penalty": 0.25, "provenance": MADE, **values} | (
+        {"train_cross_entropy": 0.5, "penalty": 0.25} if status == "ok" else {}
+    )
+
+
+def counts(size: int, seed: int) -> list[dict[str, Any]]:
+    """Two modes of 10 values, 3 and 1 of them excess, and as many structural zeros as the batch size."""
+    about = {**CELL, "batch_size": size, "seed": seed, "sample": "run", "threshold": 1e-4, "layer": "fc1"}
+    return [
+        about | {"mode": m, "economy": e, "structural": s, "full": e + s, "values": 10, "certain": e, "possible": e + m}
+        for m, e, s in ((0, 3, size), (1, 1, 0))
+    ]
+
+
+@pytest.fixture
+def runs() -> pd.DataFrame:
+    cells = [(128, 0, 7.0), (128, 1, 9.0), (512, 0, 10.0), (512, 1, None)]
+    near_rank = pd.DataFrame([row for size, seed, _ in cells for row in counts(size, seed)])
+    rows = []
+    for size, seed, error in cells:
+        sharp = {"sharpness": [{"space": "full", "epsilon": 1e-3, "sharpness": 2.0 * size}], "images": 64}
+        record = trained(error) if error is not None else trained(0.0, "diverged")
+        rows.append(tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, sharp, near_rank))
+    return pd.DataFrame(rows)
+
+
+def test_a_run_sums_its_counts_over_layers_and_modes(runs: pd.DataFrame) -> None:
+    first = runs.iloc[0]
+    assert first["near_rank_run_0.0001_excess"] == 4
+    assert first["near_rank_run_0.0001_structural"] == 128
+    assert first["near_rank_run_0.0001_full"] == 132
+    assert first["near_rank_run_0.0001_fraction"] == pytest.approx(4 / 20)
+    assert first["near_rank_run_0.0001_interval"] == 1
+    assert first["sharpness_full_0.001_pct"] == 256.0
+    assert first["train_loss_keras"] == pytest.approx(0.5 + 2 * 0.25)
+
+
+def test_a_batch_size_has_mean_deviation_and_n_without_the_diverged(runs: pd.DataFrame) -> None:
+    table = tables.batch_table(runs).set_index("batch_size")
+    assert table.loc[128, "test_error_pct_mean"] == 8.0
+    assert table.loc[128, "test_error_pct_std"] == pytest.approx(np.sqrt(2))  # n - 1
+    assert table["n"].tolist() == [2, 1]
+    assert table["diverged"].tolist() == [0, 1]
+    assert table.loc[512, "test_error_pct_mean"] == 10.0
+    assert np.isnan(table.loc[512, "test_error_pct_std"])  # one run has no spread
+
+
+def test_the_summary_is_short_and_holds_no_nan(runs: pd.DataFrame) -> None:
+    shown = tables.summary(tables.batch_table(runs))["lenet5-fashion_mnist"]
+    assert shown["b128"] == {
+        "test_error_pct": 8.0, "train_cross_entropy": 0.5, "near_rank_excess": 4.0, "sharpness_pct": 256.0,
+    }  # fmt: skip
+    nothing = tables.summary(tables.batch_table(runs[runs["status"] == "diverged"]))
+    assert nothing["lenet5-fashion_mnist"]["b512"]["test_error_pct"] is None
+
+
+def test_the_papers_values_stand_beside_the_measured_and_missing_rows_are_said(runs: pd.DataFrame) -> None:
+    rows = paper.beside(paper.printed(5), tables.batch_table(runs))
+    text = paper.markdown(rows)
+    line = next(line for line in text.splitlines() if line.startswith("| 128 "))
+    assert line.startswith("| 128 | 0 | 7.74 | 0.0733 | 0.3895 | 0.50 ± 0.00 | 8.00 ± 1.41 | 0.5000 ± 0.0000 |")
+    assert next(line for line in text.splitlines() if line.startswith("| 8192 ")).count("not run") == 6
+    assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1  # as many cells in each
+
+
+def test_a_cell_lost_in_print_is_said() -> None:
+    rows = paper.beside(paper.printed(6), pd.DataFrame({"batch_size": [1]}))
+    assert "| 512 | lost | 0.62 |" in paper.markdown(rows)
+
+
+def test_all_tables_of_the_paper_are_there() -> None:
+    assert [len(paper.printed(number)) for number in range(1, 12)] == [5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 5]
+
+
+def test_the_gap_figure_draws_its_rows(runs: pd.DataFrame) -> None:
+    rows = series.gap(runs, paper.printed(5))
+    assert set(rows["source"]) == {"measured", "paper"}
+    assert not rows["value"].isna().any()
+    figure = figures.styled(figures.draw_gap, rows)
+    left, right = figure.axes
+    assert (left.get_ylabel(), right.get_ylabel()) == ("error (%)", "loss (nats)")
+    assert left.get_xlabel() == "training batch size b"
+    assert left.get_title() == "lenet5 on fashion_mnist (n = 2 seeds)"
+    means = [line.get_ydata().tolist() for line in left.lines if list(line.get_xdata()) == [128, 512]]
+    assert [8.0, 10.0] in means  # the means of the measured test errors
+    plt.close(figure)
+
+
+def test_the_near_rank_figure_keeps_structural_and_excess_apart(runs: pd.DataFrame) -> None:
+    rows = series.near_rank(runs, (1e-4,))
+    by_series = rows[rows["batch_size"] == 128].groupby("series")["value"].mean().to_dict()
+    assert by_series == {
+        "b images: excess + structural": 132, "b images: structural (zero by shape)": 128, "b images: excess": 4,
+    }  # fmt: skip
+    figure = figures.styled(figures.draw_near_rank, rows)
+    assert figure.axes[0].get_ylabel() == "singular values ≤ 0.0001"
+    plt.close(figure)
+
+
+def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None:
+    rows = series.sharpness(runs)
+    assert rows.loc[rows["series"] == "test accuracy", "value"].tolist() == [93.0, 91.0, 90.0]
+    figure = figures.styled(figures.draw_sharpness, rows)
+    assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)", "sharpness φ (%)"]
+    plt.close(figure)
+
+
+def test_a_thinned_spectrum_keeps_both_ends() -> None:
+    values = list(np.geomspace(10, 1e-6, 500))
+    record = {"sample": "run", "layer": "fc1", "mode": 0, "values": values, "error_bound": 1e-13}
+    rows = series.spectra([({**CELL, "batch_size": 500, "seed": 0}, [record, record | {"sample": "probe"}])])
+    assert rows["index"].is_monotonic_increasing
+    assert rows["value"].tolist() == [values[index - 1] for index in rows["index"]]
+    assert {1, 2, 499, 500} <= set(rows["index"])
+    assert len(rows) <= series.SPECTRUM_POINTS
+    figure = figures.styled(lambda table: figures.draw_spectra(table, (1e-4,)), rows)
+    assert figure.axes[0].get_title() == "fc1, samples x units"
+    plt.close(figure)
+
+
+def test_a_study_of_which_every_run_diverged_still_has_its_figures() -> None:
+    figure = figures.styled(figures.draw_gap, pd.DataFrame(columns=series.LONG))
+    assert "diverged" in figure.get_suptitle()
+    plt.close(figure)

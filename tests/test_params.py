@@ -1,0 +1,75 @@
+"""conf/ is the source, params.yaml its composition; every study composes, and every group has its settings class."""
+
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import compose_and_dump
+
+from gapscope.activations import ActivationSettings
+from gapscope.config import Params, load_params
+from gapscope.data import DataSettings
+from gapscope.errors import InputError
+from gapscope.measure.sharpness import SharpnessSettings
+from gapscope.measure.spectra import SpectraSettings
+from gapscope.report.paper import TableSettings
+from gapscope.training import TrainSettings
+
+ROOT = Path(__file__).parents[1]
+STUDIES = sorted(path.stem for path in (ROOT / "conf/study").glob("*.yaml"))
+SETTINGS = {
+    "data": DataSettings,
+    "train": TrainSettings,
+    "activations": ActivationSettings,
+    "spectra": SpectraSettings,
+    "sharpness": SharpnessSettings,
+    "tables": TableSettings,
+}
+
+
+def compose(folder: Path, *overrides: str) -> Path:
+    out = folder / "params.yaml"
+    compose_and_dump(str(out), str(ROOT / "conf"), None, "config", str(folder), list(overrides))
+    return out
+
+
+def load(path: Path) -> Params:
+    return load_params(path, ROOT / "conf/config.yaml")
+
+
+def test_params_yaml_is_the_composition_of_its_study(tmp_path: Path) -> None:
+    committed = ROOT / "params.yaml"
+    assert committed.read_text() == compose(tmp_path, f"study={load(committed).study}").read_text()
+
+
+def test_the_committed_study_is_quick() -> None:
+    assert load(ROOT / "params.yaml").study == "quick"
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_composes_and_every_group_is_read(study: str, tmp_path: Path) -> None:
+    params = load(compose(tmp_path, f"study={study}"))
+    assert params.study == study  # its folder
+    assert set(params.groups) == {*SETTINGS, "code"}  # code is read by dvc.yaml only
+    for name, settings in SETTINGS.items():
+        params.section(name, settings)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_batch_size_adds_a_cell_and_its_default_adds_none(study: str, tmp_path: Path) -> None:
+    plain = set(load(compose(tmp_path, f"study={study}")).batch_sizes)
+    widened = set(load(compose(tmp_path, f"study={study}", "batch_size=100")).batch_sizes)
+    assert widened == plain | {100}
+    assert 100 not in plain
+
+
+def test_an_unknown_key_in_a_study_is_refused(tmp_path: Path) -> None:
+    path = compose(tmp_path)
+    path.write_text(path.read_text() + "bacth_size: 4\n")
+    with pytest.raises(InputError, match="did you mean 'batch_size'"):
+        load(path)
+
+
+def test_every_param_has_a_comment_with_its_role() -> None:
+    for line in (ROOT / "conf/config.yaml").read_text().splitlines():
+        if ":" in line and not line.lstrip().startswith(("#", "-")) and not line.rstrip().endswith(":"):
+            assert "#" in line, line

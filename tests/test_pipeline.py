@@ -1,0 +1,155 @@
+"""The pipeline itself, end to end on the smoke study, in a copy of the tracked files: what runs, and what does not."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "GAPSCOPE_DATA"} | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "GAPSCOPE_DEVICE": "cpu",
+    "GIT_AUTHOR_NAME": "test", "GIT_AUTHOR_EMAIL": "t@example.com",
+    "GIT_COMMITTER_NAME": "test", "GIT_COMMITTER_EMAIL": "t@example.com",
+}  # fmt: skip
+CELL = "lenet5-digits-b{}-s0"
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> str:
+    """Run a command in the folder, with the package imported from there, and return all that it printed."""
+    environment = ENVIRONMENT | {"PYTHONPATH": str(folder / "src")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, output
+    return output
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its own that has run the smoke study once and committed its small results."""
+    folder = tmp_path_factory.mktemp("pipeline") / "gapscope"
+    files = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
+    for name in files:
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/")) and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "gapscope", "compose", "study=smoke")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "code")
+    first = ran(run(folder, "dvc", "repro"))
+    assert len(first) == 2 + 4 * 2 + 3  # download, plan; four stages a cell; near_rank, tables, plots
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "results")
+    return folder
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_every_output_is_there_and_git_holds_only_the_small_ones(study: Path) -> None:
+    tracked = run(study, "git", "ls-files").splitlines()
+    for size in (128, 1024):
+        cell = CELL.format(size)
+        for record in (f"train/{cell}.csv", f"train/{cell}.json", f"spectra/{cell}.jsonl", f"sharpness/{cell}.json"):
+            assert f"metrics/smoke/{record}" in tracked
+        assert (study / f"data/runs/smoke/train/{cell}.safetensors").exists()
+    assert not [name for name in tracked if name.startswith("data/")]
+    assert max((study / name).stat().st_size for name in tracked) < 1_000_000
+    runs = pd.read_csv(study / "metrics/smoke/runs.csv")
+    assert runs["batch_size"].tolist() == [128, 1024]
+    assert runs["near_rank_run_0.0001_structural"].tolist() == [52, 1844]  # by shape: notes on LeNet-5 6-16-120-84
+    assert (runs["device"].str.startswith("cpu")).all()
+    summary = json.loads((study / "metrics/smoke/summary.json").read_text())
+    assert set(summary["lenet5-digits"]) == {"b128", "b1024"}
+    for name in ("gap", "near_rank", "spectra", "sharpness", "curves"):
+        assert (study / f"plots/smoke/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_repro_runs_nothing(study: Path) -> None:
+    assert ran(run(study, "dvc", "repro")) == []
+
+
+def test_a_new_threshold_reruns_only_the_counting_also_in_a_fresh_clone(study: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    run(study, "git", "clone", "-q", ".", str(clone))
+    assert not (clone / "data").exists()
+    before = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
+    edit(clone / "params.yaml", "- 0.0001\n", "- 10.0\n")
+    assert ran(run(clone, "dvc", "repro", "--allow-missing")) == ["near_rank@smoke", "tables@smoke", "plots@smoke"]
+    after = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
+    assert sorted(set(after["threshold"])) == [1e-5, 10.0]
+    at_ten = after.loc[after["threshold"] == 10.0, "economy"]
+    assert at_ten.sum() > before.loc[before["threshold"] == 1e-4, "economy"].sum()
+
+
+def test_an_edited_figure_is_drawn_anew_and_nothing_else_runs(study: Path) -> None:
+    path = study / "src/gapscope/report/figures.py"
+    text = path.read_text()
+    edit(path, "training batch size b", "batch size in training")
+    try:
+        assert ran(run(study, "dvc", "repro")) == ["plots@smoke"]
+    finally:
+        path.write_text(text)
+        run(study, "dvc", "repro")
+
+
+def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
+    output = run(study, "dvc", "exp", "run", "-S", "study=smoke", "-S", "batch_size=512", "-S", "models=[lenet5]")
+    assert ran(output) == [
+        "plan@smoke-digits", "train@smoke-lenet5-digits-512-0", "activations@smoke-lenet5-digits-512-0",
+        "spectra@smoke-lenet5-digits-512-0", "sharpness@smoke-lenet5-digits-512-0",
+        "near_rank@smoke", "tables@smoke", "plots@smoke",
+    ]  # fmt: skip
+    assert pd.read_csv(study / "metrics/smoke/runs.csv")["batch_size"].tolist() == [128, 1024, 512]
+    run(study, "git", "checkout", "-q", "--", ".")
+    run(study, "dvc", "checkout", "-q")
+
+
+def test_a_batch_size_above_the_training_set_is_one_line(study: Path) -> None:
+    output = run(study, "dvc", "exp", "run", "-S", "study=smoke", "-S", "batch_size=9999", fails=True)
+    assert "plan: batch_size must be in [1, 7185], got 9999; digits has 7185 training images" in output.splitlines()
+    assert "Traceback" not in output
+    run(study, "git", "checkout", "-q", "--", ".")
+
+
+def test_a_diverged_run_is_recorded_and_the_stages_after_it_go_on(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "diverged"
+    shutil.copytree(study, copy, symlinks=True)
+    edit(copy / "params.yaml", "lr_start: 0.1", "lr_start: 1.0e+30")
+    run(copy, "dvc", "repro")
+    runs = pd.read_csv(copy / "metrics/smoke/runs.csv")
+    assert runs["status"].tolist() == ["diverged", "diverged"]
+    assert pd.read_csv(copy / "metrics/smoke/batch_sizes.csv")["n"].tolist() == [0, 0]
+    assert (copy / "plots/smoke/gap.png").exists()
+
+
+def test_a_truncated_input_is_one_line_and_loses_nothing(study: Path, tmp_path: Path) -> None:
+    broken, out = tmp_path / "broken.safetensors", tmp_path / "out.json"
+    whole = (study / f"data/runs/smoke/train/{CELL.format(128)}.safetensors").read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    out.write_text("before")
+    arguments = ["--weights", str(broken), "--data", "data/datasets/digits.npz", "--out", str(out)]
+    output = run(study, "python", "stages/sharpness.py", *arguments, fails=True)
+    assert len(output.strip().splitlines()) == 1
+    assert str(broken) in output
+    assert out.read_text() == "before"
+
+
+@pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "stages").glob("*.py")))
+def test_help_answers_without_torch(stage: str) -> None:
+    script = f"import sys, runpy; sys.argv = ['{stage}', '--help']\ntry: runpy.run_path('stages/{stage}.py', run_name='__main__')\nexcept SystemExit: print('torch' in sys.modules)"  # noqa: E501
+    assert run(ROOT, "python", "-c", script).splitlines()[-1] == "False"
