@@ -71,8 +71,8 @@ def main() -> None:
         **sizes,
     }
     write_weights(args.weights, model.state_dict(), result.as_trained, header)
-    write_table(args.record.with_suffix(".csv"), result.history)
-    write_record(args.record.with_suffix(".json"), {**header, **result.final, "provenance": made})
+    write_table(args.record.with_name(args.record.name + ".csv"), result.history)
+    write_record(args.record.with_name(args.record.name + ".json"), {**header, **result.final, "provenance": made})
 
 
 if __name__ == "__main__":

@@ -107,8 +107,14 @@ def extract(
     """
     arrays: dict[str, np.ndarray] = {}
     rows = slice(0, 0)
+    seen: set[str] = set()
 
     def store(name: str, output: Tensor) -> None:
+        if name in seen:
+            raise InputError(
+                f"unit layer {name} is used more than once in a forward pass: give each use a module of its own"
+            )
+        seen.add(name)
         if name not in arrays:
             arrays[name] = open_layer(name, (images, *output.shape[1:]))
         arrays[name][rows] = output.cpu().numpy()
@@ -122,6 +128,7 @@ def extract(
     ):
         for start in range(0, images, step):
             rows = slice(start, min(start + step, images))
+            seen.clear()
             model(inputs(rows))
 
 

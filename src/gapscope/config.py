@@ -66,7 +66,7 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
     known = fixed | set(_read_yaml(declared)) - {"defaults"} if declared.exists() else fixed | set(values)
     for key in values:
         if key not in known:
-            raise InputError(f"{path}: unknown param {key!r}; {did_you_mean(key, known)}")
+            raise InputError(f"{path}: unknown param {key!r}; {did_you_mean(str(key), known)}")
     groups = {key: value for key, value in values.items() if key not in fixed}
     return build(
         Params,
@@ -97,8 +97,12 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         if not isinstance(value, list):
             raise InputError(f"param {name} must be a list, got {value!r}")
         return tuple(_convert(item, args[0], name) for item in value)
-    if hint is Any or origin is dict:
+    if hint is Any:
         return value
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise InputError(f"param {name} must be a mapping, got {value!r}; write {{}} for an empty one")
+        return {_convert(key, args[0], name): _convert(item, args[1], _join(name, key)) for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is float and isinstance(value, str):
@@ -114,8 +118,8 @@ def _join(where: str, key: Any) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
         raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; run from the folder that holds it, or compose it") from error

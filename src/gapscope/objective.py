@@ -92,8 +92,21 @@ class _Evaluate(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, objective: Objective) -> Tensor:  # type: ignore[no-untyped-def, override]
         value, ctx.gradient = objective.value_and_gradient(x, with_gradient=ctx.needs_input_grad[0])
+        ctx.save_for_backward(x)
         return value
 
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
-        return upstream * ctx.gradient, None
+        (x,) = ctx.saved_tensors
+        return upstream * _Gradient.apply(x, ctx.gradient), None
+
+
+class _Gradient(torch.autograd.Function):
+    # ties the gradient to x, so that a second derivative raises: unconnected, it would silently be zero
+    @staticmethod
+    def forward(ctx, x: Tensor, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        return gradient.clone()
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor) -> tuple[None, None]:  # type: ignore[no-untyped-def, override]
+        raise RuntimeError("an Objective can be differentiated once only: value and gradient come from one pass")

@@ -102,15 +102,16 @@ def train(
     status, step, start = "ok", 0, time.perf_counter()
     for epoch in on_epoch(iter(range(1, epochs + 1))):
         model.train()
-        for batch in batches(len(training), batch_size, seed, epoch, settings.drop_last):
-            for group in optimizer.param_groups:
-                group["lr"] = rates[step]
-            index = batch.to(device)
-            loss = cross_entropy(model(training.inputs(index)), training.labels[index])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
+        with seeds.seeded(seed, "dropout", epoch):
+            for batch in batches(len(training), batch_size, seed, epoch, settings.drop_last):
+                for group in optimizer.param_groups:
+                    group["lr"] = rates[step]
+                index = batch.to(device)
+                loss = cross_entropy(model(training.inputs(index)), training.labels[index])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                step += 1
         row = {"epoch": epoch, "updates": step, "lr": rates[step - 1]}
         row |= figures(model, watched, test, settings, suffix="_running")
         row |= {

@@ -1,5 +1,6 @@
 """Activations: a folder of .npy files, one a layer, memory-mapped on both sides so that no layer need fit in memory."""
 
+import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,11 +42,16 @@ def read_activations(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str,
         InputError: the folder or a file in it is missing or truncated.
     """
     header = read_record(folder / INDEX)
+    entries = header.pop("layers", None)
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and {"sample", "layer", "file"} <= entry.keys() for entry in entries
+    ):
+        raise InputError(f"{folder / INDEX} is no index of layers; run the activations stage again")
     layers = []
-    for entry in header.pop("layers"):
+    for entry in entries:
         path = folder / entry["file"]
         try:
             layers.append((entry["sample"], entry["layer"], np.load(path, mmap_mode="r", allow_pickle=False)))
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
             raise InputError(f"{path} is no whole array ({error}); run the activations stage again") from error
     return header, layers

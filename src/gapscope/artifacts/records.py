@@ -79,6 +79,10 @@ def read_table(path: Path) -> pd.DataFrame:
         InputError: the file is missing or is no CSV table.
     """
     try:
+        if not path.read_bytes().endswith(b"\n"):
+            raise InputError(
+                f"{path} is not a whole CSV table (its last line has no end); remove it and run its stage again"
+            )
         return pd.read_csv(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the stage that makes it") from error

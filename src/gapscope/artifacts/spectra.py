@@ -34,6 +34,11 @@ def read_spectra(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         raise InputError(f"{path} is missing: run the spectra stage") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not whole ({error}); run the spectra stage again") from error
-    if len(lines) < 2 or lines[-1] != {"end": len(lines) - 1} or lines[0].get("schema") != SCHEMA:
+    if (
+        len(lines) < 2
+        or lines[-1] != {"end": len(lines) - 1}
+        or not isinstance(lines[0], dict)
+        or lines[0].get("schema") != SCHEMA
+    ):
         raise InputError(f"{path} is not whole; run the spectra stage again")
     return lines[0], lines[1:-1]

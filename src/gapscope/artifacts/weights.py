@@ -27,11 +27,14 @@ def write_weights(
         **{AS_TRAINED + name: tensor for name, tensor in as_trained.items()},
     }
     with atomic_path(path) as temporary:
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            temporary,
-            metadata={"gapscope": json.dumps(header)},
-        )
+        try:
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                temporary,
+                metadata={"gapscope": json.dumps(header)},
+            )
+        except SafetensorError as error:
+            raise OSError(f"{path}: {error}") from error
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -135,7 +135,9 @@ def keskar_sharpness(
         """Minus the loss and its gradient, in the box's own coordinates."""
         z = (torch.from_numpy(u).to(x) * box).requires_grad_()
         value = loss(x + (z if basis is None else basis @ z))
-        (gradient,) = torch.autograd.grad(value, z)
+        gradient = torch.zeros_like(z)
+        if value.requires_grad:  # else the loss ignores its argument
+            (gradient,) = torch.autograd.grad(value, z)
         height = value.item()
         if not (np.isfinite(height) and bool(gradient.isfinite().all())):
             raise ValueError(
@@ -147,9 +149,12 @@ def keskar_sharpness(
     evaluated = iterated = 0
     for start in range(restarts):
         u = 2 * torch.rand(len(box), generator=generator, dtype=torch.float64).numpy() - 1
-        scale = float(np.abs(descend(u)[1]).mean())
-        if scale == 0.0:  # flat at the start, e.g. a loss that ignores x: nothing to climb
+        depth, slope = descend(u)
+        scale = float(np.abs(slope).mean())
+        if scale == 0.0:  # flat at the start, e.g. a loss that ignores x: nothing to climb, but maybe above `base`
             evaluated += 1
+            if -depth > largest:
+                largest, point, winner, converged = -depth, torch.from_numpy(u).to(x) * box, start, True
             continue
         found = minimize(  # type: ignore[call-overload]
             lambda u, scale=scale: tuple(part / scale for part in descend(u)),

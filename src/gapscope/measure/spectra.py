@@ -68,14 +68,16 @@ def _mode(tensor: Tensor | np.ndarray, mode: int, device: torch.device) -> ModeS
     shape = tuple(tensor.shape)
     rows, columns = shape[mode], math.prod(shape) // shape[mode]
     triangle: Tensor | None = None
+    merges = 0
     for block in _tall_blocks(tensor, mode, device):
         if not bool(block.isfinite().all()):
             raise ValueError("the tensor holds NaN or infinity")
         stacked = block if triangle is None else torch.cat([triangle, block])
+        merges += 1
         triangle = torch.linalg.qr(stacked, mode="r").R if stacked.shape[0] > stacked.shape[1] else stacked
     assert triangle is not None
     values = torch.linalg.svdvals(triangle).cpu().numpy()
-    bound = max(ERROR_FLOOR, math.sqrt(len(values))) * np.finfo(np.float64).eps * float(values[0])
+    bound = max(ERROR_FLOOR, math.sqrt(len(values) + merges)) * np.finfo(np.float64).eps * float(values[0])
     size = max(rows, columns) if len(shape) == 2 else rows
     return ModeSpectrum(values=values, size=size, error_bound=bound, method="qr")
 
@@ -88,10 +90,12 @@ def _tall_blocks(tensor: Tensor | np.ndarray, mode: int, device: torch.device) -
 
     def part(index: slice | tuple[slice, ...]) -> Tensor:
         piece = tensor[index]
-        return torch.as_tensor(np.array(piece) if isinstance(piece, np.ndarray) else piece).to(device, torch.float64)
+        return torch.as_tensor(np.array(piece) if isinstance(piece, np.ndarray) else piece.detach()).to(
+            device, torch.float64
+        )
 
     if mode == 0 and rows >= columns:  # rows of the unfolding as they lie
-        for start in range(0, first, step := _step(columns, columns, first)):
+        for start in range(0, first, step := _step(columns, 1, first)):
             yield part(slice(start, start + step)).reshape(-1, columns)
     elif mode == 0:  # columns of the unfolding: slabs along the second axis
         slab = per_first // shape[1]

@@ -52,6 +52,8 @@ def build(spec: ModelSpec) -> nn.Module:
         InputError: unknown name, an import path that leads nowhere, or a setting that the network does not take.
     """
     make = MODELS.get(spec.name) or _imported(spec.name)
+    if not callable(make):
+        raise InputError(f"model {spec.name} is a {type(make).__name__}, not a class or function")
     taken = inspect.signature(make).parameters
     wanted = {"batch_norm": (spec.batch_norm, True), "linear": (spec.linear, False)}
     options: dict[str, Any] = {}
@@ -76,5 +78,5 @@ def _imported(path: str) -> Callable[..., nn.Module]:
         sys.path.insert(0, str(Path.cwd()))  # a script's own folder is on the path, the study's folder is not
     try:
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise InputError(f"model {path!r} cannot be imported from {Path.cwd().name}/: {error}") from error

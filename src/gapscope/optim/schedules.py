@@ -14,4 +14,6 @@ def cosine(start: float, end: float, updates: int) -> list[float]:
     """
     last = max(updates - 1, 1)
     rates = [end + (start - end) * (1 + math.cos(math.pi * step / last)) / 2 for step in range(updates)]
-    return [start, *rates[1:-1], end] if updates > 1 else rates  # end + (start - end) need not round to start
+    return (
+        [start, *rates[1:-1], end] if updates > 1 else [start][:updates]
+    )  # end + (start - end) need not round to start

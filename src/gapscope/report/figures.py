@@ -67,9 +67,15 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
             for (size, seed), run in here.groupby(["batch_size", "seed"]):
                 first = seed == here["seed"].min()
                 axes.plot(
-                    run["epoch"], run[column], color=colours[size], marker="", label=f"b = {size}" if first else None
+                    run["epoch"],
+                    run[column],
+                    color=colours[size],
+                    marker="",
+                    linestyle="-",
+                    label=f"b = {size}" if first else None,
                 )
-            axes.set(xlabel="epoch", ylabel=label, yscale="log", title=_title(pair, here))
+            axes.set(xlabel="epoch", ylabel=label, title=_title(pair, here))
+            axes.set_yscale("symlog", linthresh=0.1) if "error" in column else axes.set_yscale("log")  # errors of 0 too
             axes.legend(ncols=2)
     figure.suptitle("Training curves (eval mode, running batch-norm statistics)")
     return figure
@@ -123,8 +129,9 @@ def _against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str) 
     for line, pair in zip(grid, pairs, strict=True):
         here = _of(rows, pair)
         for axes, (panel, label) in zip(line, panels.items(), strict=True):
-            for series, group in here[here["panel"] == panel].groupby("series", sort=False):
-                _draw_series(axes, str(series), group)
+            groups = here[here["panel"] == panel].groupby("series", sort=False)
+            for (series, group), look in zip(groups, _looks(), strict=False):
+                _draw_series(axes, str(series), group, look)
             _batch_axis(axes, here["batch_size"])
             axes.set(ylabel=label, title=_title(pair, here[here["source"] == "measured"]))
             axes.legend()
@@ -132,21 +139,24 @@ def _against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str) 
     return figure
 
 
-def _draw_series(axes: Axes, series: str, group: pd.DataFrame) -> None:
+def _looks() -> list[dict[str, Any]]:
+    """Colour, marker and dashes of each series in turn; earlier ones are wider, so that coinciding lines all show."""
+    cycle = list(plt.rcParams["axes.prop_cycle"])
+    return [{**look, "linewidth": max(2.8 - 0.6 * turn, 1.2)} for turn, look in enumerate(cycle)]
+
+
+def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, Any]) -> None:
     measured, paper = (group[group["source"] == source] for source in ("measured", "paper"))
-    colour = None
     if not measured.empty:
         by_size = measured.groupby("batch_size")["value"]
         spread = by_size.std().fillna(0.0)
-        (line, *_) = axes.errorbar(by_size.mean().index, by_size.mean(), yerr=spread, label=series, capsize=2)
-        colour = line.get_color()
+        axes.errorbar(by_size.mean().index, by_size.mean(), yerr=spread, label=series, capsize=2, elinewidth=1, **look)
         if by_size.size().max() > 1:
-            axes.plot(measured["batch_size"], measured["value"], ".", color=colour, alpha=0.4, markersize=4)
+            axes.plot(measured["batch_size"], measured["value"], ".", color=look["color"], alpha=0.4)
     if not paper.empty:
-        label = series if measured.empty else None
-        axes.plot(
-            paper["batch_size"], paper["value"], "--", marker="x", color=colour, label=f"paper: {label or series}"
-        )
+        printed: dict[str, Any] = {"marker": "x", "markersize": 6, "linestyle": (0, (1, 1)), "linewidth": 1.0}
+        label = f"paper: {series}"
+        axes.plot(paper["batch_size"], paper["value"], color=look["color"], label=label, **printed)
 
 
 def _batch_axis(axes: Axes, sizes: pd.Series) -> None:

@@ -1,0 +1,271 @@
+"""Closed forms and dense references, written from the papers and not from the package, which is never imported here.
+
+Where a test needs a planted wrong variant, it stands beside the right form as `variant=`: a check that a wrong variant
+passes checks nothing.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+# --- spectra ----------------------------------------------------------------------------------------------------------
+
+
+def orthogonal(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a random orthogonal matrix (n, n)."""
+    q, r = np.linalg.qr(rng.standard_normal((n, n)))
+    return q * np.sign(np.diag(r))
+
+
+def planted_tensor(
+    spectra: Sequence[Sequence[float]], batch: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return a dense tensor (batch, len(spectra[0]), len(spectra[1]), ...) and the exact spectrum of each mode.
+
+    Its core has one entry a fibre of the first axis, outer(spectra) / norm^(N-2), so that the rows of every unfolding
+    are orthogonal and mode k + 1 has the spectrum spectra[k]: all of equal norm. Mode 0 has the core's entries.
+    """
+    norms = [math.sqrt(math.fsum(s * s for s in spectrum)) for spectrum in spectra]
+    assert max(norms) - min(norms) <= 1e-15 * max(norms)
+    entries = np.ones(())
+    for spectrum in spectra:
+        entries = np.multiply.outer(entries, np.asarray(spectrum))
+    entries = entries / norms[0] ** (len(spectra) - 1)
+    assert batch >= entries.size
+    core = np.zeros((batch, entries.size))
+    np.fill_diagonal(core, entries.ravel())
+    tensor = core.reshape(batch, *entries.shape)
+    for axis, size in enumerate(tensor.shape):
+        tensor = np.moveaxis(np.tensordot(orthogonal(size, rng), tensor, axes=(1, axis)), 0, axis)
+    modes = [entries.ravel(), *(np.asarray(spectrum) for spectrum in spectra)]
+    return np.ascontiguousarray(tensor), [np.sort(mode)[::-1].copy() for mode in modes]
+
+
+def of_norm(norm: float, smaller: Sequence[float]) -> list[float]:
+    """Return `smaller` with one large value in front, so that the whole has that norm."""
+    return [math.sqrt(norm**2 - math.fsum(s * s for s in smaller)), *smaller]
+
+
+def unfolding(tensor: np.ndarray, mode: int) -> np.ndarray:
+    """Return the mode-n unfolding (I_n, product of the others)."""
+    return np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
+
+
+def dense_spectrum(tensor: np.ndarray, mode: int, variant: str = "right") -> np.ndarray:
+    """Return one mode's singular values by numpy's dense SVD, or as a plausible shortcut would have them."""
+    matrix = unfolding(tensor, mode)
+    if variant == "float32 svd":
+        return np.linalg.svd(matrix.astype(np.float32), compute_uv=False).astype(np.float64)
+    if variant == "float64 gram":
+        tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+        return np.sort(np.sqrt(np.abs(np.linalg.eigvalsh(tall.T @ tall))))[::-1].copy()
+    if variant == "next mode":
+        matrix = unfolding(tensor, (mode + 1) % tensor.ndim)
+    return np.linalg.svd(matrix.astype(np.float64), compute_uv=False)
+
+
+def exact_singular_values(matrix: np.ndarray) -> list:
+    """Return the singular values in 60-digit arithmetic, as mpmath numbers, descending.
+
+    Through the Gram matrix, which squares the condition number: here that costs 30 of 60 digits, and none that matter.
+    """
+    import mpmath
+
+    tall = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+    if np.issubdtype(tall.dtype, np.integer):
+        gram = (tall.T.astype(np.int64) @ tall.astype(np.int64)).tolist()  # exact
+    else:
+        with mpmath.workdps(60):
+            columns = [[mpmath.mpf(float(v)) for v in column] for column in tall.T]
+            gram = [[mpmath.fdot(a, b) for b in columns] for a in columns]
+    with mpmath.workdps(60):
+        eigenvalues = mpmath.eigsy(mpmath.matrix(gram), eigvals_only=True)
+        return sorted((mpmath.sqrt(abs(v)) for v in eigenvalues), reverse=True)
+
+
+def mode_sizes(shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (size, number of values) of each mode of a tensor; a matrix has one spectrum, sized by its larger side."""
+    if len(shape) == 2:
+        return [(max(shape), min(shape))]
+    return [(side, min(side, math.prod(shape) // side)) for side in shape]
+
+
+def lenet5_shapes(
+    batch: int, channels: tuple[int, int], dense: tuple[int, ...], padding: int, side: int = 28
+) -> list[tuple[int, ...]]:
+    """Return the shapes of LeNet-5's hidden activations: 5 x 5 convolutions unpooled, then the dense layers."""
+    first = side + 2 * padding - 4
+    second = first // 2 - 4
+    convolutions = [(batch, channels[0], first, first), (batch, channels[1], second, second)]
+    return [*convolutions, *((batch, units) for units in dense)]
+
+
+# --- sharpness: Keskar et al. 2017, equations 3 and 4 -----------------------------------------------------------------
+
+
+def _box(x: np.ndarray, epsilon: float, basis: np.ndarray | None, variant: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the half-widths of the box and the matrix that takes it into weight space."""
+    A = np.eye(len(x)) if basis is None else basis
+    if variant == "columns normalised":
+        A = A / np.linalg.norm(A, axis=0)
+    coordinates = A.T @ x if variant == "transpose for pseudo-inverse" else np.linalg.pinv(A) @ x
+    width = {
+        "box without its 1": np.abs(coordinates),
+        "box without |A+ x|": np.ones_like(coordinates),
+    }.get(variant, np.abs(coordinates) + 1)
+    return epsilon * width, A
+
+
+def _phi(base: float, largest: float, variant: str) -> float:
+    return 100 * (largest - base) / (base if variant == "denominator without its 1" else 1 + base)
+
+
+def linear_sharpness(
+    base: float,
+    slope: np.ndarray,
+    x: np.ndarray,
+    *,
+    epsilon: float,
+    basis: np.ndarray | None = None,
+    variant: str = "right",
+) -> float:
+    """Return phi of f(x + d) = base + slope . d: the maximum is the box's corner of the slope's signs."""
+    half, A = _box(x, epsilon, basis, variant)
+    return _phi(base, base + float(np.abs(A.T @ slope) @ half), variant)
+
+
+def quadratic_sharpness(
+    floor: float, curvature: np.ndarray, minimum: np.ndarray, x: np.ndarray, *, epsilon: float, variant: str = "right"
+) -> float:
+    """Return phi of f(w) = floor + sum curvature (w - minimum)^2 / 2: highest at the farther end of each interval."""
+    half, _ = _box(x, epsilon, None, variant)
+    off = np.abs(x - minimum)
+    base = floor + float(curvature @ off**2) / 2
+    largest = floor + float(curvature @ (off + half) ** 2) / 2
+    if variant == "weight penalty":
+        base, largest = base + 0.25 * float(x @ x), largest + 0.25 * float((np.abs(x) + half) @ (np.abs(x) + half))
+    return _phi(base, largest, variant)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def normalised(images: np.ndarray, training_images: np.ndarray, variant: str = "right") -> np.ndarray:
+    """Return (uint8 / 255 - mean) / deviation, mean and deviation of each channel over the training images."""
+    scaled, training = images.astype(np.float64) / 255, training_images.astype(np.float64) / 255
+    axes = (2, 3) if variant == "statistics an image" else (0, 2, 3)
+    source = scaled if variant == "statistics an image" else training
+    return (scaled - source.mean(axis=axes, keepdims=True)) / source.std(axis=axes, keepdims=True)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return log probabilities (b, classes)."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def error_and_cross_entropy(
+    logits: np.ndarray, labels: np.ndarray, batch: int, variant: str = "right"
+) -> tuple[float, float]:
+    """Return error (%) and mean cross-entropy over all rows; the wrong variant averages the batches' averages."""
+    wrong = (logits.argmax(axis=1) != labels).astype(np.float64)
+    entropy = -log_softmax(logits)[np.arange(len(labels)), labels]
+    if variant == "mean of batch means":
+        cuts = range(0, len(labels), batch)
+        wrong, entropy = (np.array([v[c : c + batch].mean() for c in cuts]) for v in (wrong, entropy))
+    return 100 * float(wrong.mean()), float(entropy.mean())
+
+
+def softmax_regression_gradient(
+    weights: dict[str, np.ndarray], inputs: np.ndarray, labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the gradient of the mean cross-entropy of inputs @ weight.T + bias."""
+    probabilities = np.exp(log_softmax(inputs @ weights["weight"].T + weights["bias"]))
+    probabilities[np.arange(len(labels)), labels] -= 1
+    probabilities /= len(labels)
+    return {"weight": probabilities.T @ inputs, "bias": probabilities.sum(axis=0)}
+
+
+def sgd(
+    weights: dict[str, np.ndarray],
+    gradients: Iterator[Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]],
+    rates: Sequence[float],
+    *,
+    momentum: float,
+    weight_decay: float,
+    decayed: Sequence[str],
+    variant: str = "right",
+) -> dict[str, np.ndarray]:
+    """Return the weights after heavy-ball SGD: v = momentum v + g + weight_decay w from v = 0, then w = w - rate v."""
+    weights = {name: w.copy() for name, w in weights.items()}
+    velocity = {name: np.zeros_like(w) for name, w in weights.items()}
+    covered = set(weights) if variant == "decay of every parameter" else set(decayed)
+    factor = 2 * weight_decay if variant == "decay of lambda w^2" else weight_decay
+    for rate, gradient in zip(rates, gradients, strict=True):
+        for name, g in gradient(weights).items():
+            step = g + (factor * weights[name] if name in covered else 0)
+            kept = 0 if variant == "no momentum" else momentum
+            new = step * (1 - kept) if variant == "dampened" else step
+            velocity[name] = kept * velocity[name] + new
+            ahead = step + kept * velocity[name] if variant == "Nesterov" else velocity[name]
+            weights[name] = weights[name] - rate * ahead
+    return weights
+
+
+def half_squares(arrays: Sequence[np.ndarray], weight_decay: float, variant: str = "right") -> float:
+    """Return 0.5 lambda sum w^2; Keras's convention leaves out the half."""
+    return (1.0 if variant == "Keras" else 0.5) * weight_decay * math.fsum(float((a**2).sum()) for a in arrays)
+
+
+def batch_norm_statistics(
+    inputs: np.ndarray, weights: Sequence[np.ndarray], batch: int, variant: str = "right"
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (mean, variance) of each layer of x -> relu(norm(x @ w.T)) ..., averaged over batches of equal size (+-1).
+
+    In every batch a layer is normalised by that batch's own mean and biased variance (eps 1e-5), and the unbiased
+    variance is what is averaged.
+    """
+    batches = np.array_split(inputs, -(-len(inputs) // batch))
+    if variant == "unequal batches":
+        batches = [inputs[start : start + batch] for start in range(0, len(inputs), batch)]
+    found: list[list[tuple[np.ndarray, np.ndarray]]] = []
+    for hidden in batches:
+        row = []
+        for w in weights:
+            z = hidden @ w.T
+            row.append((z.mean(axis=0), z.var(axis=0, ddof=0 if variant == "biased variance" else 1)))
+            hidden = np.maximum((z - z.mean(axis=0)) / np.sqrt(z.var(axis=0) + 1e-5), 0)  # noqa: PLW2901
+        found.append(row)
+    if variant == "momentum 0.1":
+        return [_moving([row[i] for row in found]) for i in range(len(weights))]
+    return [tuple(np.mean([row[i][k] for row in found], axis=0) for k in (0, 1)) for i in range(len(weights))]
+
+
+def _moving(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    mean, variance = np.zeros_like(rows[0][0]), np.ones_like(rows[0][1])
+    for m, v in rows:
+        mean, variance = 0.9 * mean + 0.1 * m, 0.9 * variance + 0.1 * v
+    return mean, variance
+
+
+# --- objective --------------------------------------------------------------------------------------------------------
+
+
+def plain_loss_and_gradient(
+    model: nn.Module, inputs: Tensor, labels: Tensor, variant: str = "right", batch: int = 5
+) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy and its flat gradient, of a float64 copy in eval mode over the whole batch."""
+    net = copy.deepcopy(model).double().train(variant == "train mode")
+    losses = [cross_entropy(net(inputs), labels)]
+    if variant == "mean of batch means":
+        losses = [cross_entropy(net(x), y) for x, y in zip(inputs.split(batch), labels.split(batch), strict=True)]
+    loss = torch.stack(losses).mean()
+    if variant == "weight penalty":
+        loss = loss + 5e-4 / 2 * sum(p.square().sum() for p in net.parameters())
+    gradients = torch.autograd.grad(loss, list(net.parameters()))
+    return loss.detach(), torch.cat([g.reshape(-1) for g in gradients])

@@ -1,0 +1,192 @@
+"""Networks: parameter counts, shapes, linear networks, and networks of one's own."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gapscope import seeds
+from gapscope.errors import InputError
+from gapscope.models import MODELS, ModelSpec, build
+from gapscope.models.lenet5 import LeNet5
+
+DIRECT = 1e-12  # a few float64 products and sums
+
+
+def spec(name: str, *, batch_norm: bool = True, linear: bool = False, classes: int = 10) -> ModelSpec:
+    return ModelSpec(name, (1, 28, 28), classes, batch_norm, linear)
+
+
+def count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_norm", "parameters"),
+    [
+        ("lenet5", False, 61_706),
+        ("lenet5", True, 61_932),
+        ("lenet5_caffe", False, 431_080),
+        ("lenet5_caffe", True, 431_650),
+    ],
+)
+@pytest.mark.parametrize("linear", [False, True])
+def test_parameter_counts(name: str, batch_norm: bool, parameters: int, linear: bool) -> None:
+    assert count(build(spec(name, batch_norm=batch_norm, linear=linear))) == parameters
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("image_shape", [(1, 28, 28), (3, 32, 32), (1, 24, 40)])
+def test_logits_are_one_a_class(name: str, image_shape: tuple[int, int, int]) -> None:
+    model = build(ModelSpec(name, image_shape, 7, batch_norm=True, linear=False))
+    assert model(torch.zeros(3, *image_shape)).shape == (3, 7)
+
+
+def test_images_that_pooling_uses_up_raise() -> None:
+    assert LeNet5((1, 16, 16), 10, padding=0)(torch.zeros(2, 1, 16, 16)).shape == (2, 10)  # the smallest
+    with pytest.raises(InputError, match="larger images than 15 x 16"):
+        LeNet5((1, 15, 16), 10, padding=0)
+    with pytest.raises(InputError, match="larger images than 16 x 4"):
+        LeNet5((1, 16, 4), 10)
+
+
+@pytest.mark.parametrize(("name", "layers"), [("lenet5", [6, 16, 120, 84]), ("lenet5_caffe", [20, 50, 500])])
+def test_unit_layers_are_the_hidden_layers_in_forward_order(name: str, layers: list[int]) -> None:
+    model = build(spec(name))
+    called: list[tuple[str, torch.Tensor]] = []
+    for key, module in model.unit_layers.items():
+        module.register_forward_hook(lambda _module, _inputs, output, key=key: called.append((key, output)))
+    model(torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+    assert [key for key, _ in called] == list(model.unit_layers)
+    assert list(model.unit_layers) == ["conv1", "conv2", *(f"fc{i}" for i in range(1, len(layers) - 1))]
+    assert [output.shape[1] for _, output in called] == layers
+    for _, output in called:
+        assert output.min() == 0  # after the non-linearity
+    assert called[0][1].shape[2:] == ((28, 28) if name == "lenet5" else (24, 24))  # before pooling
+
+
+def check_affine(model: nn.Module) -> None:
+    """f(t a + (1 - t) b) = t f(a) + (1 - t) f(b), batch norm in eval mode with statistics that do something."""
+    draw = torch.Generator().manual_seed(0)
+    model = model.double().eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.running_mean.normal_(generator=draw)
+            module.running_var.uniform_(0.5, 2, generator=draw)
+    a, b = torch.randn(2, 5, 1, 28, 28, generator=draw, dtype=torch.float64)
+    mixed = model(0.3 * a + 0.7 * b)
+    torch.testing.assert_close(mixed, 0.3 * model(a) + 0.7 * model(b), rtol=DIRECT, atol=DIRECT)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_a_linear_network_is_affine_in_its_images(name: str, batch_norm: bool) -> None:
+    with seeds.seeded(0, "test"):
+        linear, usual = (build(spec(name, batch_norm=batch_norm, linear=linear)) for linear in (True, False))
+    check_affine(linear)
+    with pytest.raises(AssertionError):
+        check_affine(usual)
+
+
+def test_linear_changes_no_initial_weight() -> None:
+    states = []
+    for linear in (False, True):
+        with seeds.seeded(0, "test"):
+            states.append(build(spec("lenet5", linear=linear)).state_dict())
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_a_spec_survives_its_header() -> None:
+    known = ModelSpec("lenet5", (3, 32, 30), 100, batch_norm=False, linear=True)
+    assert ModelSpec.from_header(json.loads(json.dumps(known.to_header()))) == known
+
+
+OWN = """
+from torch import nn
+
+LIMIT = 5
+
+class Plain(nn.Module):
+    def __init__(self, image_shape, classes):
+        super().__init__()
+        self.made_with = image_shape, classes
+
+class Switched(Plain):
+    def __init__(self, image_shape, classes, batch_norm, linear):
+        super().__init__(image_shape, classes)
+        self.switches = batch_norm, linear
+
+def function(image_shape, classes):
+    return Plain(image_shape, classes)
+
+class Needy(Plain):
+    def __init__(self, image_shape, classes, depth):
+        super().__init__(image_shape, classes)
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module in the study's folder, which is not on the import path."""
+    name = "nets_of_a_user"
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    sys.modules.pop(name, None)
+    yield name
+    sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("attribute", ["Plain", "function"])
+def test_a_network_of_ones_own_is_imported_from_the_working_folder(own: str, attribute: str) -> None:
+    assert build(spec(f"{own}:{attribute}", classes=3)).made_with == ((1, 28, 28), 3)
+
+
+def test_a_network_of_ones_own_gets_the_settings_that_it_takes(own: str) -> None:
+    assert build(spec(f"{own}:Switched", batch_norm=False, linear=True)).switches == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"),
+    [
+        ({"batch_norm": False}, "takes no batch_norm=, so train.batch_norm must be true"),
+        ({"linear": True}, "takes no linear=, so train.linear must be false"),
+    ],
+)
+def test_a_setting_that_the_network_does_not_take_raises(own: str, setting: dict[str, bool], remedy: str) -> None:
+    with pytest.raises(InputError, match=remedy):
+        build(spec(f"{own}:Plain", **setting))
+
+
+def test_a_network_that_needs_more_raises(own: str) -> None:
+    with pytest.raises(InputError, match=r"Needy cannot be called with image_shape=, classes=: .*'depth'"):
+        build(spec(f"{own}:Needy"))
+
+
+@pytest.mark.parametrize(
+    "path", ["{own}:Absent", "{own}:", ":Plain", "no_such_module:Plain", "{own}.py:Plain", "./{own}.py:Plain"]
+)
+def test_a_path_that_leads_nowhere_raises(own: str, path: str) -> None:
+    with pytest.raises(InputError, match="cannot be imported"):
+        build(spec(path.format(own=own)))
+
+
+def test_a_path_to_something_that_is_no_network_raises(own: str) -> None:
+    with pytest.raises(InputError, match=f"{own}:LIMIT"):
+        build(spec(f"{own}:LIMIT"))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lenet", r"did you mean 'lenet5'\?"),
+        ("lenet5_cafe", r"did you mean 'lenet5_caffe'\?"),
+        ("vgg16", "known: lenet5, lenet5_caffe"),
+    ],
+)
+def test_an_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:
+    with pytest.raises(InputError, match=f"unknown model '{name}'; {hint}"):
+        build(spec(name))

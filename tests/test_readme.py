@@ -1,0 +1,53 @@
+"""The README's commands, paths and figures exist, and its numbers are those of committed files."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.strip() and not line.startswith("#")
+]
+
+
+def test_the_readme_has_commands() -> None:
+    for command in ("uv run dvc repro", "uv run pytest", "dvc exp run -S batch_size=2048", "dvc plots diff main other"):
+        assert any(command in found for found in COMMANDS), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_path_in_a_command_exists(command: str) -> None:
+    for word in shlex.split(command):
+        if re.fullmatch(r"(stages|conf|src|tests|docs|benchmarks)/\S+", word):
+            assert (ROOT / word).exists(), word
+
+
+def test_every_link_and_picture_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if "://" not in target:
+            assert (ROOT / target).exists(), target
+
+
+def test_every_study_named_exists_and_every_study_is_named() -> None:
+    studies = {path.stem for path in (ROOT / "conf/study").glob("*.yaml")}
+    assert set(re.findall(r"study=(\w+)", README)) <= studies
+    assert {name for name in studies if f"`{name}`" in README} == studies
+
+
+def test_the_table_of_paper_against_measured_is_the_committed_one() -> None:
+    assert (ROOT / "metrics/table05/paper.md").read_text().strip() in README
+
+
+def test_the_licence_and_citation_agree_with_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {project['version']}\n" in citation
+    assert f"license: {project['license']}\n" in citation
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
