@@ -319,7 +319,7 @@ def test_random_bytes(supply, out):
 
 def test_missing_file(tmp_path, out):
     path = tmp_path / "absent.npz"
-    assert f"{path} is missing" in refusal(data.fetch, "mine", out, {"mine": str(path)})
+    assert f"data.files gives {path} for mine" in refusal(data.fetch, "mine", out, {"mine": str(path)})
     assert f"{path} is missing: run the download stage" in refusal(data.load, path)
     assert left_behind(out) == []
 
@@ -617,7 +617,6 @@ def test_server_that_speaks_no_http(out, monkeypatch):
     [
         ("mnist", "mnist"),
         ("mnist", "MNIST/raw"),
-        ("mnist", "."),
         ("fashion_mnist", "fashion_mnist"),
         ("fashion_mnist", "FashionMNIST/raw"),
     ],
@@ -652,6 +651,17 @@ def test_missing_original_file_is_downloaded_and_the_note_says_so(web, originals
     assert data.fetch("mnist", out, {})["source"] == "torchvision's download, MD5-checked"
     assert_holds(out, some_arrays(5))
     assert {path.strip("/") for path in web.asked} == {absent}
+
+
+def test_mnist_files_without_a_folder_of_their_own_are_not_taken_for_fashion_mnist(web, originals, data_folder, out):
+    publish(web.folder, originals)
+    publish(data_folder, {name: with_one_byte_changed(file, 4) for name, file in originals.items()})
+    assert data.fetch("fashion_mnist", out, {})["source"] == "torchvision's download, MD5-checked"
+
+
+def test_classes_follow_the_name_that_was_asked_for(supply, out):
+    path, _ = supply("mine", **some_arrays(0))
+    assert data.fetch("mnist", out, {"mnist": str(path)})["classes"] == 10
 
 
 @pytest.fixture

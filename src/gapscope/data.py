@@ -1,4 +1,4 @@
-"""Data sets: sources -> checked arrays. Nothing is fetched on import; nothing is ever unpickled.
+"""Data sets: sources -> checked arrays. Nothing is fetched on import; no file of a user's is ever unpickled.
 
 Every source ends as one `.npz` of uint8 images x_train, x_test, (N, H, W) or (N, H, W, 3), and integer labels y_train,
 y_test. Sources, first hit wins: a file named in params (`data.files`); the folder named by the environment variable
@@ -81,8 +81,8 @@ class Dataset:
         return mean, np.sqrt(np.where(variance > 0, variance, 1.0))
 
 
-def load(path: Path) -> Dataset:
-    """Read and check one `.npz`.
+def load(path: Path, name: str | None = None) -> Dataset:
+    """Read and check one `.npz`; its name is the data set's unless another is given.
 
     Raises:
         InputError: missing or truncated file, missing arrays, wrong shapes or types, labels out of range, pickles.
@@ -110,10 +110,10 @@ def load(path: Path) -> Dataset:
         zlib.error,
     ) as error:
         raise InputError(f"{path} is no readable .npz of plain arrays ({error})") from error
-    return _checked(path, arrays)
+    return _checked(path, name or path.stem, arrays)
 
 
-def _checked(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
+def _checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
     images: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]
@@ -131,22 +131,13 @@ def _checked(path: Path, arrays: dict[str, np.ndarray]) -> Dataset:
     declared = arrays.get("classes")
     if declared is not None and (declared.size != 1 or declared.dtype.kind not in "iu" or declared.min() < 1):
         raise InputError(f"{path}: classes must be one whole number of at least 1, got {declared}")
-    classes = (
-        int(arrays["classes"]) if "classes" in arrays else CLASSES.get(path.stem, int(arrays["y_train"].max()) + 1)
-    )
+    classes = int(arrays["classes"]) if "classes" in arrays else CLASSES.get(name, int(arrays["y_train"].max()) + 1)
     for split in ("train", "test"):
         y = arrays[f"y_{split}"]
         if y.min() < 0 or y.max() >= classes:
             raise InputError(f"{path}: y_{split} must lie in 0..{classes - 1}, found {y.min()}..{y.max()}")
     labels = {split: arrays[f"y_{split}"].astype(np.int64) for split in ("train", "test")}
-    return Dataset(
-        path.stem,
-        classes,
-        images["train"],
-        labels["train"],
-        images["test"],
-        labels["test"],
-    )
+    return Dataset(name, classes, images["train"], labels["train"], images["test"], labels["test"])
 
 
 def fetch(name: str, out: Path, files: Mapping[str, str]) -> dict[str, Any]:
@@ -158,7 +149,7 @@ def fetch(name: str, out: Path, files: Mapping[str, str]) -> dict[str, Any]:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gapscope-")))
         source, found = _find(name, files, scratch)
-        dataset = load(found)
+        dataset = load(found, name)
         with np.load(found, allow_pickle=False) as file:
             arrays = {array: file[array] for array in ARRAYS}
     digest = hashlib.sha256()
@@ -182,8 +173,10 @@ def fetch(name: str, out: Path, files: Mapping[str, str]) -> dict[str, Any]:
 
 def _find(name: str, files: Mapping[str, str], scratch: Path) -> tuple[str, Path]:
     if name in files:
+        if not Path(files[name]).is_file():
+            raise InputError(f"data.files gives {files[name]} for {name}, and there is no such file")
         return f"data.files ({Path(files[name]).name})", Path(files[name])
-    folder = os.environ.get("GAPSCOPE_DATA")
+    folder = os.environ.get("GAPSCOPE_DATA") or None
     if folder is not None:
         if not Path(folder).is_dir():
             raise InputError(f"GAPSCOPE_DATA={folder} is no folder")
@@ -197,7 +190,7 @@ def _find(name: str, files: Mapping[str, str], scratch: Path) -> tuple[str, Path
         )
     if name not in TORCHVISION:
         raise InputError(
-            f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)} A file of your own goes into data.files "
+            f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)}. A file of your own goes into data.files "
             f"(data: {{files: {{{name}: path/to/{name}.npz}}}}) or into $GAPSCOPE_DATA/{name}.npz"
         )
     return _torchvision(name, folder, scratch)
@@ -239,8 +232,12 @@ def _torchvision(name: str, folder: str | None, scratch: Path) -> tuple[str, Pat
     raw = scratch / cls.__name__ / "raw" if hasattr(cls, "resources") else scratch
     raw.mkdir(parents=True, exist_ok=True)
     originals = 0
+    # torchvision's own layout, or a folder of the data set's name: MNIST's and Fashion-MNIST's files have equal names
+    places = [Path(folder) / cls.__name__ / "raw", Path(folder) / name] if folder else []
+    if folder and not hasattr(cls, "resources"):  # an archive has a name of its own
+        places.append(Path(folder))
     for file, md5 in resources:
-        for place in _original_places(name, cls.__name__, folder):
+        for place in places:
             if (place / file).is_file():
                 if not check_integrity(str(place / file), md5):
                     raise InputError(f"{place / file} is damaged: its MD5 is not the published {md5}")
@@ -270,8 +267,3 @@ def _torchvision(name: str, folder: str | None, scratch: Path) -> tuple[str, Pat
     )
     kind = "original files in GAPSCOPE_DATA" if originals == len(resources) else "torchvision's download"
     return f"{kind}, MD5-checked", path
-
-
-def _original_places(name: str, cls_name: str, folder: str | None) -> list[Path]:
-    root = Path(folder) if folder else None
-    return [root / cls_name / "raw", root / name, root] if root else []

@@ -13,7 +13,8 @@ from gapscope.errors import InputError
 def write_spectra(path: Path, header: Mapping[str, Any], spectra: Iterable[Mapping[str, Any]]) -> None:
     """Write a header and spectra, each a mapping whose `values` are floats in descending order.
 
-    Ten digits move a value by at most 5e-11 of itself, below every solver's bound for a value near a threshold.
+    Ten digits move a value by at most 5e-10 of itself: 5e-14 at the threshold 1e-4, where a solver's bound is about
+    1e-15 of the largest value.
     """
     lines = [json.dumps({"schema": SCHEMA, **header}, allow_nan=False)]
     for spectrum in spectra:
