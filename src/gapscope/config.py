@@ -63,7 +63,7 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
     values = _read_yaml(path)
     fixed = {field.name for field in dataclasses.fields(Params)} - {"groups"}
     # conf/config.yaml names every group, so that a stage can be added without touching this module (and all its users)
-    known = fixed | set(_read_yaml(declared)) - {"defaults"} if declared.exists() else fixed | set(values)
+    known = fixed | declared_names(declared) if declared.exists() else fixed | set(values)
     for key in values:
         if key not in known:
             raise InputError(f"{path}: unknown param {key!r}; {did_you_mean(str(key), known)}")
@@ -73,6 +73,13 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
         {**{k: v for k, v in values.items() if k in fixed}, "groups": groups},
         "",
     )
+
+
+def declared_names(declared: Path = DECLARED) -> set[str]:
+    """Return the name of every param, those within a group as group.name."""
+    values = _read_yaml(declared)
+    nested = {f"{group}.{name}" for group, value in values.items() if isinstance(value, dict) for name in value}
+    return (set(values) - {"defaults"}) | nested
 
 
 def build(cls: type[T], values: Any, where: str) -> T:

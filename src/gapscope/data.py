@@ -190,7 +190,7 @@ def _find(name: str, files: Mapping[str, str], scratch: Path) -> tuple[str, Path
         )
     if name not in TORCHVISION:
         raise InputError(
-            f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)}. A file of your own goes into data.files "
+            f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)} A file of your own goes into data.files "
             f"(data: {{files: {{{name}: path/to/{name}.npz}}}}) or into $GAPSCOPE_DATA/{name}.npz"
         )
     return _torchvision(name, folder, scratch)
