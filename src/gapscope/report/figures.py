@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 MODES = {2: ["samples x units"], 4: ["mode 1: samples", "mode 2: channels", "mode 3: rows", "mode 4: columns"]}
 BATCH_LABEL = "training batch size b"
@@ -75,7 +75,11 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
                     label=f"b = {size}" if first else None,
                 )
             axes.set(xlabel="epoch", ylabel=label, title=_title(pair, here))
-            axes.set_yscale("symlog", linthresh=0.1) if "error" in column else axes.set_yscale("log")  # errors of 0 too
+            axes.set_yscale("log")
+            if "error" in column:  # errors of 0 too
+                axes.set_yscale("symlog", linthresh=0.1)
+                axes.yaxis.set_major_locator(FixedLocator([0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.legend(ncols=2)
     figure.suptitle("Training curves (eval mode, running batch-norm statistics)")
     return figure
@@ -101,7 +105,12 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
                 continue
             for size, run in of_mode.groupby("batch_size"):
                 axes.plot(
-                    run["index"], run["value"].clip(lower=1e-17), color=colours[size], marker="", label=f"b = {size}"
+                    run["index"],
+                    run["value"].clip(lower=1e-17),
+                    color=colours[size],
+                    marker="",
+                    linestyle="-",
+                    label=f"b = {size}",
                 )
             axes.axhspan(1e-17, of_mode["error_bound"].max(), color="0.88", zorder=0)
             for threshold in thresholds:
