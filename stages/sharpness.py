@@ -37,7 +37,9 @@ def main() -> None:
         model = models.build(models.ModelSpec.from_header(header["model"]))
         model.load_state_dict(state)
         training = images.split_images(data.load(args.data), "train", device)
-        objective = Objective.of_images(model.to(device), training, settings.images, settings.micro_batch)
+        objective = Objective.of_images(
+            model.to(device), training, settings.images, settings.micro_batch, sharpness.PRECISIONS[settings.precision]
+        )
         record |= {
             "images": len(objective.labels),
             "batch_norm": "running (re-estimated)",

@@ -4,6 +4,7 @@ Batch-norm mode, precision and images are explicit, since each is part of any sh
 penalty is in it, and dropout is off.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -50,17 +51,20 @@ class Objective:
         self.evaluations = 0
 
     @classmethod
-    def of_images(cls, model: nn.Module, images: Images, count: int | None, micro_batch: int) -> "Objective":
-        """Return the float64 objective over all images, or over `count` of them, the same ones for every model."""
+    def of_images(
+        cls,
+        model: nn.Module,
+        images: Images,
+        count: int | None,
+        micro_batch: int,
+        dtype: torch.dtype = torch.float64,
+    ) -> "Objective":
+        """Return the objective over all images, or over `count` of them, the same ones for every model."""
         if count is not None:
             order = torch.randperm(len(images), generator=seeds.generator("objective", "subset"))
             images = images.subset(order[:count].to(images.labels.device))
-        return cls(
-            model,
-            lambda part: images.inputs(part, torch.float64),
-            images.labels,
-            micro_batch=micro_batch,
-        )
+        inputs = functools.partial(images.inputs, dtype=dtype)
+        return cls(model, inputs, images.labels, micro_batch=micro_batch, dtype=dtype)
 
     def weights(self) -> Tensor:
         """Return the model's own weights as a flat vector (n,)."""

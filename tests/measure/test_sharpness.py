@@ -257,6 +257,7 @@ SETTINGS = {
     "restarts": 2,
     "images": None,
     "micro_batch": 10,
+    "precision": "float64",
     "threads": 1,
 }
 
@@ -299,7 +300,15 @@ def test_the_manifold_is_that_of_the_seed_whatever_the_weights() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"restarts": 0}, {"manifold_dimension": 0}, {"micro_batch": 0}, {"epsilons": ()}, {"epsilons": (1, 0)}]
+    "wrong",
+    [
+        {"restarts": 0},
+        {"manifold_dimension": 0},
+        {"micro_batch": 0},
+        {"epsilons": ()},
+        {"epsilons": (1, 0)},
+        {"precision": "float16"},
+    ],
 )
 def test_settings_that_cannot_be_raise(wrong: dict) -> None:
     with pytest.raises(InputError, match="sharpness"):

@@ -7,12 +7,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from gapscope.artifacts.files import atomic_path, write_text
 from gapscope.errors import InputError
+
+if TYPE_CHECKING:  # pandas takes a second to import, and most stages write no table
+    import pandas as pd
 
 SCHEMA = 1
 
@@ -65,19 +66,23 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def write_table(path: Path, rows: pd.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> None:
     """Write a CSV table; floats keep 10 significant digits."""
+    import pandas as pd
+
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
     with atomic_path(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path) -> "pd.DataFrame":
     """Read a CSV table.
 
     Raises:
         InputError: the file is missing or is no CSV table.
     """
+    import pandas as pd
+
     try:
         if not path.read_bytes().endswith(b"\n"):
             raise InputError(

@@ -28,6 +28,7 @@ from gapscope import seeds
 from gapscope.errors import InputError
 
 ITERATIONS = 10  # Keskar et al. 2017, section 2.2.1
+PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 MEMORY = 10  # SciPy's default (maxcor); the paper gives none
 EVALUATIONS = 50  # a limit that ten iterations seldom reach; the paper gives none
 
@@ -41,11 +42,14 @@ class SharpnessSettings:
     restarts: int
     images: int | None
     micro_batch: int
+    precision: str
     threads: int
 
     def __post_init__(self) -> None:
         if self.restarts < 1 or self.manifold_dimension < 1 or self.micro_batch < 1 or not self.epsilons:
             raise InputError("sharpness: restarts, manifold_dimension and micro_batch must be >= 1, epsilons not empty")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"sharpness.precision must be float64 or float32, got {self.precision!r}")
         if min(self.epsilons) <= 0:
             raise InputError(f"sharpness.epsilons must be > 0, got {list(self.epsilons)}")
 
@@ -199,7 +203,7 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each epsilon, in full space and in the manifold of the seed, one for all batch sizes."""
     p = settings.manifold_dimension
-    basis = random_basis(len(x), p, generator=seeds.generator(seed, "manifold"), dtype=x.dtype).to(x.device)
+    basis = random_basis(len(x), p, generator=seeds.generator(seed, "manifold")).to(x)  # the same A in any precision
     for space, columns in (("full", None), (f"random{p}", basis)):
         for epsilon in settings.epsilons:
             starts = seeds.generator(seed, "sharpness", space)
