@@ -1,5 +1,6 @@
 """The training loop against hand-written SGD, batch norm and evaluation; and what makes a run repeatable."""
 
+import copy
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from gapscope import seeds
 from gapscope.data import Dataset
@@ -381,6 +383,34 @@ class Normed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.norms[0](self.first(images.double().flatten(1))).relu()
         return self.norms[1](self.second(hidden))
+
+
+def check_updates_with_batch_norm(variant: str) -> None:
+    """Two epochs, with an evaluation after each that must leave no trace in what follows."""
+    with seeds.seeded(0, "test"):
+        model = Normed()
+    data, plain = random_data(60, side=4), copy.deepcopy(model)
+    result = run(model, data, batch_size=20, momentum=0.9, weight_decay=0.0, lr_start=0.1, lr_end=0.01)
+    images, rates = split_images(data, "train", "cpu"), iter(cosine(0.1, 0.01, 6))
+    optimizer = torch.optim.SGD(plain.parameters(), momentum=0.9)
+    for epoch in (1, 2):
+        plain.train(variant == "right" or epoch == 1)
+        for index in batches(60, 20, 0, epoch, drop_last=False):
+            optimizer.param_groups[0]["lr"] = next(rates)
+            optimizer.zero_grad()
+            cross_entropy(plain(images.inputs(index)), images.labels[index]).backward()
+            optimizer.step()
+    torch.testing.assert_close(
+        dict(model.named_parameters()), dict(plain.named_parameters()), rtol=1e-9, atol=DIRECT
+    )  # batch norm divides by small deviations
+    known = {name: value for name, value in plain.named_buffers() if name in result.as_trained}
+    torch.testing.assert_close(result.as_trained, known, rtol=1e-9, atol=DIRECT)
+
+
+def test_every_update_uses_the_statistics_of_its_batch() -> None:
+    check_updates_with_batch_norm("right")
+    with pytest.raises(AssertionError):
+        check_updates_with_batch_norm("eval mode after the first epoch")
 
 
 def check_statistics(variant: str) -> None:
