@@ -17,7 +17,7 @@ def rows_of(cell: Cell, thresholds: tuple[float, ...]) -> list[dict[str, object]
     header, spectra = read_spectra(cell.record("spectra", ".jsonl"))
     about = {**cell.columns(), "status": header["status"]}
     if header["status"] == "diverged":
-        return [about]
+        return [about | dict.fromkeys(("sample", "layer", "mode", "threshold"))]
     return [
         {**about, "sample": row["sample"], "layer": row["layer"], "mode": row["mode"], "threshold": threshold}
         | near_rank_count([ModeSpectrum.from_row(row)], threshold)[0].to_row()

@@ -327,7 +327,7 @@ def test_missing_file(tmp_path, out):
 def test_folder_in_place_of_a_file(tmp_path, out):
     (tmp_path / "mine.npz").mkdir()
     message = refusal(data.fetch, "mine", out, {"mine": str(tmp_path / "mine.npz")})
-    assert f"{tmp_path / 'mine.npz'} is no readable .npz" in message
+    assert f"data.files gives {tmp_path / 'mine.npz'} for mine, and there is no such file" in message
 
 
 def test_old_output_survives_a_bad_source(supply, out):
