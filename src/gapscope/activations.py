@@ -6,6 +6,7 @@ into which float32 weights convert exactly (a float32 pass adds noise of about 1
 1e-5). Forward hooks live in this module only.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -140,7 +141,7 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int]) -> int
         nonlocal total
         total += 8 * math.prod(output.shape[1:])
 
-    meta = model.to("meta").eval()
+    meta = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), _hooks(unit_layers(meta), count):
         meta(torch.empty(1, *image_shape, device="meta"))
     return total
@@ -161,15 +162,15 @@ def _hooks(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) ->
 
 @contextmanager
 def _batch_statistics(model: nn.Module, wanted: bool) -> Iterator[None]:
-    # only the batch-norm layers: dropout stays off; momentum 0 leaves the running statistics as they were
+    # only the batch-norm layers: dropout stays off; untracked, their buffers stay as they were
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if wanted else []
-    momenta = [norm.momentum for norm in norms]
+    tracked = [norm.track_running_stats for norm in norms]
     for norm in norms:
         norm.train()
-        norm.momentum = 0.0
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, was_tracked in zip(norms, tracked, strict=True):
             norm.eval()
-            norm.momentum = momentum
+            norm.track_running_stats = was_tracked

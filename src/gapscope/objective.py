@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from gapscope import seeds
+from gapscope.errors import InputError
 from gapscope.images import Images
 
 
@@ -59,8 +60,14 @@ class Objective:
         micro_batch: int,
         dtype: torch.dtype = torch.float64,
     ) -> "Objective":
-        """Return the objective over all images, or over `count` of them, the same ones for every model."""
+        """Return the objective over all images, or over `count` of them, the same ones for every model.
+
+        Raises:
+            InputError: `count` is not in 1..n.
+        """
         if count is not None:
+            if not 1 <= count <= len(images):
+                raise InputError(f"a loss over {count} images was asked for; there are {len(images)}")
             order = torch.randperm(len(images), generator=seeds.generator("objective", "subset"))
             images = images.subset(order[:count].to(images.labels.device))
         inputs = functools.partial(images.inputs, dtype=dtype)

@@ -24,7 +24,13 @@ def generator(*names: str | int) -> torch.Generator:
 
 @contextmanager
 def seeded(*names: str | int) -> Iterator[None]:
-    """Seed torch's global CPU generator within the block, and restore it after: for modules that draw on creation."""
-    with torch.random.fork_rng(devices=[]):
+    """Seed torch's global generators, of the CPU and of GPUs in use, within the block, and restore them after.
+
+    For what takes no generator: modules that draw on creation, dropout.
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
         torch.default_generator.manual_seed(stream_seed(*names))
+        if devices:
+            torch.cuda.manual_seed_all(stream_seed(*names))
         yield

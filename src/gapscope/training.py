@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.optim.swa_utils import update_bn
 
 from gapscope import seeds
 from gapscope.data import Dataset
 from gapscope.errors import InputError
 from gapscope.images import Images, split_images
 from gapscope.optim.schedules import cosine
+from gapscope.optim.sgd import SGD
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.decay not in ("weights", "all"):
             raise InputError(f"train.decay must be weights or all, got {self.decay!r}")
+        if self.eval_batch < 2:
+            raise InputError(f"train.eval_batch must be at least 2 (batch norm's statistics), got {self.eval_batch}")
+        if self.history_images is not None and self.history_images < 1:
+            raise InputError(f"train.history_images must be null or at least 1, got {self.history_images}")
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,10 @@ def train(
         model keeps the re-estimated ones. A loss that is no longer finite ends the run with status "diverged".
 
     Raises:
-        InputError: a batch size outside 1..n, or one that leaves a last batch of a single image to batch norm.
+        InputError: no epoch, a batch size outside 1..n, or one that leaves a last batch of one image to batch norm.
     """
+    if epochs < 1:
+        raise InputError(f"epochs must be at least 1, got {epochs}")
     check_batch_size(model, len(data.y_train), batch_size, data.name, settings.drop_last)
     model = model.to(device)
     training, test = (
@@ -86,11 +92,9 @@ def train(
         torch.randperm(len(training), generator=seeds.generator("history"))[: settings.history_images].to(device)
     )
     decayed, others = decayed_parameters(model, settings.decay)
-    groups = [
-        {"params": list(decayed.values()), "weight_decay": settings.weight_decay},
-        {"params": list(others.values()), "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.SGD(groups, lr=settings.lr_start, momentum=settings.momentum, fused=True)
+    optimizer = SGD(
+        list(decayed.values()), list(others.values()), momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
     initial = [p.detach().clone() for p in model.parameters()]
     rates = cosine(
         settings.lr_start,
@@ -104,13 +108,11 @@ def train(
         model.train()
         with seeds.seeded(seed, "dropout", epoch):
             for batch in batches(len(training), batch_size, seed, epoch, settings.drop_last):
-                for group in optimizer.param_groups:
-                    group["lr"] = rates[step]
                 index = batch.to(device)
                 loss = cross_entropy(model(training.inputs(index)), training.labels[index])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                optimizer.step(rates[step])
                 step += 1
         row = {"epoch": epoch, "updates": step, "lr": rates[step - 1]}
         row |= figures(model, watched, test, settings, suffix="_running")
@@ -212,10 +214,19 @@ def reestimate_batch_norm(model: nn.Module, training: Images, batch: int) -> Non
 
     After s updates 0.9^s of the initial statistics remain: at large batches that alone makes a network test worse.
     """
-    parts = torch.arange(len(training)).tensor_split(-(-len(training) // batch))
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()  # all but batch norm: no dropout here, unlike torch.optim.swa_utils.update_bn
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the parts
+        norm.train()
     with torch.no_grad():
-        update_bn((training.inputs(part.to(training.labels.device)) for part in parts), model)
-    model.eval()
+        for part in torch.arange(len(training)).tensor_split(-(-len(training) // batch)):
+            model(training.inputs(part.to(training.labels.device)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
 
 
 def distance(model: nn.Module, origin: list[Tensor] | None = None) -> float:

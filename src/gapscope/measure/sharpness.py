@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
 from gapscope import seeds
@@ -116,7 +116,8 @@ def keskar_sharpness(
         max_evaluations: its limit, a start.
 
     Raises:
-        ValueError: epsilon <= 0, restarts < 1, or a loss that is not finite at x or inside the box.
+        ValueError: epsilon <= 0, restarts < 1, a basis that is not (n, p) with p <= n, a loss that is not finite at x or
+            inside the box, or one <= -1 at x, where the metric's denominator is not positive.
 
     Example:
         >>> linear = keskar_sharpness(lambda w: 1 + w.sum(), torch.zeros(3, dtype=torch.float64), epsilon=0.1,
@@ -128,10 +129,14 @@ def keskar_sharpness(
         raise ValueError(f"epsilon must be > 0, got {epsilon}")
     if restarts < 1:
         raise ValueError(f"restarts must be >= 1, got {restarts}")
+    if basis is not None and (basis.ndim != 2 or len(basis) != len(x) or basis.shape[1] > len(x)):
+        raise ValueError(f"basis must be ({len(x)}, p) with p <= {len(x)}, got {tuple(basis.shape)}")
     x = x.detach()
     base = loss(x).item()
     if not np.isfinite(base):
         raise ValueError(f"the loss at x is {base}: a diverged model has no sharpness")
+    if base <= -1:
+        raise ValueError(f"the loss at x is {base}: the metric divides by 1 + f(x), which must be positive")
     coordinates = x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]  # A+ x
     box = epsilon * (coordinates.abs() + 1)
 
@@ -165,7 +170,7 @@ def keskar_sharpness(
             u,
             jac=True,
             method="L-BFGS-B",
-            bounds=[(-1.0, 1.0)] * len(u),
+            bounds=Bounds(-np.ones(len(u)), np.ones(len(u))),
             options={
                 "maxiter": iterations,
                 "maxcor": memory,

@@ -14,6 +14,5 @@ def cosine(start: float, end: float, updates: int) -> list[float]:
     """
     last = max(updates - 1, 1)
     rates = [end + (start - end) * (1 + math.cos(math.pi * step / last)) / 2 for step in range(updates)]
-    return (
-        [start, *rates[1:-1], end] if updates > 1 else [start][:updates]
-    )  # end + (start - end) need not round to start
+    # end + (start - end) need not round to start
+    return [start, *rates[1:-1], end] if updates > 1 else [start][:updates]
