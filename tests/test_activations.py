@@ -110,6 +110,18 @@ def test_hooks_and_momenta_are_taken_back_after_a_failure(lenet5: LeNet5) -> Non
     assert not any(module._forward_hooks for module in lenet5.modules())
     assert not any(module.training for module in lenet5.modules())
     assert lenet5.conv1.norm.momentum == 0.1
+    assert lenet5.conv1.norm.track_running_stats
+
+
+def test_no_buffer_changes_in_train_mode(lenet5: LeNet5, inputs: Tensor) -> None:
+    before = {name: buffer.clone() for name, buffer in lenet5.named_buffers()}
+    extracted(lenet5, inputs, batch_norm="train")
+    torch.testing.assert_close(dict(lenet5.named_buffers()), before, rtol=0, atol=0)
+
+
+def test_counting_bytes_leaves_the_model_where_it_is(lenet5: LeNet5) -> None:
+    assert activation_bytes(lenet5, (1, 28, 28)) > 0
+    assert all(p.device.type == "cpu" for p in lenet5.parameters())
 
 
 def user_net() -> nn.Sequential:

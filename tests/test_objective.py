@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gapscope import seeds
+from gapscope.errors import InputError
 from gapscope.images import Images
 from gapscope.models.lenet5 import LeNet5
 from gapscope.objective import Objective
@@ -129,3 +130,9 @@ def test_a_subset_is_the_same_for_every_model(lenet5: LeNet5, images: Images) ->
         objective = Objective.of_images(model, images, 9, 4)
         known, _ = oracles.plain_loss_and_gradient(model, images.inputs(subset, torch.float64), images.labels[subset])
         torch.testing.assert_close(objective(objective.weights()), known, rtol=DIRECT, atol=0)
+
+
+@pytest.mark.parametrize("count", [0, COUNT + 1])
+def test_a_count_that_there_is_not_raises(lenet5: LeNet5, images: Images, count: int) -> None:
+    with pytest.raises(InputError, match=f"{count} images was asked for; there are {COUNT}"):
+        Objective.of_images(lenet5, images, count, 5)

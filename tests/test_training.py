@@ -495,3 +495,30 @@ def test_a_loss_that_is_not_finite_ends_the_run(make: Callable[[], nn.Module]) -
 def test_an_unknown_decay_raises() -> None:
     with pytest.raises(InputError, match="weights or all, got 'biases'"):
         settings(decay="biases")
+
+
+def test_no_epoch_raises() -> None:
+    with pytest.raises(InputError, match="epochs must be at least 1"):
+        train(lenet5(), random_data(), settings(), batch_size=50, epochs=0, seed=0, device="cpu")
+
+
+@pytest.mark.parametrize("wrong", [{"eval_batch": 1}, {"history_images": 0}])
+def test_sizes_that_cannot_be_raise(wrong: dict) -> None:
+    with pytest.raises(InputError, match=f"train.{next(iter(wrong))} must be"):
+        settings(**wrong)
+
+
+def test_dropout_is_off_while_statistics_are_reestimated() -> None:
+    images = split_images(random_data(60, side=4), "train", "cpu")
+    norms = []
+    for probability in (0.0, 0.5):
+        with seeds.seeded(0, "test"):
+            parts = [nn.Flatten(), nn.Linear(16, 6), nn.Dropout(probability), nn.BatchNorm1d(6)]
+        model = nn.Sequential(*parts)
+        before = torch.get_rng_state()
+        reestimate_batch_norm(model, images, 25)
+        assert torch.equal(torch.get_rng_state(), before)
+        norms.append(model[3])
+    assert torch.equal(norms[0].running_var, norms[1].running_var)
+    assert norms[1].momentum == 0.1
+    assert not norms[1].training

@@ -313,3 +313,15 @@ def test_the_manifold_is_that_of_the_seed_whatever_the_weights() -> None:
 def test_settings_that_cannot_be_raise(wrong: dict) -> None:
     with pytest.raises(InputError, match="sharpness"):
         SharpnessSettings(**{**SETTINGS, **wrong})
+
+
+@pytest.mark.parametrize("value", [-1.0, -2.5])
+def test_a_loss_at_which_the_metric_has_no_denominator_raises(value: float) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        find(lambda w: value + 0 * w.sum(), np.zeros(3), 0.1)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 1), (3,)])
+def test_a_basis_of_another_shape_raises(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"basis must be \(3, p\) with p <= 3"):
+        find(lambda w: w.sum(), np.zeros(3), 0.1, basis=np.ones(shape))

@@ -1,5 +1,6 @@
 """Small records that go into git: JSON objects with schema and provenance, and CSV tables."""
 
+import csv
 import json
 import math
 import platform
@@ -67,12 +68,14 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> None:
-    """Write a CSV table; floats keep 10 significant digits."""
-    import pandas as pd
-
-    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
-    with atomic_path(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+    """Write a CSV table; floats keep 10 significant digits, None and NaN are empty."""
+    records: Sequence[Mapping[str, Any]] = rows if isinstance(rows, Sequence) else rows.to_dict("records")
+    columns = dict.fromkeys(name for record in records for name in record)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        # csv, not pandas, whose import takes longer than most stages' own work
+        writer = csv.DictWriter(file, columns or getattr(rows, "columns", ()), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _cell(value) for name, value in record.items()} for record in records)
 
 
 def read_table(path: Path) -> "pd.DataFrame":
@@ -97,6 +100,12 @@ def read_table(path: Path) -> "pd.DataFrame":
         UnicodeDecodeError,
     ) as error:
         raise InputError(f"{path} is not a whole CSV table ({error}); remove it and run its stage again") from error
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.10g}"
+    return value
 
 
 def _finite(value: Any) -> Any:

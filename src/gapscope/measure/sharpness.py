@@ -116,8 +116,8 @@ def keskar_sharpness(
         max_evaluations: its limit, a start.
 
     Raises:
-        ValueError: epsilon <= 0, restarts < 1, a basis that is not (n, p) with p <= n, a loss that is not finite at x or
-            inside the box, or one <= -1 at x, where the metric's denominator is not positive.
+        ValueError: epsilon <= 0, restarts < 1, a basis that is not (n, p) with p <= n; a loss that is not finite at x
+            or inside the box, or is <= -1 at x, where the metric's denominator is not positive.
 
     Example:
         >>> linear = keskar_sharpness(lambda w: 1 + w.sum(), torch.zeros(3, dtype=torch.float64), epsilon=0.1,
