@@ -125,11 +125,12 @@ def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None
 
 def test_a_thinned_spectrum_keeps_both_ends() -> None:
     values = list(np.geomspace(10, 1e-6, 500))
-    record = {"sample": "run", "layer": "fc1", "mode": 0, "values": values, "error_bound": 1e-13}
+    record = {"sample": "run", "layer": "fc1", "mode": 0, "values": values, "error_bound": [[400, 1e-9], [100, 1e-13]]}
     rows = series.spectra([({**CELL, "batch_size": 500, "seed": 0}, [record, record | {"sample": "probe"}])])
     assert rows["index"].is_monotonic_increasing
     assert rows["value"].tolist() == [values[index - 1] for index in rows["index"]]
     assert {1, 2, 499, 500} <= set(rows["index"])
+    assert rows["error_bound"].tolist() == [1e-9 if index <= 400 else 1e-13 for index in rows["index"]]
     assert len(rows) <= series.SPECTRUM_POINTS
     figure = figures.styled(lambda table: figures.draw_spectra(table, (1e-4,)), rows)
     assert figure.axes[0].get_title() == "fc1, samples x units"

@@ -24,7 +24,7 @@ class NearRank:
         structural: zeros by shape.
         full: their sum.
         fraction: economy over the number of values.
-        certain, possible: economy lies in this interval whatever the solver's error within its bound was (Weyl).
+        certain, possible: economy lies in this interval whatever each value's error within its bound was (Weyl).
     """
 
     economy: int
@@ -44,8 +44,13 @@ class NearRank:
         return {**asdict(self), "undecidable": self.undecidable}
 
 
-def near_rank_count(spectra: Sequence[ModeSpectrum], threshold: float) -> list[NearRank]:
+def near_rank_count(spectra: Sequence[ModeSpectrum], threshold: float, *, relative: bool = False) -> list[NearRank]:
     """Return the counts of each mode.
+
+    Args:
+        spectra: one a mode.
+        threshold: counted are values at most this.
+        relative: the threshold is a part of each mode's largest value.
 
     Raises:
         ValueError: a threshold that is negative or not finite.
@@ -57,20 +62,16 @@ def near_rank_count(spectra: Sequence[ModeSpectrum], threshold: float) -> list[N
     """
     if not (np.isfinite(threshold) and threshold >= 0):
         raise ValueError(f"threshold must be a finite number >= 0, got {threshold}")
-    return [_count(spectrum, threshold) for spectrum in spectra]
+    return [_count(spectrum, threshold, relative) for spectrum in spectra]
 
 
-def _count(spectrum: ModeSpectrum, threshold: float) -> NearRank:
+def _count(spectrum: ModeSpectrum, threshold: float, relative: bool) -> NearRank:
+    values, bounds = spectrum.values, spectrum.error_bound
+    if relative:
+        bounds = bounds + threshold * bounds[0]  # the largest value is itself known to its bound only
+        threshold *= float(values[0])
     economy, certain, possible = (
-        int(np.count_nonzero(spectrum.values <= threshold + shift))
-        for shift in (0.0, -spectrum.error_bound, spectrum.error_bound)
+        int(np.count_nonzero(shifted <= threshold)) for shifted in (values, values + bounds, values - bounds)
     )
     structural = spectrum.structural
-    return NearRank(
-        economy,
-        structural,
-        economy + structural,
-        economy / len(spectrum.values),
-        certain,
-        possible,
-    )
+    return NearRank(economy, structural, economy + structural, economy / len(values), certain, possible)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,19 @@ class ModeSpectrum:
     Attributes:
         values: float64, descending; min(I_n, product of the others) of them.
         size: I_n; for a matrix, which has one spectrum, its larger side.
-        error_bound: no value is off by more than this (absolute).
+        error_bound: float64, one a value: it is off by no more than this (absolute); a number stands for all of them.
+            The solvers round it up to powers of two, so that few runs of equal ones are kept in a record.
         method: how they were computed.
     """
 
     values: np.ndarray
     size: int
-    error_bound: float
+    error_bound: np.ndarray
     method: str
+
+    def __post_init__(self) -> None:
+        bound = np.broadcast_to(np.asarray(self.error_bound, dtype=np.float64), self.values.shape)
+        object.__setattr__(self, "error_bound", bound)
 
     @property
     def structural(self) -> int:
@@ -29,11 +35,11 @@ class ModeSpectrum:
         return self.size - len(self.values)
 
     def to_row(self) -> dict[str, Any]:
-        """Return a JSON object."""
+        """Return a JSON object; the bounds as runs [count, bound]."""
         return {
             "size": self.size,
             "structural": self.structural,
-            "error_bound": self.error_bound,
+            "error_bound": [[len(list(run)), bound] for bound, run in groupby(self.error_bound.tolist())],
             "method": self.method,
             "values": self.values.tolist(),
         }
@@ -41,9 +47,16 @@ class ModeSpectrum:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "ModeSpectrum":
         """Return the spectrum that `to_row` gave; other keys are ignored."""
+        counts, bounds = zip(*row["error_bound"], strict=True)
         return cls(
             np.asarray(row["values"], dtype=np.float64),
             row["size"],
-            row["error_bound"],
+            np.repeat(np.asarray(bounds, dtype=np.float64), counts),
             row["method"],
         )
+
+
+def round_up(bound: np.ndarray) -> np.ndarray:
+    """Return each bound rounded up to a power of two; zero stays zero."""
+    mantissa, exponent = np.frexp(bound)
+    return np.asarray(np.where(bound > 0, np.ldexp(np.where(mantissa > 0.5, 1.0, 0.5), exponent), 0.0))

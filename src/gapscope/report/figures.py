@@ -112,7 +112,8 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
                     linestyle="-",
                     label=f"b = {size}",
                 )
-            axes.axhspan(1e-17, of_mode["error_bound"].max(), color="0.88", zorder=0)
+            floor = of_mode.loc[of_mode["index"] == of_mode["count"], "error_bound"].max()  # of the smallest values
+            axes.axhspan(1e-17, floor, color="0.88", zorder=0)
             for threshold in thresholds:
                 axes.axhline(threshold, color="0.3", linewidth=0.8, linestyle="--")
             axes.set(
