@@ -42,7 +42,7 @@ def main() -> None:
             **spectrum.to_row(),
         }
         for sample, layer, tensor in progress(layers, args.activations.name)
-        for mode, spectrum in enumerate(mode_singular_values(tensor, device=device))
+        for mode, spectrum in enumerate(mode_singular_values(tensor, method=settings.method, device=device))
     ]
     write_spectra(
         args.out,
