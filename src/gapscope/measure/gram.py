@@ -133,7 +133,7 @@ class Intervals:
 
     def sorted(self) -> "Intervals":
         """Return the same with each column in descending order, which keeps the i-th value in the i-th interval."""
-        return Intervals(*(np.sort(column)[::-1] for column in (self.values, self.low, self.high)))
+        return Intervals(*(np.sort(column)[::-1].copy() for column in (self.values, self.low, self.high)))
 
 
 def settle(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
