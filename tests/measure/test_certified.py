@@ -259,6 +259,36 @@ def test_the_bound_does_not_hold_if_the_coupling_is_not_measured(monkeypatch: py
         check_tilted(monkeypatch)
 
 
+def check_deflated() -> None:
+    """Eigenvectors that lean by 1e-4 and eigenvalues that are off by 1 %, both as declared."""
+    matrix = torch.from_numpy(decaying(24, 300, 0, 9.0, 1e3))
+    squares, vectors = tilted(1e-4)(matrix @ matrix.T)
+    trace = float(squares.sum())
+    large = squares[squares >= gram.LEVEL**2 * trace]
+    found = gram._deflated(lambda: [matrix], trace, 1.01 * large, vectors, theta=0.02)
+    known = np.array(exact(matrix.numpy()))[len(large) :]
+    assert (np.abs(found.values - known) <= found.error).all()
+
+
+def test_the_coupling_covers_what_is_known_of_the_large_values() -> None:
+    check_deflated()
+
+
+def test_without_the_coupling_the_bound_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gram, "_coupling", lambda *_: 0.0)
+    with pytest.raises(AssertionError):
+        check_deflated()
+
+
+def test_intervals_are_put_in_order() -> None:
+    found = gram.Intervals(
+        *(np.array(column) for column in ([2.0, 2.5, 1.0], [1.5, 1.9, 0.5], [2.6, 3.0, 1.2]))
+    ).sorted()
+    assert [column.tolist() for column in (found.values, found.low, found.high)] == [
+        [2.5, 2.0, 1.0], [1.9, 1.5, 0.5], [3.0, 2.6, 1.2],
+    ]  # fmt: skip
+
+
 def test_what_deflation_cannot_settle_goes_to_qr(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.linalg, "eigh", tilted(1e-3))  # far too much
     matrix = decaying(24, 300, 0, 9.0, 1e3)
