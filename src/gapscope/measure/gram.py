@@ -32,8 +32,8 @@ U = 2.0**-53
 CHUNK = 1024  # columns summed by one matrix product; longer ones are hardly faster, and each adds to gamma
 PANEL = 128  # of the lower triangle; the blocks above it are not computed
 RELATIVE = 1e-3  # a value is settled once known to this part of itself, or to ...
-ABSOLUTE = 1e-10  # ... this part of the largest: a tenth of a threshold 1e-5 where the largest value is 1e4
-LEVEL = 3e-5  # tau / ||A||_F; lower: E / tau grows; higher: the second Gram matrix's floor, 1e-6 tau, rises
+ABSOLUTE = 2e-10  # ... this part of the largest: where that is 1e4, zeros to 2e-6 and values at 1e-5 to about 2 %
+LEVEL = 1e-5  # tau / ||A||_F; lower: E / tau grows; higher: the second Gram matrix's floor, 1e-6 tau, rises
 
 Blocks = Callable[[], Iterable[Tensor]]
 
@@ -160,9 +160,11 @@ def settle(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
 
 def _all_above(G: Tensor, level: float) -> bool:
     # Cholesky is cheap beside eigenvectors; it decides only which routine is called, so its rounding does no harm
-    shifted = G.clone()
+    shifted = G.clone().T  # transposed, LAPACK's order, it is overwritten: one copy, not two
     shifted.diagonal().sub_(level)
-    return int(torch.linalg.cholesky_ex(shifted).info) == 0
+    info = torch.empty((), dtype=torch.int32, device=G.device)
+    torch.linalg.cholesky_ex(shifted, upper=True, out=(shifted, info))
+    return int(info) == 0
 
 
 def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, theta: float) -> Intervals:

@@ -7,7 +7,7 @@ Gram matrix by 1.5e-8 sigma_max, so both invent or lose small values once sigma_
 - `certified` (the default): Gram matrix, deflation where it leaves values unsettled, and Householder QR where that does
   too. A Gram matrix of all modes costs a third to a tenth of SVDs, and most layers need no more; the second pass costs
   about twice the part of the values that are small, so at worst about as much as QR. `gapscope.measure.gram` has the
-  proof of the bounds. A value is settled once known to 1e-3 of itself or to 1e-10 sigma_max.
+  proof of the bounds. A value is settled once known to 1e-3 of itself or to 2e-10 sigma_max.
 - `qr`: each unfolding is reduced to a small triangle by Householder QR, block by block (TSQR), and the triangle's
   singular values are computed by LAPACK's gesdd: both backward stable, so off by a modest multiple of eps64 sigma_max.
 - `tensorly`: tensorly's own HOSVD of the tensor in float32, with float32's bound: for comparison. Its PyTorch backend
