@@ -69,11 +69,11 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> None:
     """Write a CSV table; floats keep 10 significant digits, None and NaN are empty."""
-    records: Sequence[Mapping[str, Any]] = rows if isinstance(rows, Sequence) else rows.to_dict("records")
+    records: Sequence[Mapping[Any, Any]] = rows if isinstance(rows, Sequence) else rows.to_dict("records")
     columns = dict.fromkeys(name for record in records for name in record)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         # csv, not pandas, whose import takes longer than most stages' own work
-        writer = csv.DictWriter(file, columns or getattr(rows, "columns", ()), lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: _cell(value) for name, value in record.items()} for record in records)
 

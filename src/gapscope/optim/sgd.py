@@ -41,8 +41,11 @@ class SGD:
         for members, decay in self.groups:
             moved = [(p, p.grad, velocity) for p, velocity in members if p.grad is not None]
             if moved:
+                parameters, gradients, velocities = map(list, zip(*moved, strict=True))
                 sgd(
-                    *map(list, zip(*moved, strict=True)),
+                    parameters,
+                    gradients,
+                    velocities,
                     fused=True,
                     weight_decay=decay,
                     momentum=self.momentum,
