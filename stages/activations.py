@@ -1,6 +1,8 @@
 """Stage activations: every unit layer's output over b images drawn by the run's seed, and over one fixed probe."""
 
 import argparse
+import copy
+from functools import partial
 from pathlib import Path
 
 from gapscope.config import load_params
@@ -33,14 +35,15 @@ def main() -> None:
         model = model.to(device, dtype)
         training = images.split_images(data.load(args.data), "train", device)
         sizes = header["batch_size"], header["seed"], settings.probe_images
+        header["forward_error"] = {}
         for sample, index in activations.sample_indices(len(training), *sizes).items():
-            activations.extract(
-                model,
-                lambda rows, index=index: training.inputs(index[rows].to(device), dtype),  # type: ignore[misc]
-                len(index),
-                lambda layer, shape, sample=sample: open_layer(sample, layer, shape),  # type: ignore[misc]
-                settings,
+            inputs = training.subset(index.to(device)).inputs
+            written = activations.extract(
+                model, partial(inputs, dtype=dtype), len(index), partial(open_layer, sample), settings
             )
+            if settings.precision == "float32":
+                exact, inputs = copy.deepcopy(model).double(), partial(inputs, dtype=activations.PRECISIONS["float64"])
+                header["forward_error"][sample] = activations.forward_errors(exact, inputs, written, settings)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,32 @@
 """Stage near_rank: how many singular values of each layer, mode and run lie at or below each threshold."""
 
 import argparse
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from gapscope.artifacts.records import write_table
 from gapscope.artifacts.spectra import read_spectra
-from gapscope.cells import Cell, cells
+from gapscope.cells import cells, controlled
 from gapscope.config import load_params
-from gapscope.measure.near_rank import near_rank_count
+from gapscope.measure.companions import companions
+from gapscope.measure.near_rank import NearRankSettings, near_rank_count
 from gapscope.measure.spectrum import ModeSpectrum
 from gapscope.runtime import run_stage
 
+Thresholds = list[tuple[float, bool]]  # a threshold, and whether it is relative to the largest value
 
-def rows_of(cell: Cell, thresholds: tuple[float, ...]) -> list[dict[str, object]]:
-    """Return one row for each spectrum and threshold of a cell, or one row that says it diverged."""
-    header, spectra = read_spectra(cell.record("spectra", ".jsonl"))
-    about = {**cell.columns(), "status": header["status"]}
-    if header["status"] == "diverged":
-        return [about | dict.fromkeys(("sample", "layer", "mode", "threshold"))]
-    return [
-        {**about, "sample": row["sample"], "layer": row["layer"], "mode": row["mode"], "threshold": threshold}
-        | near_rank_count([ModeSpectrum.from_row(row)], threshold)[0].to_row()
-        | {
-            "values": len(row["values"]),
-            "largest": row["values"][0],
-            "smallest": row["values"][-1],
-            "method": row["method"],
-        }
-        for row in spectra
-        for threshold in thresholds
-    ]
+
+def rows_of(about: Mapping[str, Any], spectra: Iterable[Mapping[str, Any]], of: Thresholds) -> Iterator[dict[str, Any]]:
+    """Yield one row for each spectrum and threshold."""
+    for row in spectra:
+        mode = [ModeSpectrum.from_row(row)]
+        where = {"sample": row["sample"], "layer": row["layer"], "mode": row["mode"]}
+        known = {"values": len(row["values"]), "largest": row["values"][0], "smallest": row["values"][-1]}
+        known |= {"method": row["method"], **companions(mode)[0].to_row()}
+        for threshold, relative in of:
+            counted = near_rank_count(mode, threshold, relative=relative)[0].to_row()
+            yield {**about, **where, "threshold": threshold, "relative": relative, **counted, **known}
 
 
 def main() -> None:
@@ -38,7 +35,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".csv to write, for the study that params.yaml holds")
     args = parser.parse_args()
     params = load_params()
-    write_table(args.out, [row for cell in cells(params) for row in rows_of(cell, params.thresholds)])
+    relative = params.section("near_rank", NearRankSettings).relative_thresholds
+    thresholds = [(t, False) for t in params.thresholds] + [(t, True) for t in relative]
+    rows: list[dict[str, Any]] = []
+    for cell in cells(params):
+        header, spectra = read_spectra(cell.record("spectra", ".jsonl"))
+        about = {**cell.columns(), "status": header["status"]}
+        # a run that diverged has one row, which says so
+        nothing = [about | dict.fromkeys(("sample", "layer", "mode", "threshold", "relative"))]
+        rows += nothing if header["status"] == "diverged" else rows_of(about, spectra, thresholds)
+    for about, path in controlled(params):
+        header, spectra = read_spectra(path)
+        for row in spectra:
+            rows += rows_of({**about, "batch_size": row["batch_size"], "status": "ok"}, [row], thresholds)
+    write_table(args.out, rows)
 
 
 if __name__ == "__main__":

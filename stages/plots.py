@@ -31,7 +31,7 @@ def main() -> None:
     histories = ((cell.columns(), read_table(cell.record("train", ".csv"))) for cell in todo)
     drawn: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
         "gap": (series.gap(runs, paper.printed(number) if number else None), figures.draw_gap),
-        "near_rank": (series.near_rank(runs, params.thresholds), figures.draw_near_rank),
+        "near_rank": (series.near_rank(runs), figures.draw_near_rank),
         "spectra": (series.spectra(spectra), partial(figures.draw_spectra, thresholds=params.thresholds)),
         "sharpness": (series.sharpness(runs), figures.draw_sharpness),
         "curves": (series.curves(histories), figures.draw_curves),

@@ -27,28 +27,28 @@ def main() -> None:
 
     from gapscope.artifacts.activations import read_activations
     from gapscope.artifacts.spectra import write_spectra
+    from gapscope.measure.exact_zeros import exact_zeros
     from gapscope.measure.spectra import SpectraSettings, mode_singular_values
 
     settings = load_params().section("spectra", SpectraSettings)
     set_threads(settings.threads)
     device = pick_device()
     header, layers = read_activations(args.activations)
+    off = header.get("forward_error", {})  # of activations from a float32 forward pass
+    zeros = [{"sample": s, "layer": layer, **exact_zeros(tensor).to_row()} for s, layer, tensor in layers]
     rows = [
         {
             "sample": sample,
             "layer": layer,
             "mode": mode,
             "shape": tensor.shape,
-            **spectrum.to_row(),
+            **spectrum.widened(off.get(sample, {}).get(layer, 0.0)).to_row(),
         }
         for sample, layer, tensor in progress(layers, args.activations.name)
         for mode, spectrum in enumerate(mode_singular_values(tensor, method=settings.method, device=device))
     ]
-    write_spectra(
-        args.out,
-        header | {"spectra": vars(settings), "spectra_device": describe_device(device)},
-        rows,
-    )
+    made = {"spectra": vars(settings), "spectra_device": describe_device(device)}
+    write_spectra(args.out, header | made | {"exact_zeros": zeros}, rows)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gapscope.artifacts.files import write_text
 from gapscope.artifacts.records import read_record, read_table, write_table
+from gapscope.artifacts.spectra import read_spectra
 from gapscope.cells import cells
 from gapscope.config import load_params
 from gapscope.report import paper, tables
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     args = parser.parse_args()
     params = load_params()
-    near_rank = read_table(args.near_rank)
+    near_rank, todo = read_table(args.near_rank), cells(params)
     rows = [
         tables.run_row(
             cell.columns(),
@@ -29,10 +30,12 @@ def main() -> None:
             read_record(cell.record("sharpness", ".json")),
             near_rank,
         )
-        for cell in cells(params)
+        for cell in todo
     ]
     runs = pd.DataFrame(rows)
     batches = tables.batch_table(runs)
+    zeros = ((cell.columns(), read_spectra(cell.record("spectra", ".jsonl"))[0]["exact_zeros"]) for cell in todo)
+    write_table(args.out / "layers.csv", tables.layer_table(zeros, near_rank))
     write_table(args.out / "runs.csv", runs)
     write_table(args.out / "batch_sizes.csv", batches)
     write_text(args.out / "summary.json", json.dumps(tables.summary(batches), indent=2) + "\n")

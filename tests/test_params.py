@@ -7,8 +7,10 @@ from dvc.utils.hydra import compose_and_dump
 
 from gapscope.activations import ActivationSettings
 from gapscope.config import Params, load_params
+from gapscope.controls import ControlSettings
 from gapscope.data import DataSettings
 from gapscope.errors import InputError
+from gapscope.measure.near_rank import NearRankSettings
 from gapscope.measure.sharpness import SharpnessSettings
 from gapscope.measure.spectra import SpectraSettings
 from gapscope.report.paper import TableSettings
@@ -21,6 +23,8 @@ SETTINGS = {
     "train": TrainSettings,
     "activations": ActivationSettings,
     "spectra": SpectraSettings,
+    "controls": ControlSettings,
+    "near_rank": NearRankSettings,
     "sharpness": SharpnessSettings,
     "tables": TableSettings,
 }

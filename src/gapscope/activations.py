@@ -8,7 +8,7 @@ into which float32 weights convert exactly (a float32 pass adds noise of about 1
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -95,7 +95,9 @@ def extract(
     images: int,
     open_layer: Callable[[str, tuple[int, ...]], np.ndarray],
     settings: ActivationSettings,
-) -> None:
+    *,
+    only: Collection[str] | None = None,
+) -> dict[str, np.ndarray]:
     """Run the model over `images` inputs and write each unit layer's output into what `open_layer` gives for it.
 
     Args:
@@ -105,7 +107,12 @@ def extract(
         open_layer: layer name, shape -> array to fill. At most `forward_batch` images of a layer are in memory (in
             batch-norm mode "train" the whole batch goes through at once, since its statistics are part of the result).
         settings: mode and sizes.
+        only: names of the layers to write; None: all.
+
+    Returns:
+        The filled arrays by layer name.
     """
+    layers = {name: module for name, module in unit_layers(model).items() if only is None or name in only}
     arrays: dict[str, np.ndarray] = {}
     rows = slice(0, 0)
     seen: set[str] = set()
@@ -124,13 +131,46 @@ def extract(
     model.eval()
     with (
         torch.no_grad(),
-        _hooks(unit_layers(model), store),
+        _hooks(layers, store),
         _batch_statistics(model, settings.batch_norm == "train"),
     ):
         for start in range(0, images, step):
             rows = slice(start, min(start + step, images))
             seen.clear()
             model(inputs(rows))
+    return arrays
+
+
+def forward_errors(
+    model: nn.Module,
+    inputs: Callable[[slice], Tensor],
+    written: Mapping[str, np.ndarray],
+    settings: ActivationSettings,
+) -> dict[str, float]:
+    """Return how far each layer's outputs are from those of a float64 forward pass: Frobenius norm of the difference.
+
+    By Weyl's inequality no singular value of any unfolding is off by more.
+
+    Args:
+        model: as for `extract`, in float64.
+        inputs: the same.
+        written: layer name -> what a pass in another precision gave.
+        settings: as it was given to that pass.
+    """
+    differences = {name: _Difference(array) for name, array in written.items()}
+    images = len(next(iter(written.values())))
+    extract(model, inputs, images, lambda name, _shape: differences[name], settings)  # type: ignore[arg-type, return-value]
+    return {name: math.sqrt(difference.squares) for name, difference in differences.items()}
+
+
+@dataclass
+class _Difference:
+    # takes the place of an array that is filled: adds up the squares of the difference to what is there
+    array: np.ndarray
+    squares: float = 0.0
+
+    def __setitem__(self, rows: slice, values: np.ndarray) -> None:
+        self.squares += float(np.square(self.array[rows] - values).sum())
 
 
 def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int]) -> int:

@@ -35,6 +35,16 @@ class Cell:
         return Path("metrics") / self.study / stage / f"{self.name}{suffix}"
 
 
+def controlled(params: Params) -> list[tuple[dict[str, object], Path]]:
+    """Return what identifies each record of the controls stage, and its path; each holds all batch sizes."""
+    seeds = dict.fromkeys(params.groups["controls"]["seeds"])
+    folder = Path("metrics") / params.study / "controls"
+    return [
+        ({"model": model, "dataset": dataset, "seed": seed}, folder / f"{model}-{dataset}-s{seed}.jsonl")
+        for model, dataset, seed in product(params.models, params.datasets, seeds)
+    ]
+
+
 def cells(params: Params) -> list[Cell]:
     """Return the study's cells in the order of its lists; a batch size that is listed twice is one cell."""
     sizes = dict.fromkeys(params.batch_sizes)

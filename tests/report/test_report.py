@@ -24,8 +24,11 @@ def trained(error: float, status: str = "ok") -> dict[str, Any]:
 def counts(size: int, seed: int) -> list[dict[str, Any]]:
     """Two modes of 10 values, 3 and 1 of them excess, and as many structural zeros as the batch size."""
     about = {**CELL, "batch_size": size, "seed": seed, "sample": "run", "threshold": 1e-4, "layer": "fc1"}
+    about |= {"relative": False, "values": 10}
     return [
-        about | {"mode": m, "economy": e, "structural": s, "full": e + s, "values": 10, "certain": e, "possible": e + m}
+        about
+        | {"mode": m, "economy": e, "structural": s, "full": e + s, "certain": e, "possible": e + m}
+        | {"undecidable": False}
         for m, e, s in ((0, 3, size), (1, 1, 0))
     ]
 
@@ -48,7 +51,8 @@ def test_a_run_sums_its_counts_over_layers_and_modes(runs: pd.DataFrame) -> None
     assert first["near_rank_run_0.0001_structural"] == 128
     assert first["near_rank_run_0.0001_full"] == 132
     assert first["near_rank_run_0.0001_fraction"] == pytest.approx(4 / 20)
-    assert first["near_rank_run_0.0001_interval"] == 1
+    assert (first["near_rank_run_0.0001_certain"], first["near_rank_run_0.0001_possible"]) == (4, 5)
+    assert first["near_rank_run_0.0001_undecidable"] == 0
     assert first["sharpness_full_0.001_pct"] == 256.0
     assert first["train_loss_keras"] == pytest.approx(0.5 + 2 * 0.25)
 
@@ -105,13 +109,11 @@ def test_the_gap_figure_draws_its_rows(runs: pd.DataFrame) -> None:
 
 
 def test_the_near_rank_figure_keeps_structural_and_excess_apart(runs: pd.DataFrame) -> None:
-    rows = series.near_rank(runs, (1e-4,))
+    rows = series.near_rank(runs)
     by_series = rows[rows["batch_size"] == 128].groupby("series")["value"].mean().to_dict()
-    assert by_series == {
-        "b images: excess + structural": 132, "b images: structural (zero by shape)": 128, "b images: excess": 4,
-    }  # fmt: skip
+    assert by_series == {"structural + excess": 132, "structural (zero by shape)": 128, "trained at b": 4}
     figure = figures.styled(figures.draw_near_rank, rows)
-    assert figure.axes[0].get_ylabel() == "singular values ≤ 0.0001"
+    assert figure.axes[0].get_ylabel() == "values ≤ 0.0001: as the paper counts"
     plt.close(figure)
 
 

@@ -12,7 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from gapscope.errors import InputError
 from gapscope.measure.spectrum import ModeSpectrum
+
+
+@dataclass(frozen=True)
+class NearRankSettings:
+    """Params of the near_rank stage beside the study's `thresholds`; `conf/config.yaml` says what each is."""
+
+    relative_thresholds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not all(0 <= threshold < 1 for threshold in self.relative_thresholds):
+            raise InputError(f"near_rank.relative_thresholds must lie in [0, 1), got {list(self.relative_thresholds)}")
 
 
 @dataclass(frozen=True)

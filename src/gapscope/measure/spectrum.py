@@ -1,7 +1,7 @@
 """One mode's singular values and what is known of their accuracy. No torch: counting and plotting need only this."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -33,6 +33,10 @@ class ModeSpectrum:
     def structural(self) -> int:
         """Number of zeros that the shape alone forces: I_n minus the number of values."""
         return self.size - len(self.values)
+
+    def widened(self, by: float) -> "ModeSpectrum":
+        """Return the same values, each known to `by` less: for data that are off by a matrix of that norm (Weyl)."""
+        return replace(self, error_bound=round_up(self.error_bound + by)) if by else self
 
     def to_row(self) -> dict[str, Any]:
         """Return a JSON object; the bounds as runs [count, bound]."""

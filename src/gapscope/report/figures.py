@@ -36,13 +36,22 @@ def draw_gap(rows: pd.DataFrame) -> Figure:
 
 
 def draw_near_rank(rows: pd.DataFrame) -> Figure:
-    """Near-rank counts against batch size, a panel a threshold, as the paper draws them: logarithmic."""
-    panels = {panel: f"singular values ≤ {float(panel):g}" for panel in rows["panel"].drop_duplicates()}
-    figure = _against_batch_size(rows, panels, "Near-rank loss, summed over layers and modes")
+    """Near-rank counts against batch size: as the paper counts, each control, what remains; a row a threshold."""
+    panels = {panel: _counted(panel) for panel in rows["panel"].drop_duplicates()}
+    columns = rows["panel"].str.partition(": ")[2].nunique()
+    title = "Near-rank loss, summed over layers and modes"
+    figure = _against_batch_size(rows, panels, title, columns)
     for axes in figure.axes:
         axes.set_yscale("symlog", linthresh=1)  # counts of 0 are results too
-        axes.set_ylim(-0.3, 3 * max(1.0, rows["value"].max()))
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(-0.3, 1.5 * low), 3 * max(1.0, high))
     return figure
+
+
+def _counted(panel: str) -> str:
+    threshold, _, question = panel.partition(": ")
+    value, _, relative = threshold.partition("-relative") if "relative" in threshold else (threshold, "", None)
+    return f"values ≤ {float(value):g}{'' if relative is None else ' of the largest'}: {question}"
 
 
 def draw_sharpness(rows: pd.DataFrame) -> Figure:
@@ -133,12 +142,13 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
     return figure
 
 
-def _against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str) -> Figure:
-    pairs = _pairs(rows)
-    figure, grid = plt.subplots(len(pairs), len(panels), figsize=(4.8 * len(panels), 3.9 * len(pairs)), squeeze=False)
-    for line, pair in zip(grid, pairs, strict=True):
+def _against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str, columns: int | None = None) -> Figure:
+    pairs, columns = _pairs(rows), columns or len(panels)
+    lines = len(pairs) * -(-len(panels) // columns)
+    figure, grid = plt.subplots(lines, columns, figsize=(4.8 * columns, 3.9 * lines), squeeze=False)
+    for of_pair, pair in zip(grid.reshape(len(pairs), -1), pairs, strict=True):
         here = _of(rows, pair)
-        for axes, (panel, label) in zip(line, panels.items(), strict=True):
+        for axes, (panel, label) in zip(of_pair, panels.items(), strict=True):
             groups = here[here["panel"] == panel].groupby("series", sort=False)
             for (series, group), look in zip(groups, _looks(), strict=False):
                 _draw_series(axes, str(series), group, look)
@@ -163,6 +173,15 @@ def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, A
         axes.errorbar(by_size.mean().index, by_size.mean(), yerr=spread, label=series, capsize=2, elinewidth=1, **look)
         if by_size.size().max() > 1:
             axes.plot(measured["batch_size"], measured["value"], ".", color=look["color"], alpha=0.4)
+        if "undecidable" in measured and (unsure := measured[measured["undecidable"].astype(bool)]).size:
+            ring: dict[str, Any] = {
+                "marker": "o",
+                "markersize": 12,
+                "markerfacecolor": "none",
+                "color": "black",
+                "linestyle": "",
+            }
+            axes.plot(unsure["batch_size"], unsure["value"], label=f"{series}: undecidable", **ring)
     if not paper.empty:
         printed: dict[str, Any] = {"marker": "x", "markersize": 6, "linestyle": (0, (1, 1)), "linewidth": 1.0}
         label = f"paper: {series}"

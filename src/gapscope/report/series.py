@@ -38,19 +38,45 @@ def gap(runs: pd.DataFrame, paper: pd.DataFrame | None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=LONG).dropna(subset=["value"])
 
 
-def near_rank(runs: pd.DataFrame, thresholds: Iterable[float]) -> pd.DataFrame:
-    """Return near-rank counts against batch size, a row a run and series; `panel` is the threshold."""
-    measures = {}
-    for threshold in thresholds:
-        for series, sample, kind in (
-            ("b images: excess + structural", "run", "full"),
-            ("b images: structural (zero by shape)", "run", "structural"),
-            ("b images: excess", "run", "excess"),
-            ("fixed probe: excess", "probe", "excess"),
+def near_rank(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return near-rank counts against batch size, a row a run and series; `panel` is "threshold: question".
+
+    "as the paper counts" has the whole count and the structural part, "excess" what is left in the run and in each
+    control over b images, "what remains" the run's excess less that of the model trained at the first batch size on the
+    same images, and the excess over one fixed probe.
+    """
+    first = runs["batch_size"].iloc[0]
+    counted = {f"trained at b = {first}": "reference", "untrained": "untrained", "random": "random", "images": "input"}
+    measures, flags = {}, {}
+    for name in runs.columns:
+        if not (name.startswith("near_rank_run_") and name.endswith("_full")):
+            continue
+        threshold = name.removeprefix("near_rank_run_").removesuffix("_full")
+        remains = f"remains_{threshold}"
+        runs = runs.assign(**{remains: _excess(runs, "run", threshold) - _excess(runs, "reference", threshold)})
+        for question, series, sample, column in (
+            ("as the paper counts", "structural + excess", "run", name),
+            ("as the paper counts", "structural (zero by shape)", "run", f"near_rank_run_{threshold}_structural"),
+            ("excess over b images", "trained at b", "run", f"near_rank_run_{threshold}_excess"),
+            *(
+                ("excess over b images", f"control: {series}", sample, f"near_rank_{sample}_{threshold}_excess")
+                for series, sample in counted.items()
+            ),
+            ("what remains", f"trained at b, less trained at {first}", "run", remains),
+            ("what remains", "excess over one fixed probe", "probe", f"near_rank_probe_{threshold}_excess"),
         ):
-            measures[f"{series}@{threshold:g}"] = (f"{threshold:g}", f"near_rank_{sample}_{threshold:g}_{kind}")
-    rows = [{**row, "series": row["series"].rpartition("@")[0]} for row in _runs_long(runs, measures)]
-    return pd.DataFrame(rows, columns=LONG)
+            key = f"{series}@{threshold}@{question}"
+            measures[key] = (f"{threshold}: {question}", column)
+            flags[key] = f"near_rank_{sample}_{threshold}_undecidable"
+    rows = _runs_long(runs, measures, flags)
+    return pd.DataFrame(
+        [{**row, "series": row["series"].partition("@")[0]} for row in rows], columns=[*LONG, "undecidable"]
+    )
+
+
+def _excess(runs: pd.DataFrame, sample: str, threshold: str) -> pd.Series:
+    name = f"near_rank_{sample}_{threshold}_excess"
+    return runs[name] if name in runs else pd.Series(float("nan"), index=runs.index)
 
 
 def sharpness(runs: pd.DataFrame) -> pd.DataFrame:
@@ -94,10 +120,13 @@ def _indices(count: int) -> Iterator[int]:
     yield from sorted({index - 1 for index in ends} | {count - index for index in ends})
 
 
-def _runs_long(runs: pd.DataFrame, measures: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+def _runs_long(
+    runs: pd.DataFrame, measures: Mapping[str, tuple[str, str]], flags: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
     return [
         {**{key: run[key] for key in [*KEYS, "seed"]}, "panel": panel, "series": series, "value": run[column]}
         | {"source": "measured"}
+        | ({"undecidable": bool(run.get(flags[series], 0) > 0)} if flags else {})
         for _, run in runs.iterrows()
         for series, (panel, column) in measures.items()
         if column in runs and not (isinstance(run[column], float) and math.isnan(run[column]))

@@ -1,7 +1,7 @@
 """Tables: one row a run, one row a batch size (mean, standard deviation, n), and the few figures that DVC shows."""
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,8 @@ TRAINED = (
     "distance_from_initial",
 )
 
+COMPANIONS = ("stable_rank", "effective_rank", "participation_ratio", "condition_number")
+
 
 def run_row(
     cell: Mapping[str, Any], trained: Mapping[str, Any], sharp: Mapping[str, Any], near_rank: pd.DataFrame
@@ -34,23 +36,53 @@ def run_row(
         trained: record of the train stage.
         sharp: record of the sharpness stage.
         near_rank: all rows of the near_rank stage. A column sums over layers and modes, as Algorithm 1 of Oyedotun et
-            al. 2022 does; `excess` are values at or below the threshold, `structural` zeros by shape, `full` both.
+            al. 2022 does; `excess` are values at or below the threshold, `structural` zeros by shape, `full` both;
+            `undecidable` is the number of spectra whose count is.
     """
     row = {**cell, "status": trained["status"], "updates": trained["updates"], "epochs": trained["epochs_run"]}
     row |= {name: trained.get(name) for name in TRAINED}
     row["train_loss_keras"] = _sum(trained.get("train_cross_entropy"), 2 * (trained.get("penalty") or float("nan")))
     mine = near_rank[(near_rank[list(cell)] == pd.Series(cell)).all(axis=1)]
-    for (sample, threshold), group in mine.dropna(subset=["threshold"]).groupby(["sample", "threshold"], sort=False):
-        prefix = f"near_rank_{sample}_{threshold:g}"
+    by = ["sample", "threshold", "relative"]
+    for (sample, threshold, relative), group in mine.dropna(subset=["threshold"]).groupby(by, sort=False):
+        prefix = f"near_rank_{sample}_{threshold_label(threshold, relative)}"
         for name, column in (("excess", "economy"), ("structural", "structural"), ("full", "full")):
             row[f"{prefix}_{name}"] = group[column].sum()
         row[f"{prefix}_fraction"] = group["economy"].sum() / group["values"].sum()
-        row[f"{prefix}_interval"] = group["possible"].sum() - group["certain"].sum()
+        row[f"{prefix}_certain"] = group["certain"].sum()
+        row[f"{prefix}_possible"] = group["possible"].sum()
+        row[f"{prefix}_undecidable"] = int(group["undecidable"].sum())
     for entry in sharp["sharpness"]:
         row[f"sharpness_{entry['space']}_{entry['epsilon']:g}_pct"] = entry["sharpness"]
     row["sharpness_images"] = sharp.get("images")
     made = trained["provenance"]
     return row | {"device": made["device"], "train_wall_s": made["wall_s"], "commit": made["commit"]}
+
+
+def threshold_label(threshold: Any, relative: Any) -> str:
+    """Return how a threshold is called in column names; a relative one is a part of each mode's largest value."""
+    return f"{threshold:g}{'-relative' if relative else ''}"
+
+
+def layer_table(
+    exact_zeros: Iterable[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]], near_rank: pd.DataFrame
+) -> pd.DataFrame:
+    """Return one row a run, sample and layer: what explains exact zeros, and companions that need no threshold.
+
+    Args:
+        exact_zeros: (cell, rows of the layers) a run; indices are written with spaces between.
+        near_rank: all rows of the near_rank stage. The companions are those of the layer's first mode, the samples.
+    """
+    rows = []
+    first = near_rank[near_rank["mode"] == 0].drop_duplicates([*KEYS, "seed", "sample", "layer"])
+    known = first.set_index([*KEYS, "seed", "sample", "layer"])[list(COMPANIONS)]
+    for cell, layers in exact_zeros:
+        for layer in layers:
+            key = (*cell.values(), layer["sample"], layer["layer"])
+            listed = {name: " ".join(map(str, layer[name])) for name in ("dead_units", "duplicate_samples")}
+            counted = {f"{name}_count": len(layer[name]) for name in listed}
+            rows.append({**cell, **layer, **counted, **listed, **known.loc[key].to_dict()})
+    return pd.DataFrame(rows)
 
 
 def batch_table(runs: pd.DataFrame) -> pd.DataFrame:
