@@ -40,7 +40,7 @@ def main() -> None:
     training = images.split_images(data.load(args.data), "train", device)
     reestimate_batch_norm(untrained, training, settings.eval_batch)
     nets, sizes = {"reference": reference, "untrained": untrained}, list(dict.fromkeys(params.batch_sizes))
-    todo = controls.controls(nets, training, sizes, header["seed"], forward, folder=args.out.parent)
+    todo = controls.controls(nets, training, sizes, header["seed"], forward, folder=args.weights.parent)
     rows = [
         {"sample": c.sample, "batch_size": c.batch_size, "layer": c.layer, "mode": mode, "shape": c.tensor.shape}
         | spectrum.to_row()

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from gapscope import seeds
-from gapscope.activations import ActivationSettings, activation_bytes, extract, sample_indices, unit_layers
+from gapscope.activations import (
+    ActivationSettings,
+    activation_bytes,
+    extract,
+    forward_errors,
+    sample_indices,
+    unit_layers,
+)
 from gapscope.errors import InputError
+from gapscope.measure.spectra import mode_singular_values
 from gapscope.models.lenet5 import LeNet5
 
 DIRECT = 1e-12  # float64 products and sums, cut into other blocks
@@ -203,3 +211,27 @@ def test_more_images_than_there_are_raise(batch_size: int, probe: int) -> None:
 def test_settings_that_cannot_be_raise(wrong: dict) -> None:
     with pytest.raises(InputError, match="activations"):
         settings(**wrong)
+
+
+def test_the_error_of_a_float32_pass_is_its_distance_to_the_float64_one(lenet5: LeNet5, inputs: Tensor) -> None:
+    exact = extracted(lenet5, inputs)
+    single = extracted(copy.deepcopy(lenet5).float(), inputs.float(), precision="float32")
+    errors = forward_errors(lenet5, lambda rows: inputs[rows], single, settings(precision="float32"))
+    for name, error in errors.items():
+        assert error == pytest.approx(np.linalg.norm(exact[name] - single[name]), rel=1e-9)
+        assert error > 0
+    none = forward_errors(lenet5, lambda rows: inputs[rows], exact, settings())
+    assert set(none.values()) == {0.0}
+    # by Weyl no singular value is off by more; without the error some are off by more than the solver's bound
+    for name, tensor in single.items():
+        for found, known in zip(mode_singular_values(tensor), mode_singular_values(exact[name]), strict=True):
+            off = abs(found.values - known.values)
+            assert (off <= found.widened(errors[name]).error_bound + known.error_bound).all()
+            assert (off > found.error_bound + known.error_bound).any()
+
+
+def test_only_the_layers_asked_for_are_written(lenet5: LeNet5, inputs: Tensor) -> None:
+    arrays = extract(
+        lenet5, lambda rows: inputs[rows], len(inputs), lambda _, shape: np.empty(shape), settings(), only=["conv2"]
+    )
+    equal(arrays, {"conv2": extracted(lenet5, inputs)["conv2"]})

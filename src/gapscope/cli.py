@@ -1,10 +1,11 @@
 """The `gapscope` command: thin over DVC and the library."""
 
 import argparse
+from pathlib import Path
 
 from gapscope.config import DECLARED, PARAMS, declared_names, load_params
 from gapscope.errors import InputError, did_you_mean
-from gapscope.runtime import run_stage
+from gapscope.runtime import pick_device, run_stage
 
 
 def compose(overrides: list[str]) -> None:
@@ -27,6 +28,55 @@ def compose(overrides: list[str]) -> None:
     print(f"{PARAMS}: study {load_params().study}")
 
 
+def spectra(file: Path, thresholds: list[float], relative: list[float], method: str) -> None:
+    """Print the near-rank table of every tensor in a file.
+
+    A count is followed by the interval that the error bounds leave, where that is wider than the count, and by a
+    question mark where it is too wide for use.
+
+    Raises:
+        InputError: no tensor to be measured, or a value that no spectrum has.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from gapscope.artifacts.tensors import read_tensors
+    from gapscope.measure.companions import companions
+    from gapscope.measure.near_rank import NearRank, near_rank_count
+    from gapscope.measure.spectra import mode_singular_values
+
+    def counted(found: NearRank) -> str:
+        interval = "" if found.certain == found.possible else f" [{found.certain}, {found.possible}]"
+        return f"{found.economy}{interval}{' ?' if found.undecidable else ''}"
+
+    rows, left_out = [], []
+    for name, tensor in read_tensors(file):
+        if len(tensor.shape) < 2:
+            left_out.append(name)
+            continue
+        try:
+            modes = mode_singular_values(tensor, method=method, device=pick_device())
+            counts = {f"<= {t:g}": near_rank_count(modes, t) for t in thresholds}
+            counts |= {f"<= {t:g} of largest": near_rank_count(modes, t, relative=True) for t in relative}
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from error
+        for mode, (spectrum, companion) in enumerate(zip(modes, companions(modes), strict=True)):
+            bound = np.max(spectrum.error_bound)
+            rows.append(
+                {"tensor": name, "mode": mode, "size": spectrum.size, "structural": spectrum.structural}
+                | {"values": len(spectrum.values)}
+                | {label: counted(found[mode]) for label, found in counts.items()}
+                | {"largest": spectrum.values[0], "smallest": spectrum.values[-1], "error": bound}
+                | {"stable rank": companion.stable_rank, "effective rank": companion.effective_rank}
+                | {"condition": companion.condition_number, "method": spectrum.method}
+            )
+    if left_out:
+        print(f"left out, of fewer than two axes: {', '.join(left_out)}")
+    if not rows:
+        raise InputError(f"{file} holds no tensor of two or more axes")
+    print(pd.DataFrame(rows).to_string(index=False, float_format="%.4g"))
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="gapscope", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -34,6 +84,13 @@ def _main() -> None:
     composer = commands.add_parser("compose", help=purpose, description=purpose)
     composer.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. study=table05 epochs=30")
     composer.set_defaults(run=lambda args: compose(args.overrides))
+    purpose = "count near-zero singular values of every unfolding of any tensor"
+    counter = commands.add_parser("spectra", help=purpose, description=purpose)
+    counter.add_argument("file", type=Path, metavar="FILE", help=".npy, .npz or .safetensors")
+    counter.add_argument("--threshold", type=float, nargs="+", default=[1e-4, 1e-5], help="default: 1e-4 1e-5")
+    counter.add_argument("--relative", type=float, nargs="+", default=[], help="parts of each mode's largest value")
+    counter.add_argument("--method", default="certified", help="certified (default), qr, tensorly")
+    counter.set_defaults(run=lambda args: spectra(args.file, args.threshold, args.relative, args.method))
     args = parser.parse_args()
     args.run(args)
 

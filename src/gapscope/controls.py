@@ -4,7 +4,7 @@
   count grows with b by shape alone, since its training does not differ.
 - `untrained`: the initial weights of the same seed, batch norm's statistics estimated over the training set as for
   trained models, on the same images.
-- `random`: independent normal entries in each layer's shape, scaled to the Frobenius norm of `reference`, since the
+- `random`: independent normal entries in each layer's shape, scaled to the Frobenius norm of `reference` (in expectation), as the
   thresholds are absolute.
 - `input`: the images themselves (H^0).
 

@@ -117,6 +117,56 @@ def test_the_near_rank_figure_keeps_structural_and_excess_apart(runs: pd.DataFra
     plt.close(figure)
 
 
+def with_controls(runs: pd.DataFrame, undecidable: int) -> pd.DataFrame:
+    """Let the model trained at the first batch size have 1 value in excess at 128 images and 6 at 512."""
+    excess = runs["batch_size"].map({128: 1, 512: 6})
+    return runs.assign(
+        **{"near_rank_reference_0.0001_excess": excess, "near_rank_reference_0.0001_undecidable": undecidable}
+    )
+
+
+def test_what_remains_is_the_excess_less_that_of_the_model_of_the_first_batch_size(runs: pd.DataFrame) -> None:
+    rows = series.near_rank(with_controls(runs, 0))
+    remains = rows[rows["series"] == "trained at b, less trained at 128"].groupby("batch_size")["value"].mean()
+    assert remains.to_dict() == {128: 4 - 1, 512: 4 - 6}
+    assert set(rows["panel"]) == {
+        f"0.0001: {q}" for q in ("as the paper counts", "excess over b images", "what remains")
+    }
+    assert not rows["undecidable"].any()
+
+
+def test_an_undecidable_count_is_marked_in_table_and_figure(runs: pd.DataFrame) -> None:
+    rows = series.near_rank(with_controls(runs, 2))
+    flagged = rows[rows["undecidable"]]["series"].unique()
+    assert set(flagged) == {"control: trained at b = 128"}
+    figure = figures.styled(figures.draw_near_rank, rows)
+    labels = [text for axes in figure.axes for text in axes.get_legend_handles_labels()[1]]
+    assert [label for label in labels if "undecidable" in label] == ["control: trained at b = 128: undecidable"]
+    plt.close(figure)
+
+
+def test_a_relative_threshold_has_columns_and_a_panel_of_its_own() -> None:
+    rows = pd.DataFrame(counts(128, 0) + [row | {"relative": True, "economy": 0} for row in counts(128, 0)])
+    sharp = {"sharpness": [], "images": 64}
+    runs = pd.DataFrame([tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), sharp, rows)])
+    assert runs["near_rank_run_0.0001_excess"].tolist() == [4]
+    assert runs["near_rank_run_0.0001-relative_excess"].tolist() == [0]
+    figure = figures.styled(figures.draw_near_rank, series.near_rank(runs))
+    assert "values ≤ 0.0001 of the largest: what remains" not in [axes.get_ylabel() for axes in figure.axes]
+    assert "values ≤ 0.0001 of the largest: excess over b images" in [axes.get_ylabel() for axes in figure.axes]
+    plt.close(figure)
+
+
+def test_a_layers_dead_units_and_duplicates_are_listed_beside_its_companions() -> None:
+    cell = {**CELL, "batch_size": 128, "seed": 0}
+    figures_of = dict(zip(tables.COMPANIONS, (1.5, 2.0, 3.0, 4.0), strict=True))
+    near_rank = pd.DataFrame([row | figures_of for row in counts(128, 0)])
+    zeros = {"sample": "run", "layer": "fc1", "samples": 128, "units": 9, "dead_units": [2, 5], "duplicate_samples": []}
+    (row,) = tables.layer_table([(cell, [zeros])], near_rank).to_dict("records")
+    assert (row["dead_units"], row["dead_units_count"], row["duplicate_samples_count"]) == ("2 5", 2, 0)
+    assert (row["stable_rank"], row["condition_number"]) == (1.5, 4.0)
+
+
 def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None:
     rows = series.sharpness(runs)
     assert rows.loc[rows["series"] == "test accuracy", "value"].tolist() == [93.0, 91.0, 90.0]

@@ -91,7 +91,7 @@ def read_table(path: Path) -> "pd.DataFrame":
             raise InputError(
                 f"{path} is not a whole CSV table (its last line has no end); remove it and run its stage again"
             )
-        return pd.read_csv(path)
+        return pd.read_csv(path).copy()  # as one block: columns are added to wide tables
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the stage that makes it") from error
     except (

@@ -43,8 +43,8 @@ def draw_near_rank(rows: pd.DataFrame) -> Figure:
     figure = _against_batch_size(rows, panels, title, columns)
     for axes in figure.axes:
         axes.set_yscale("symlog", linthresh=1)  # counts of 0 are results too
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(-0.3, 1.5 * low), 3 * max(1.0, high))
+        low, high = axes.dataLim.intervaly
+        axes.set_ylim(min(-0.3, 3 * low), 3 * max(1.0, high))
     return figure
 
 
