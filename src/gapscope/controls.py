@@ -4,8 +4,8 @@
   count grows with b by shape alone, since its training does not differ.
 - `untrained`: the initial weights of the same seed, batch norm's statistics estimated over the training set as for
   trained models, on the same images.
-- `random`: independent normal entries in each layer's shape, scaled to the Frobenius norm of `reference` (in expectation), as the
-  thresholds are absolute.
+- `random`: independent normal entries in each layer's shape, scaled to the Frobenius norm of `reference` (in
+  expectation), as the thresholds are absolute.
 - `input`: the images themselves (H^0).
 
 (The fifth control, every model on one fixed probe, is a sample of the activations stage.) A layer at a time is held,
