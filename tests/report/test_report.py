@@ -28,6 +28,7 @@ def counts(size: int, seed: int) -> list[dict[str, Any]]:
     return [
         about
         | {"mode": m, "economy": e, "structural": s, "full": e + s, "certain": e, "possible": e + m}
+        | {"method": "gram" if m else "qr"}
         | {"undecidable": False}
         for m, e, s in ((0, 3, size), (1, 1, 0))
     ]
@@ -53,6 +54,7 @@ def test_a_run_sums_its_counts_over_layers_and_modes(runs: pd.DataFrame) -> None
     assert first["near_rank_run_0.0001_fraction"] == pytest.approx(4 / 20)
     assert (first["near_rank_run_0.0001_certain"], first["near_rank_run_0.0001_possible"]) == (4, 5)
     assert first["near_rank_run_0.0001_undecidable"] == 0
+    assert first["spectra_methods"] == "gram qr"
     assert first["sharpness_full_0.001_pct"] == 256.0
     assert first["train_loss_keras"] == pytest.approx(0.5 + 2 * 0.25)
 
@@ -178,6 +180,7 @@ def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None
 def test_a_thinned_spectrum_keeps_both_ends() -> None:
     values = list(np.geomspace(10, 1e-6, 500))
     record = {"sample": "run", "layer": "fc1", "mode": 0, "values": values, "error_bound": [[400, 1e-9], [100, 1e-13]]}
+    record |= {"method": "deflation"}
     rows = series.spectra([({**CELL, "batch_size": 500, "seed": 0}, [record, record | {"sample": "probe"}])])
     assert rows["index"].is_monotonic_increasing
     assert rows["value"].tolist() == [values[index - 1] for index in rows["index"]]
@@ -186,6 +189,7 @@ def test_a_thinned_spectrum_keeps_both_ends() -> None:
     assert len(rows) <= series.SPECTRUM_POINTS
     figure = figures.styled(lambda table: figures.draw_spectra(table, (1e-4,)), rows)
     assert figure.axes[0].get_title() == "fc1, samples x units"
+    assert "solver: deflation" in figure.get_suptitle()
     plt.close(figure)
 
 

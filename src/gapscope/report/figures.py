@@ -136,8 +136,10 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
         line[0].set_ylabel("singular value")
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    solvers = ", ".join(here["method"].drop_duplicates())
     figure.suptitle(
-        f"Spectra over b images, {' on '.join(pair)}, one seed (dashed: thresholds; grey: below the solver's error)"
+        f"Spectra over b images, {' on '.join(pair)}, one seed "
+        f"(dashed: thresholds; grey: below the error of the solver: {solvers})"
     )
     return figure
 

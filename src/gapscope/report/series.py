@@ -103,14 +103,14 @@ def spectra(records: Iterable[tuple[Mapping[str, Any], Iterable[Mapping[str, Any
     return pd.DataFrame(
         [
             {**cell, "layer": row["layer"], "mode": row["mode"], "index": index + 1, "value": row["values"][index]}
-            | {"error_bound": bounds[index], "count": len(row["values"])}
+            | {"error_bound": bounds[index], "count": len(row["values"]), "method": row["method"]}
             for cell, rows in records
             for row in rows
             if row["sample"] == "run"
             for bounds in [np.repeat([bound for _, bound in row["error_bound"]], [n for n, _ in row["error_bound"]])]
             for index in _indices(len(row["values"]))
         ],
-        columns=[*KEYS, "seed", "layer", "mode", "index", "value", "error_bound", "count"],
+        columns=[*KEYS, "seed", "layer", "mode", "index", "value", "error_bound", "count", "method"],
     )
 
 

@@ -52,6 +52,7 @@ def run_row(
         row[f"{prefix}_certain"] = group["certain"].sum()
         row[f"{prefix}_possible"] = group["possible"].sum()
         row[f"{prefix}_undecidable"] = int(group["undecidable"].sum())
+    row["spectra_methods"] = " ".join(sorted(mine["method"].dropna().unique()))
     for entry in sharp["sharpness"]:
         row[f"sharpness_{entry['space']}_{entry['epsilon']:g}_pct"] = entry["sharpness"]
     row["sharpness_images"] = sharp.get("images")
