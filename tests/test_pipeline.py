@@ -48,7 +48,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "code")
     first = ran(run(folder, "dvc", "repro"))
-    assert len(first) == 2 + 4 * 2 + 3  # download, plan; four stages a cell; near_rank, tables, plots
+    assert len(first) == 2 + 4 * 2 + 4  # download, plan; four stages a cell; controls, near_rank, tables, plots
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
     return folder
@@ -73,6 +73,11 @@ def test_every_output_is_there_and_git_holds_only_the_small_ones(study: Path) ->
     assert runs["batch_size"].tolist() == [128, 1024]
     assert runs["near_rank_run_0.0001_structural"].tolist() == [52, 1844]  # by shape: notes on LeNet-5 6-16-120-84
     assert (runs["device"].str.startswith("cpu")).all()
+    for sample in ("reference", "untrained", "random"):
+        assert runs[f"near_rank_{sample}_0.0001_structural"].tolist() == [52, 1844]
+    assert runs["near_rank_input_0.0001_structural"].tolist() == [0, 240]  # 1024 images of 784 pixels
+    assert pd.read_csv(study / "metrics/smoke/layers.csv").shape[0] == 2 * 2 * 4  # cells, samples, layers
+    assert not list((study / "data/runs/smoke/train").glob("tmp*"))
     summary = json.loads((study / "metrics/smoke/summary.json").read_text())
     assert set(summary["lenet5-digits"]) == {"b128", "b1024"}
     for name in ("gap", "near_rank", "spectra", "sharpness", "curves"):
@@ -111,7 +116,7 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
     output = run(study, "dvc", "exp", "run", "-S", "study=smoke", "-S", "batch_size=512", "-S", "models=[lenet5]")
     assert ran(output) == [
         "plan@smoke-digits", "train@smoke-lenet5-digits-512-0", "activations@smoke-lenet5-digits-512-0",
-        "spectra@smoke-lenet5-digits-512-0", "sharpness@smoke-lenet5-digits-512-0",
+        "spectra@smoke-lenet5-digits-512-0", "controls@smoke-lenet5-digits-0", "sharpness@smoke-lenet5-digits-512-0",
         "near_rank@smoke", "tables@smoke", "plots@smoke",
     ]  # fmt: skip
     assert pd.read_csv(study / "metrics/smoke/runs.csv")["batch_size"].tolist() == [128, 1024, 512]

@@ -44,7 +44,8 @@ def run_row(
     row["train_loss_keras"] = _sum(trained.get("train_cross_entropy"), 2 * (trained.get("penalty") or float("nan")))
     mine = near_rank[(near_rank[list(cell)] == pd.Series(cell)).all(axis=1)]
     by = ["sample", "threshold", "relative"]
-    for (sample, threshold, relative), group in mine.dropna(subset=["threshold"]).groupby(by, sort=False):
+    counted = mine.dropna(subset=["threshold"])
+    for (sample, threshold, relative), group in counted.groupby(by, sort=False):
         prefix = f"near_rank_{sample}_{threshold_label(threshold, relative)}"
         for name, column in (("excess", "economy"), ("structural", "structural"), ("full", "full")):
             row[f"{prefix}_{name}"] = group[column].sum()
@@ -52,7 +53,8 @@ def run_row(
         row[f"{prefix}_certain"] = group["certain"].sum()
         row[f"{prefix}_possible"] = group["possible"].sum()
         row[f"{prefix}_undecidable"] = int(group["undecidable"].sum())
-    row["spectra_methods"] = " ".join(sorted(mine["method"].dropna().unique()))
+    if len(counted):
+        row["spectra_methods"] = " ".join(sorted(counted["method"].unique()))
     for entry in sharp["sharpness"]:
         row[f"sharpness_{entry['space']}_{entry['epsilon']:g}_pct"] = entry["sharpness"]
     row["sharpness_images"] = sharp.get("images")
@@ -74,6 +76,8 @@ def layer_table(
         exact_zeros: (cell, rows of the layers) a run; indices are written with spaces between.
         near_rank: all rows of the near_rank stage. The companions are those of the layer's first mode, the samples.
     """
+    if "stable_rank" not in near_rank:  # every run diverged
+        return pd.DataFrame()
     rows = []
     first = near_rank[near_rank["mode"] == 0].drop_duplicates([*KEYS, "seed", "sample", "layer"])
     known = first.set_index([*KEYS, "seed", "sample", "layer"])[list(COMPANIONS)]
