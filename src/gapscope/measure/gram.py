@@ -62,11 +62,10 @@ class Sum:
         pieces = list(zip(X.split(CHUNK, 1), (X if Y is None else Y).split(CHUNK, 1)))
         part = self.total if len(pieces) == 1 else torch.zeros_like(self.total)
         for x, y in pieces:
-            if Y is not None:
-                part.addmm_(x, y.T)
-                continue
             for end in range(PANEL, len(x) + PANEL, PANEL):
-                part[end - PANEL : end, :end].addmm_(x[end - PANEL : end], x[:end].T)
+                rows, columns = slice(end - PANEL, end), slice(end if Y is None else len(y))
+                # not addmm_: BLAS may add the products to `part` one at a time, which makes a chunk of all the columns
+                part[rows, columns] += x[rows] @ y[columns].T
         if part is not self.total:
             self.total += part
         self.blocks += 1
@@ -200,7 +199,7 @@ def _project(blocks: Blocks, Q: Tensor, trace: float) -> tuple[Gram, Sum, float]
     for block in blocks():
         projected = torch.zeros(small, block.shape[1], dtype=Q.dtype, device=Q.device)
         for q, x in zip(Q.split(PANEL), block.split(PANEL)):  # partial sums, for a small gamma
-            projected.addmm_(q.T, x)
+            projected += q.T @ x
         B.add(projected)
         W.add(block, projected)
     return B, W, gamma(PANEL - (-rows // PANEL)) * float(Q.norm()) * math.sqrt(trace)
