@@ -280,6 +280,31 @@ def test_without_the_coupling_the_bound_does_not_hold(monkeypatch: pytest.Monkey
         check_deflated()
 
 
+@pytest.mark.parametrize("theta", [1e-3, 0.1, 0.185, 0.1897, 0.19, 0.195, 0.2, 0.25])
+def test_values_at_the_cut_are_covered(theta: float) -> None:
+    """Values 1.0 and 0.9 on either side of the cut, eigenvectors that lean towards each other; theta on both sides."""
+    rng = np.random.default_rng(0)
+    values = np.array([10.0, 10.0, 10.0, 1.0, 0.9, 1e-3, 1e-3, 1e-3])
+    left, right = (np.linalg.qr(rng.standard_normal((n, 8)))[0] for n in (8, 60))
+    matrix = torch.from_numpy((left * values) @ right.T)
+    squares, vectors = torch.linalg.eigh(matrix @ matrix.T)
+    turn = torch.zeros_like(vectors)
+    turn[3, 4] = 0.05
+    found = gram._deflated(
+        lambda: [matrix], float(squares.sum()), squares[4:], vectors @ torch.linalg.matrix_exp(turn - turn.T), theta
+    )
+    assert (np.abs(found.values - values[4:]) <= found.error).all()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(40, 26_214), (2, 100_000)])
+@pytest.mark.parametrize("method", ["certified", "qr"])
+def test_rounding_that_adds_up_is_covered(rows: int, columns: int, method: str) -> None:
+    (spectrum,) = mode_singular_values(np.full((rows, columns), 1 / 3), method=method)
+    known = np.zeros(rows)
+    known[0] = (rows * columns) ** 0.5 / 3
+    assert (np.abs(spectrum.values - known) <= spectrum.error_bound).all()
+
+
 def test_intervals_are_put_in_order() -> None:
     found = gram.Intervals(
         *(np.array(column) for column in ([2.0, 2.5, 1.0], [1.5, 1.9, 0.5], [2.6, 3.0, 1.2]))

@@ -15,8 +15,9 @@ eigenvalues and eigenvectors are exact for a matrix within p u ||G|| of the one 
    of inertia as many squares of Q^T A's singular values are below mu < lambda_min(C) as S(mu) = B B^T - mu
    - E (C - mu)^-1 E^T has negative eigenvalues. E is measured, from W = A B^T as Q1^T W, and C is diag(lambda) to a
    relative theta = Delta / tau^2. So those squares are the eigenvalues of S = B B^T - E diag(1 / lambda) E^T to within
-   eta = sum_i |E_i|^2 (theta lambda_i + mu) / (lambda_i ((1 - theta) lambda_i - mu)), far below ||E||^2 / tau^2, plus
-   Delta of S. Rounding in B itself moves a value by gamma ||Q2||_F ||A||_F (Weyl).
+   eta(mu) = sum_i |E_i|^2 (theta lambda_i + mu) / (lambda_i ((1 - theta) lambda_i - mu)), plus Delta of S. As mu is the
+   upper end of what is claimed, twice eta is claimed, if at the upper end that gives eta is no more than that. Rounding
+   in B itself moves a value by gamma ||Q2||_F ||A||_F (Weyl).
 3. Of the intervals from 1 and 2 the intersection is kept.
 """
 
@@ -182,7 +183,7 @@ def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, thet
     slack = 1.01 * W.gamma * math.sqrt(trace * B.trace) + gamma(len(vectors)) * float(Q1.norm() * W.total.norm())
     slack /= math.sqrt(float(large[0]))
     strength = float(scaled.norm())
-    error = B.error + 2 * slack * strength + slack**2 + gamma(len(large) + 2) * strength**2
+    error = B.error + 2 * slack * strength + slack**2 + gamma(len(large) + 4) * strength**2
     B.total -= scaled.T @ scaled
     found = torch.linalg.eigvalsh(B.total).flip(0)
     inner = Intervals.of_squares(found, error + _coupling(scaled, large, found + error, theta))
@@ -206,12 +207,16 @@ def _project(blocks: Blocks, Q: Tensor, trace: float) -> tuple[Gram, Sum, float]
 
 
 def _coupling(scaled: Tensor, large: Tensor, mu: Tensor, theta: float) -> np.ndarray:
-    """Return eta for each of the squares `mu`; infinite where mu is too near to the large ones."""
-    mu = mu.clamp(min=0)
+    """Return more than eta(mu) for each of the squares `mu`; infinite where mu is too near to the large ones."""
     weight = (scaled**2).sum(1)[:, None]  # |E_i|^2 / lambda_i
-    gap = (1 - theta) * large[:, None] - mu
-    eta = (weight * (theta * large[:, None] + mu) / gap).sum(0)
-    return np.asarray(torch.where(gap[0] > eta, eta.clamp(min=0), torch.inf).cpu().numpy())
+
+    def eta(mu: Tensor) -> Tensor:
+        gap = (1 - theta) * large[:, None] - mu
+        return torch.where(gap[0] > 0, (weight * (theta * large[:, None] + mu) / gap).sum(0), torch.inf)
+
+    mu = mu.clamp(min=0)
+    twice = 2 * eta(mu)
+    return np.asarray(torch.where(eta(mu + twice) <= twice, twice, torch.inf).cpu().numpy())
 
 
 def _departure(Q: Tensor) -> float:
