@@ -421,6 +421,7 @@ def test_bounds_are_rounded_up_and_few_differ() -> None:
     given_bounds = np.array([0.0, 1.0, 1.0000001, 0.3, 5e-320])
     assert (round_up(given_bounds) >= given_bounds).all()
     assert round_up(given_bounds)[:4].tolist() == [0.0, 1.0, 2.0, 0.5]
+    np.testing.assert_array_equal(round_up(np.array([np.inf, np.nan])), [np.inf, np.nan])
     (spectrum,) = mode_singular_values(decaying(40, 400, 0, 9.0, 1e3))
     assert len(spectrum.to_row()["error_bound"]) < 25
 

@@ -61,6 +61,7 @@ class ModeSpectrum:
 
 
 def round_up(bound: np.ndarray) -> np.ndarray:
-    """Return each bound rounded up to a power of two; zero stays zero."""
+    """Return each bound rounded up to a power of two; zero, infinity and NaN stay as they are."""
     mantissa, exponent = np.frexp(bound)
-    return np.asarray(np.where(bound > 0, np.ldexp(np.where(mantissa > 0.5, 1.0, 0.5), exponent), 0.0))
+    rounded = np.ldexp(np.where(mantissa > 0.5, 1.0, 0.5), exponent)
+    return np.asarray(np.where((bound > 0) & np.isfinite(bound), rounded, bound))
