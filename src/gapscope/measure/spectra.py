@@ -9,7 +9,8 @@ Gram matrix by 1.5e-8 sigma_max, so both invent or lose small values once sigma_
   about twice the part of the values that are small, so at worst about as much as QR. `gapscope.measure.gram` has the
   proof of the bounds. A value is settled once known to 1e-3 of itself or to 2e-10 sigma_max.
 - `qr`: each unfolding is reduced to a small triangle by Householder QR, block by block (TSQR), and the triangle's
-  singular values are computed by LAPACK's gesdd: both backward stable, so off by a modest multiple of eps64 sigma_max.
+  singular values are computed by LAPACK's gesdd. Granted to each of these is a backward error of (k + 10) u ||X||_F, X
+  of k rows: rounding adds up over long columns (1e-12 sigma_max for 2 x 10^6 equal values), and block after block.
 - `tensorly`: tensorly's own HOSVD of the tensor in float32, with float32's bound: for comparison. Its PyTorch backend
   computes in float32; its NumPy backend would compute in float64 and round the result.
 """
@@ -22,14 +23,11 @@ import torch
 from torch import Tensor
 
 from gapscope.errors import InputError
-from gapscope.measure.gram import Gram, settle
+from gapscope.measure.gram import Gram, settle, solver
 from gapscope.measure.spectrum import ModeSpectrum, round_up
 from gapscope.measure.unfold import Unfolding, shared_blocks
 
-# Growth of the backward error in n: LAPACK's users' guide (section 4.9) has "a modestly growing function of n" times
-# eps sigma_max; measured 5-10 for n of 120-400, and 5-20 in float32.
-ERROR_FLOOR = {torch.float64: 10.0, torch.float32: 20.0}
-SAFE = (1e-200, 1e200)  # sums of squares outside of which products may have over- or underflowed
+SAFE = (1e-120, 1e120)  # sums of squares outside of which products of two such may over- or underflow
 
 
 @dataclass(frozen=True)
@@ -93,17 +91,17 @@ def _settled(unfolding: Unfolding, gram: Gram) -> ModeSpectrum:
 
 def _qr(unfolding: Unfolding) -> ModeSpectrum:
     triangle: Tensor | None = None
-    merges = 0
+    terms = unfolding.rows  # of svdvals
     # blocks about twice as tall as wide: QR of a stacked triangle then wastes a third of its work
     for block in unfolding.blocks(columns=2 * unfolding.rows):
         if not bool(block.isfinite().all()):
             raise ValueError("the tensor holds NaN or infinity")
-        merges += 1
         stacked = block.T if triangle is None else torch.cat([triangle, block.T])
+        terms += len(stacked) + 10
         triangle = torch.linalg.qr(stacked, mode="r").R if stacked.shape[0] > stacked.shape[1] else stacked
     assert triangle is not None
     values = torch.linalg.svdvals(triangle).cpu().numpy()
-    return _spectrum(unfolding, values, _backward_error(values, torch.float64, merges), "qr")
+    return _spectrum(unfolding, values, solver(terms) * math.hypot(*values), "qr")
 
 
 def _tensorly(unfolding: Unfolding) -> ModeSpectrum:
@@ -118,12 +116,11 @@ def _tensorly(unfolding: Unfolding) -> ModeSpectrum:
             raise ValueError("the tensor holds NaN or infinity, or values beyond float32")
         _, found, _ = svd_interface(matrix, method="truncated_svd", n_eigenvecs=unfolding.rows)
     values = found.double().cpu().numpy()
-    rounding = float(torch.finfo(torch.float32).eps) / 2 * float(np.linalg.norm(values))
-    return _spectrum(unfolding, values, _backward_error(values, torch.float32) + rounding, "tensorly")
-
-
-def _backward_error(values: np.ndarray, dtype: torch.dtype, merges: int = 0) -> float:
-    return max(ERROR_FLOOR[dtype], math.sqrt(len(values) + merges)) * torch.finfo(dtype).eps * float(values[0])
+    eps = float(torch.finfo(torch.float32).eps)
+    rounding = eps / 2 * float(np.linalg.norm(values))
+    # "a modestly growing function of n" times eps sigma_max (LAPACK users' guide, 4.9); measured 5-20
+    error = max(20.0, math.sqrt(len(values))) * eps * float(values[0]) + rounding
+    return _spectrum(unfolding, values, error, "tensorly")
 
 
 def _spectrum(unfolding: Unfolding, values: np.ndarray, error: float | np.ndarray, method: str) -> ModeSpectrum:
