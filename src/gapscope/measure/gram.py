@@ -147,8 +147,8 @@ def settle(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
     level = max(LEVEL**2 * trace, error / (2 * RELATIVE))
     if _all_above(gram.total, level):
         return Intervals.of_squares(torch.linalg.eigvalsh(gram.total).flip(0), error), "gram"
-    squares, vectors = torch.linalg.eigh(gram.total)
-    gram.total = gram.total.new_empty(0)  # the second pass needs the memory
+    squares, vectors = _eigenvectors(gram.total)
+    gram.total = gram.total.new_empty(0)  # overwritten
     first = Intervals.of_squares(squares.flip(0), error)
     small = int((squares < level).sum())
     if first.settled or small == len(squares):
@@ -167,6 +167,13 @@ def _all_above(G: Tensor, level: float) -> bool:
     return int(info) == 0
 
 
+def _eigenvectors(G: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues, ascending, and eigenvectors, which overwrite G: LAPACK's workspace is two such matrices."""
+    squares, vectors = G.new_empty(len(G)), G.T
+    torch.linalg.eigh(vectors, UPLO="U", out=(squares, vectors))
+    return squares, vectors
+
+
 def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, theta: float) -> Intervals:
     """Return the singular values but the large ones, from the data projected on their eigenvectors (step 2).
 
@@ -182,6 +189,7 @@ def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, thet
     scaled = (Q1.T @ W.total) / large.sqrt()[:, None]  # E^T, row i over sqrt(lambda_i)
     slack = 1.01 * W.gamma * math.sqrt(trace * B.trace) + gamma(len(vectors)) * float(Q1.norm() * W.total.norm())
     slack /= math.sqrt(float(large[0]))
+    del W  # its memory is needed below
     strength = float(scaled.norm())
     error = B.error + 2 * slack * strength + slack**2 + gamma(len(large) + 4) * strength**2
     B.total -= scaled.T @ scaled
