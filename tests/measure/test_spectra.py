@@ -287,3 +287,17 @@ def test_complex_raises() -> None:
 def test_an_unknown_method_raises() -> None:
     with pytest.raises(InputError, match="'gram'"):
         SpectraSettings(method="gram", threads=1)
+
+
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-300, 1e-160, 1e160, 1e306])
+@pytest.mark.parametrize("method", METHODS)
+def test_values_at_the_ends_of_the_range_are_found(scale: float, method: str) -> None:
+    (spectrum,) = mode_singular_values(np.full((4, 40), scale), method=method)
+    known = [scale * np.sqrt(160), 0, 0, 0]
+    assert (abs(spectrum.values - known) <= spectrum.error_bound).all()
+    assert spectrum.error_bound[0] <= max(1e-11 * known[0], 1e-323)
+
+
+def test_a_value_beyond_float64_raises() -> None:
+    with pytest.raises(ValueError, match="beyond float64"):
+        mode_singular_values(np.full((4, 40), 1.7e308))

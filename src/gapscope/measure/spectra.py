@@ -27,6 +27,7 @@ from gapscope.measure.gram import Gram, settle, solver
 from gapscope.measure.spectrum import ModeSpectrum, round_up
 from gapscope.measure.unfold import Unfolding, shared_blocks
 
+DENORMAL = 2.0**-1074  # least float64: rounding of results that are as small
 SAFE = (1e-120, 1e120)  # sums of squares outside of which products of two such may over- or underflow
 
 
@@ -90,18 +91,35 @@ def _settled(unfolding: Unfolding, gram: Gram) -> ModeSpectrum:
 
 
 def _qr(unfolding: Unfolding) -> ModeSpectrum:
+    peak = _peak(unfolding)
+    if peak == 0:
+        return _spectrum(unfolding, np.zeros(unfolding.rows), 0.0, "qr")
+    half = math.frexp(peak)[1] // 2  # powers of two, in two steps: one alone may over- or underflow
     triangle: Tensor | None = None
     terms = unfolding.rows  # of svdvals
     # blocks about twice as tall as wide: QR of a stacked triangle then wastes a third of its work
     for block in unfolding.blocks(columns=2 * unfolding.rows):
-        if not bool(block.isfinite().all()):
-            raise ValueError("the tensor holds NaN or infinity")
-        stacked = block.T if triangle is None else torch.cat([triangle, block.T])
+        scaled = (block * 2.0**-half * 2.0**-half).T
+        stacked = scaled if triangle is None else torch.cat([triangle, scaled])
         terms += len(stacked) + 10
         triangle = torch.linalg.qr(stacked, mode="r").R if stacked.shape[0] > stacked.shape[1] else stacked
     assert triangle is not None
     values = torch.linalg.svdvals(triangle).cpu().numpy()
-    return _spectrum(unfolding, values, solver(terms) * math.hypot(*values), "qr")
+    error = solver(terms) * math.hypot(*values)
+    with np.errstate(over="ignore"):
+        values = values * 2.0**half * 2.0**half
+    if not np.isfinite(values).all():
+        raise ValueError("the largest singular value is beyond float64")
+    return _spectrum(unfolding, values, error * 2.0**half * 2.0**half + DENORMAL, "qr")
+
+
+def _peak(unfolding: Unfolding) -> float:
+    peak = 0.0
+    for block in unfolding.blocks():
+        if not bool(block.isfinite().all()):
+            raise ValueError("the tensor holds NaN or infinity")
+        peak = max(peak, float(block.abs().max()))
+    return peak
 
 
 def _tensorly(unfolding: Unfolding) -> ModeSpectrum:
