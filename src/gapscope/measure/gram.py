@@ -6,18 +6,18 @@ from a second Gram matrix, of the data projected on G's trailing eigenvectors ("
 
 Notation: A (m, N); u = 2^-53; gamma_n = n u / (1 - n u) bounds the rounding of a sum of n products in any order (Higham
 2002, chapter 3); n is here the length of a chunk plus the number of partial sums, as counted. p(n) = n + 10: LAPACK's
-eigenvalues and eigenvectors are exact for a matrix within p u ||G|| of the one given. Its guide promises only that p is
-"modestly growing": this value is the one thing assumed.
+eigenvalues and eigenvectors are exact for a matrix within p u ||G|| of the one given. Assumed, not proved: this p (its
+guide promises "modestly growing"), and that a matrix product is a sum of products (no Strassen, no emulated precision).
 
 1. By Weyl's inequality sigma_i(A)^2 lies within Delta of the i-th eigenvalue of the computed G.
 2. [Q1 Q2] = computed eigenvectors, A1 = Q1^T A, B = Q2^T A, C = A1 A1^T, E = B A1^T. Where delta = ||Q^T Q - I||
    (measured), sigma_i(A) and sigma_i(Q^T A) differ by at most a factor sqrt(1 +- delta) (Ostrowski). By Sylvester's law
    of inertia as many squares of Q^T A's singular values are below mu < lambda_min(C) as S(mu) = B B^T - mu
-   - E (C - mu)^-1 E^T has negative eigenvalues. E is measured, from W = A B^T as Q1^T W, and C is diag(lambda) to a
-   relative theta = Delta / tau^2. So those squares are the eigenvalues of S = B B^T - E diag(1 / lambda) E^T to within
-   eta(mu) = sum_i |E_i|^2 (theta lambda_i + mu) / (lambda_i ((1 - theta) lambda_i - mu)), plus Delta of S. As mu is the
-   upper end of what is claimed, twice eta is claimed, if at the upper end that gives eta is no more than that. Rounding
-   in B itself moves a value by gamma ||Q2||_F ||A||_F (Weyl).
+   - E (C - mu)^-1 E^T has negative eigenvalues. E is measured, as Q1^T (A B^T) or (Q1^T A) B^T, and C is diag(lambda)
+   to a relative theta = Delta / tau^2. So those squares are the eigenvalues of S = B B^T - E diag(1 / lambda) E^T to
+   within eta(mu) = sum_i |E_i|^2 (theta lambda_i + mu) / (lambda_i ((1 - theta) lambda_i - mu)), plus Delta of S. As mu
+   is the upper end of what is claimed, twice eta is claimed, if at the upper end that gives eta is no more than that.
+   Rounding in B itself moves a value by gamma ||Q2||_F ||A||_F (Weyl).
 3. Of the intervals from 1 and 2 the intersection is kept.
 """
 
@@ -31,7 +31,8 @@ from torch import Tensor
 
 U = 2.0**-53
 CHUNK = 1024  # columns summed by one matrix product; longer ones are hardly faster, and each adds to gamma
-PANEL = 128  # of the lower triangle; the blocks above it are not computed
+PANEL = 128  # rows, of the lower triangle; the blocks above it are not computed
+SLAB = 512  # rows summed by one matrix product of a projection
 RELATIVE = 1e-3  # a value is settled once known to this part of itself, or to ...
 ABSOLUTE = 2e-10  # ... this part of the largest: where that is 1e4, zeros to 2e-6 and values at 1e-5 to about 2 %
 LEVEL = 1e-5  # tau / ||A||_F; lower: E / tau grows; higher: the second Gram matrix's floor, 1e-6 tau, rises
@@ -185,11 +186,9 @@ def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, thet
         theta: relative error of `large` as Q1^T A A^T Q1.
     """
     Q2, Q1 = vectors.split([len(vectors) - len(large), len(large)], 1)
-    B, W, lost = _project(blocks, Q2, trace)
-    scaled = (Q1.T @ W.total) / large.sqrt()[:, None]  # E^T, row i over sqrt(lambda_i)
-    slack = 1.01 * W.gamma * math.sqrt(trace * B.trace) + gamma(len(vectors)) * float(Q1.norm() * W.total.norm())
+    B, coupling, slack, lost = _project(blocks, Q2, Q1, trace)
+    scaled = coupling.div_(large.sqrt()[:, None])  # E^T, row i over sqrt(lambda_i)
     slack /= math.sqrt(float(large[0]))
-    del W  # its memory is needed below
     strength = float(scaled.norm())
     error = B.error + 2 * slack * strength + slack**2 + gamma(len(large) + 4) * strength**2
     B.total -= scaled.T @ scaled
@@ -200,18 +199,33 @@ def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, thet
     return Intervals(inner.values, low, high)
 
 
-def _project(blocks: Blocks, Q: Tensor, trace: float) -> tuple[Gram, Sum, float]:
-    """Return B B^T and A B^T, B = Q^T A, and what rounding in B can have done to its singular values."""
-    rows, small = Q.shape
-    B = Gram.empty(small, Q.device)
-    W = Sum(torch.zeros_like(Q))
+def _project(blocks: Blocks, Q2: Tensor, Q1: Tensor, trace: float) -> tuple[Gram, Tensor, float, float]:
+    """Return B B^T, A1 B^T, what rounding can have done to A1 B^T (norm), and through B to B's singular values."""
+    (rows, small), large = Q2.shape, Q1.shape[1]
+    # A1 B^T as Q1^T (A B^T), or as (Q1^T A) B^T where that is less work (and memory)
+    late = rows * small <= large * (rows + small)
+    B, W = Gram.empty(small, Q2.device), Sum(Q2.new_zeros(rows if late else large, small))
     for block in blocks():
-        projected = torch.zeros(small, block.shape[1], dtype=Q.dtype, device=Q.device)
-        for q, x in zip(Q.split(PANEL), block.split(PANEL)):  # partial sums, for a small gamma
-            projected += q.T @ x
+        projected = _times(Q2, block)
         B.add(projected)
-        W.add(block, projected)
-    return B, W, gamma(PANEL - (-rows // PANEL)) * float(Q.norm()) * math.sqrt(trace)
+        W.add(block if late else _times(Q1, block), projected)
+    rounding = gamma(SLAB - (-rows // SLAB)) * math.sqrt(trace)
+    both = math.sqrt(trace * B.trace)
+    if late:
+        product = Q1.T @ W.total
+        slack = 1.01 * W.gamma * both + gamma(rows) * float(Q1.norm() * W.total.norm())
+    else:
+        product = W.total
+        slack = 1.01 * (W.gamma * both + float(Q1.norm()) * rounding * math.sqrt(B.trace))
+    return B, product, slack, float(Q2.norm()) * rounding
+
+
+def _times(Q: Tensor, block: Tensor) -> Tensor:
+    """Return Q^T X, by partial sums, for a small gamma."""
+    product = Q.new_zeros(Q.shape[1], block.shape[1])
+    for q, x in zip(Q.split(SLAB), block.split(SLAB)):
+        product += q.T @ x
+    return product
 
 
 def _coupling(scaled: Tensor, large: Tensor, mu: Tensor, theta: float) -> np.ndarray:
