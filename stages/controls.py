@@ -16,11 +16,12 @@ def main() -> None:
     args = parser.parse_args()
 
     from gapscope import controls, data, images, models, seeds
-    from gapscope.activations import ActivationSettings, unit_layers
+    from gapscope.activations import ActivationSettings
     from gapscope.artifacts.spectra import write_spectra
     from gapscope.artifacts.weights import read_weights
     from gapscope.measure.spectra import SpectraSettings, mode_singular_values
-    from gapscope.training import reestimate_batch_norm
+    from gapscope.models import unit_layers
+    from gapscope.training.evaluation import reestimate_batch_norm
 
     params = load_params()
     settings = params.section("controls", controls.ControlSettings)

@@ -3,15 +3,10 @@
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from gapscope.config import load_params
-from gapscope.runtime import (
-    describe_device,
-    pick_device,
-    progress,
-    run_stage,
-    set_threads,
-)
+from gapscope.runtime import describe_device, pick_device, progress, run_stage, set_threads, stop_requests
 
 
 def main() -> None:
@@ -22,57 +17,60 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--weights", type=Path, required=True, help=".safetensors to write")
-    parser.add_argument(
-        "--record",
-        type=Path,
-        required=True,
-        help="record to write: .json, and the history as .csv",
-    )
+    parser.add_argument("--record", type=Path, required=True, help="record to write: .json, and the history as .csv")
+    parser.add_argument("--checkpoint", type=Path, help="file to keep the state in, and to go on from; none by default")
     args = parser.parse_args()
 
-    from gapscope import (
-        data,
-        models,
-        seeds,
-    )  # torch comes with these: --help answers without it
+    import torch
+
+    from gapscope import data, models, seeds
+    from gapscope.artifacts.checkpoints import Checkpoint
     from gapscope.artifacts.records import provenance, write_record, write_table
     from gapscope.artifacts.weights import write_weights
-    from gapscope.training import TrainSettings, train
+    from gapscope.training.loop import train
+    from gapscope.training.ranks import joined, launch
+    from gapscope.training.settings import TrainSettings
+    from gapscope.training.tuning import tune_rate
 
     params = load_params()
     settings = params.section("train", TrainSettings)
+    if launch(settings.launcher):
+        return
     set_threads(settings.threads)
-    device, dataset, start = pick_device(), data.load(args.data), time.perf_counter()
-    spec = models.ModelSpec(
-        args.model,
-        dataset.image_shape,
-        dataset.classes,
-        settings.batch_norm,
-        settings.linear,
-    )
+    dataset, start = data.load(args.data), time.perf_counter()
+    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, settings.batch_norm, settings.linear)
 
-    with seeds.seeded(args.seed, "initialisation"):
-        model = models.build(spec)
+    def initial() -> torch.nn.Module:
+        with seeds.seeded(args.seed, "initialisation"):
+            return models.build(spec)
+
     sizes = {"batch_size": args.batch_size, "epochs": params.epochs, "seed": args.seed}
+    header = {"model": spec.to_header(), "dataset": dataset.name, **sizes}
     label = f"{args.model} {dataset.name} batch {args.batch_size} seed {args.seed}"
-    result = train(
-        model,
-        dataset,
-        settings,
-        **sizes,
-        device=device,
-        on_epoch=lambda it: progress(it, label, params.epochs),
-    )
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    header = {
-        "status": result.status,
-        "model": spec.to_header(),
-        "dataset": dataset.name,
-        **sizes,
-    }
+    with joined(pick_device()) as (ranks, device), stop_requests() as stop:
+        made = {"device": describe_device(device), "torch": torch.__version__, "ranks": ranks.world}
+        identity = {**header, "settings": settings.identity(), "data": dataset.digest(), **made}
+        checkpoint = Checkpoint(args.checkpoint, identity, settings.checkpoint_epochs) if args.checkpoint else None
+        lr, swept = settings.lr_start, list[dict[str, Any]]()
+        if settings.lr_candidates:
+            lr, swept = tune_rate(initial, dataset, settings, batch_size=args.batch_size, seed=args.seed, device=device)
+        model = initial()
+        result = train(
+            model, dataset, settings, **sizes, device=device, lr=lr, checkpoint=checkpoint, stop=stop, ranks=ranks,
+            on_epoch=lambda epochs: progress(epochs, label) if ranks.writes else iter(epochs),
+        )  # fmt: skip
+        if not ranks.writes:
+            return
+    header = {"status": result.status, **header}
     write_weights(args.weights, model.state_dict(), result.as_trained, header)
     write_table(args.record.with_name(args.record.name + ".csv"), result.history)
-    write_record(args.record.with_name(args.record.name + ".json"), {**header, **result.final, "provenance": made})
+    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start) | {"ranks": ranks.world}
+    tuned = {"lr_start": lr, "lr_sweep": swept}
+    write_record(
+        args.record.with_name(args.record.name + ".json"), {**header, **tuned, **result.final, "provenance": made}
+    )
+    if checkpoint:
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from gapscope.activations import (
     extract,
     forward_errors,
     sample_indices,
-    unit_layers,
 )
 from gapscope.errors import InputError
 from gapscope.measure.spectra import mode_singular_values
+from gapscope.models import unit_layers
 from gapscope.models.lenet5 import LeNet5
 
 DIRECT = 1e-12  # float64 products and sums, cut into other blocks

@@ -14,7 +14,7 @@ from gapscope.measure.near_rank import NearRankSettings
 from gapscope.measure.sharpness import SharpnessSettings
 from gapscope.measure.spectra import SpectraSettings
 from gapscope.report.paper import TableSettings
-from gapscope.training import TrainSettings
+from gapscope.training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.stem for path in (ROOT / "conf/study").glob("*.yaml"))

@@ -18,20 +18,9 @@ from torch import Tensor, nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
+from gapscope.models import unit_layers
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
-NON_LINEARITIES = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.GELU,
-    nn.SiLU,
-    nn.ELU,
-    nn.SELU,
-    nn.Tanh,
-    nn.Sigmoid,
-    nn.Hardswish,
-    nn.Mish,
-)
 
 
 @dataclass(frozen=True)
@@ -68,25 +57,6 @@ def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -
     run = torch.randperm(images, generator=seeds.generator(seed, "activations"))[:batch_size]
     probe = torch.randperm(images, generator=seeds.generator("probe"))[:probe_images]
     return {"run": run, "probe": probe}
-
-
-def unit_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the model's unit layers by name: its own `unit_layers`, else its non-linearities in module order.
-
-    Raises:
-        InputError: it has neither.
-    """
-    if hasattr(model, "unit_layers"):
-        return dict(model.unit_layers)  # type: ignore[arg-type]
-    found: dict[str, nn.Module] = {
-        name: module for name, module in model.named_modules() if isinstance(module, NON_LINEARITIES)
-    }
-    if not found:
-        raise InputError(
-            f"{type(model).__name__} has no `unit_layers` and no non-linearity as a module: give it `unit_layers`, a "
-            "dict from layer name to the module whose output is measured"
-        )
-    return found
 
 
 def extract(

@@ -24,8 +24,9 @@ import torch
 from torch import nn
 
 from gapscope import seeds
-from gapscope.activations import PRECISIONS, ActivationSettings, extract, sample_indices, unit_layers
+from gapscope.activations import PRECISIONS, ActivationSettings, extract, sample_indices
 from gapscope.images import Images
+from gapscope.models import unit_layers
 
 CONTROLS = ("reference", "untrained", "random", "input")
 

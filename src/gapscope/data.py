@@ -65,6 +65,13 @@ class Dataset:
         channels, height, width = self.x_train.shape[1:]
         return channels, height, width
 
+    def digest(self) -> str:
+        """Return a hash of the arrays: which data a run saw."""
+        found = hashlib.blake2b(digest_size=16)
+        for name in ARRAYS:
+            found.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return found.hexdigest()
+
     def channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of each channel over the training images, on the scale 0..1, float64.
 

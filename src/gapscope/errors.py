@@ -1,4 +1,4 @@
-"""The one exception for input that a user can mend: it becomes one line and a non-zero exit."""
+"""The exceptions that become one line and a non-zero exit: input that a user can mend, and a signal to stop."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -6,6 +6,10 @@ from difflib import get_close_matches
 
 class InputError(ValueError):
     """What was wrong, the value, and the remedy, in one line."""
+
+
+class StoppedError(RuntimeError):
+    """A signal asked a run to stop, and it has: in one line, what is kept."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

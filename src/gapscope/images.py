@@ -1,12 +1,31 @@
-"""One split of a data set on the device: uint8 images, normalised when a batch is taken."""
+"""One split of a data set on the device: uint8 images, normalised (and augmented) when a batch is taken."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gapscope.data import Dataset
+
+PADDING = 4  # pixels on each side before a crop, as He et al. 2016, section 4.2
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How each image is moved in one epoch: rows and columns of its crop (n,), 0 to 8, and whether it is mirrored."""
+
+    rows: Tensor
+    columns: Tensor
+    mirrored: Tensor
+
+    @classmethod
+    def draw(cls, images: int, generator: torch.Generator, device: torch.device | str) -> "Moves":
+        """Draw them uniformly, and mirror every image with probability 1/2."""
+        sides = torch.randint(0, 2 * PADDING + 1, (2, images), generator=generator)
+        mirrored = torch.randint(0, 2, (images,), generator=generator, dtype=torch.bool)
+        return cls(*(part.to(device) for part in (sides[0], sides[1], mirrored)))
 
 
 @dataclass(frozen=True)
@@ -21,10 +40,26 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def inputs(self, index: Tensor | slice, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Return the images at `index` scaled to 0..1, less the channel mean, over the channel deviation."""
+    def inputs(self, index: Tensor | slice, dtype: torch.dtype = torch.float32, moves: Moves | None = None) -> Tensor:
+        """Return the images at `index` scaled to 0..1, less the channel mean, over the channel deviation.
+
+        With `moves` each is first padded with black, cropped to its size and perhaps mirrored.
+        """
         mean, std = (statistic.to(dtype).view(1, -1, 1, 1) for statistic in (self.mean, self.std))
-        return self.images[index].to(dtype).div_(255).sub_(mean).div_(std)
+        images = self.images[index] if moves is None else self._moved(index, moves)
+        return images.to(dtype).div_(255).sub_(mean).div_(std)
+
+    def _moved(self, index: Tensor | slice, moves: Moves) -> Tensor:
+        padded = pad(self.images[index], [PADDING] * 4)
+        height, width = self.images.shape[2:]
+        mirrored = moves.mirrored[index][:, None]
+        down = torch.arange(height, device=padded.device)
+        across = torch.arange(width, device=padded.device).expand(len(padded), -1)
+        rows = moves.rows[index][:, None] + down
+        columns = moves.columns[index][:, None] + torch.where(mirrored, across.flip(1), across)
+        image = torch.arange(len(padded), device=padded.device)
+        picked = padded.permute(0, 2, 3, 1)[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return picked.permute(0, 3, 1, 2)
 
     def subset(self, index: Tensor) -> "Images":
         """Return the images at `index` only."""

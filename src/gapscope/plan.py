@@ -9,7 +9,7 @@ from gapscope.cells import cells
 from gapscope.config import Params
 from gapscope.models import ModelSpec, build
 from gapscope.runtime import check_disk
-from gapscope.training import TrainSettings, check_batch_size, updates_per_epoch
+from gapscope.training.settings import TrainSettings, check_batches
 
 
 def check(
@@ -32,8 +32,9 @@ def check(
         spec = ModelSpec(cell.model, image_shape, classes, settings.batch_norm, settings.linear)
         with torch.device("meta"):
             model = build(spec)
-        check_batch_size(model, train_images, cell.batch_size, dataset, settings.drop_last)
-        updates += params.epochs * updates_per_epoch(train_images, cell.batch_size, settings.drop_last)
+        run = settings.schedule(train_images, cell.batch_size, params.epochs)
+        check_batches(model, train_images, run, settings)
+        updates += sum(run.updates)
         if not cell.run("activations").exists():
             needed_bytes += activation_bytes(model, image_shape) * (cell.batch_size + probe)
     return f"study {params.study}, {dataset}: {len(todo)} cells, {updates} updates; {check_disk(Path(), needed_bytes)}"

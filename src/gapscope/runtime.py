@@ -4,14 +4,16 @@ import ctypes
 import os
 import platform
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
 
-from gapscope.errors import InputError
+from gapscope.errors import InputError, StoppedError
 
 T = TypeVar("T")
 
@@ -77,6 +79,25 @@ def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterat
             print(f"{label}: {index}/{count}", flush=True)
 
 
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether SIGINT or SIGTERM has come; a second SIGINT stops at once, as ever."""
+    asked = False
+
+    def note(number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def check_disk(folder: Path, needed_bytes: int) -> str:
     """Return how much disk is needed and free, in words.
 
@@ -95,6 +116,9 @@ def run_stage(main: Callable[[], None]) -> None:
     name = Path(sys.argv[0]).stem
     try:
         main()
+    except StoppedError as stopped:
+        print(f"{name}: {stopped}", file=sys.stderr)
+        sys.exit(130)
     except (InputError, OSError) as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -23,14 +23,25 @@ def generator(*names: str | int) -> torch.Generator:
 
 
 @contextmanager
+def kept() -> Iterator[None]:
+    """Restore torch's global generators, of the CPU and of GPUs in use, after the block."""
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
+        yield
+
+
+def reseed(*names: str | int) -> None:
+    """Put torch's global generators at the start of the named stream."""
+    torch.default_generator.manual_seed(stream_seed(*names))
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(stream_seed(*names))
+
+
+@contextmanager
 def seeded(*names: str | int) -> Iterator[None]:
-    """Seed torch's global generators, of the CPU and of GPUs in use, within the block, and restore them after.
+    """Seed torch's global generators within the block, and restore them after.
 
     For what takes no generator: modules that draw on creation, dropout.
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(stream_seed(*names))
-        if devices:
-            torch.cuda.manual_seed_all(stream_seed(*names))
+    with kept():
+        reseed(*names)
         yield

@@ -1,18 +1,125 @@
-"""Learning-rate schedules, one rate an update, with both ends exact."""
+"""Learning rate and batch size over a run: one rate an update, one batch size an epoch.
+
+Oyedotun et al. 2022, section 5.2, anneal 0.1 to 1e-4 and do not give the shape: a cosine per update is our default.
+Their Table 11 changes the batch size in mid-run; the rate then goes on along the same curve, over epochs, unless the
+change states a rate of its own.
+"""
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gapscope.errors import InputError
+
+Curve = Callable[[float, float, int, int], float]  # start, end, step, last step -> rate
+SHAPES: dict[str, Curve] = {
+    # half a cosine
+    "cosine": lambda start, end, step, last: end + (start - end) * (1 + math.cos(math.pi * step / last)) / 2,
+    "exponential": lambda start, end, step, last: start * (end / start) ** (step / last),
+    # four levels, a quarter of the run each, one factor apart
+    "step": lambda start, end, step, last: start * (end / start) ** (min(4 * step // last, 3) / 3),
+    "constant": lambda start, _end, _step, _last: start,
+}
+SCALINGS: dict[str, Callable[[float], float]] = {"none": lambda _: 1.0, "linear": lambda k: k, "sqrt": math.sqrt}
 
 
-def cosine(start: float, end: float, updates: int) -> list[float]:
-    """Return `updates` rates on half a cosine: the first is `start`, the last is `end`.
+@dataclass(frozen=True)
+class Switch:
+    """A change in mid-run: from the first update of `epoch` (from 1) on. `lr` null: along the same curve."""
 
-    Oyedotun et al. 2022, section 5.2, anneal 0.1 to 1e-4 and do not give the shape: cosine per update is our choice.
+    epoch: int
+    batch_size: int
+    lr: float | None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A run: batch sizes by epoch (from 0), and rates by update; the last epoch may be cut short.
+
+    Attributes:
+        batch_sizes: one an epoch.
+        updates: one an epoch: its number of updates.
+        rates: one an update.
+    """
+
+    batch_sizes: list[int]
+    updates: list[int]
+    rates: list[float]
+
+
+def schedule(
+    images: int,
+    batch_size: int,
+    *,
+    epochs: int,
+    updates: int | None,
+    switches: Sequence[Switch],
+    drop_last: bool,
+    rate: Callable[[float | None, int, int], float],
+    warmup_epochs: float,
+) -> Schedule:
+    """Lay out a run.
+
+    Args:
+        images: size of the training set.
+        batch_size: until the first switch.
+        epochs: length of the run, unless `updates` gives it.
+        updates: length of the run in updates; None: by epochs.
+        switches: changes of batch size, by epoch.
+        drop_last: whether an epoch's last, smaller batch is left out.
+        rate: (a switch's rate or None, step, last step) -> rate.
+        warmup_epochs: over these the rate rises linearly to where the curve then is.
+
+    Raises:
+        InputError: switches out of order or outside the run, or with a length in updates; a batch size outside 1..n.
+    """
+    starts = [switch.epoch for switch in switches]
+    if starts != sorted(set(starts)) or any(not 1 < start <= epochs for start in starts):
+        raise InputError(f"train.batch_schedule: its epochs must rise, from 2 to {epochs}, got {starts}")
+    if updates is not None and (switches or updates < 1):
+        raise InputError("train.updates must be at least 1, and does not go with train.batch_schedule")
+    for size in (batch_size, *(switch.batch_size for switch in switches)):
+        if not 1 <= size <= images:
+            raise InputError(f"batch_size must be in [1, {images}], got {size}; there are {images} training images")
+
+    def updates_of(size: int) -> int:
+        return images // size if drop_last else -(-images // size)
+
+    if updates is not None:
+        epochs = -(-updates // updates_of(batch_size))
+    laid: list[
+        tuple[int, float | None]
+    ] = []  # of each epoch: batch size, and the rate of the latest switch that has one
+    current, lr = batch_size, None
+    by_epoch = {switch.epoch: switch for switch in switches}
+    for epoch in range(1, epochs + 1):
+        if switch := by_epoch.get(epoch):
+            current, lr = switch.batch_size, switch.lr if switch.lr is not None else lr
+        laid.append((current, lr))
+    whole = [updates_of(size) for size, _ in laid]
+    counts = whole if updates is None else [*whole[:-1], updates - sum(whole[:-1])]
+
+    # whole numbers, so that both ends are exact: an epoch is `unit` long, whatever its batch size
+    unit = math.lcm(*whole)
+    last = (epochs - 1) * unit + (counts[-1] - 1) * (unit // whole[-1])
+    rates, begin = [], 0
+    for epoch, ((_, lr), count) in enumerate(zip(laid, counts, strict=True)):
+        if epoch and lr != laid[epoch - 1][1]:
+            begin = epoch * unit
+        for update in range(count):
+            step, warmup = epoch * unit + update * (unit // whole[epoch]), warmup_epochs * unit
+            warm = min(1.0, (step + unit // whole[epoch]) / warmup) if warmup else 1.0
+            rates.append(warm * rate(lr, step - begin, last - begin))
+    return Schedule([size for size, _ in laid], counts, rates)
+
+
+def curve(shape: str, start: float, end: float, step: int, last: int) -> float:
+    """Return the rate at `step` of 0..last on a curve between two rates, both met exactly (`constant`: at `start`).
 
     Example:
-        >>> [round(rate, 4) for rate in cosine(1.0, 0.0, 3)]
+        >>> [round(curve("cosine", 1.0, 0.0, step, 2), 4) for step in range(3)]
         [1.0, 0.5, 0.0]
     """
-    last = max(updates - 1, 1)
-    rates = [end + (start - end) * (1 + math.cos(math.pi * step / last)) / 2 for step in range(updates)]
-    # end + (start - end) need not round to start
-    return [start, *rates[1:-1], end] if updates > 1 else [start][:updates]
+    if step == 0 or shape == "constant":
+        return start
+    return end if step == last else SHAPES[shape](start, end, step, last)

@@ -29,6 +29,11 @@ class SGD:
             for parameters, decay in ((decayed, weight_decay), (others, 0.0))
         ]
 
+    @property
+    def velocities(self) -> list[Tensor]:
+        """The state: a tensor a parameter, the decayed ones first."""
+        return [velocity for members, _ in self.groups for _, velocity in members]
+
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for members, _ in self.groups:

@@ -17,19 +17,11 @@ from gapscope.data import Dataset
 from gapscope.errors import InputError
 from gapscope.images import Images, split_images
 from gapscope.models import ModelSpec, build
-from gapscope.optim.schedules import cosine
-from gapscope.training import (
-    TrainResult,
-    TrainSettings,
-    batches,
-    decayed_parameters,
-    distance,
-    evaluate,
-    penalty,
-    reestimate_batch_norm,
-    train,
-    updates_per_epoch,
-)
+from gapscope.optim.schedules import curve
+from gapscope.training import loop
+from gapscope.training.evaluation import decayed_parameters, distance, evaluate, penalty, reestimate_batch_norm
+from gapscope.training.loop import TrainResult, train
+from gapscope.training.settings import TrainSettings
 
 DIRECT = 1e-12  # a few float64 products and sums a step
 SINGLE = 1e-6  # a few float32 operations
@@ -40,6 +32,23 @@ VALUES = {
     "momentum": 0.9,
     "lr_start": 0.1,
     "lr_end": 1e-4,
+    "lr_shape": "cosine",
+    "lr_scaling": "none",
+    "lr_reference_batch": 128,
+    "lr_candidates": (),
+    "lr_sweep_epochs": 1,
+    "validation_images": 0,
+    "warmup_epochs": 0.0,
+    "augment": False,
+    "updates": None,
+    "batch_schedule": (),
+    "patience": None,
+    "micro_batch": None,
+    "micro_batch_norm": "whole",
+    "precision": "float32",
+    "channels_last": False,
+    "checkpoint_epochs": 1,
+    "launcher": None,
     "weight_decay": 5e-4,
     "decay": "weights",
     "drop_last": False,
@@ -51,6 +60,19 @@ VALUES = {
 
 def settings(**changes) -> TrainSettings:
     return TrainSettings(**{**VALUES, **changes})
+
+
+def cosine(start: float, end: float, updates: int) -> list[float]:
+    return [curve("cosine", start, end, step, updates - 1) for step in range(updates)]
+
+
+def updates_per_epoch(images: int, size: int, drop_last: bool) -> int:
+    (updates,) = settings(drop_last=drop_last).schedule(images, size, 1).updates
+    return updates
+
+
+def batches(images: int, size: int, seed: int, epoch: int, drop_last: bool) -> tuple[Tensor, ...]:
+    return loop.batches(images, size, updates_per_epoch(images, size, drop_last), seed, epoch)
 
 
 def random_data(images: int = 150, side: int = 28, channels: int = 1) -> Dataset:
@@ -460,7 +482,7 @@ def test_figures_are_given_for_both_statistics_and_the_model_keeps_the_reestimat
 @pytest.mark.parametrize("size", [0, -1, 151])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_batch_size_outside_the_training_set_raises(size: int, batch_norm: bool) -> None:
-    with pytest.raises(InputError, match=rf"batch_size must be in \[1, 150\], got {size}; noise has 150"):
+    with pytest.raises(InputError, match=rf"batch_size must be in \[1, 150\], got {size}; there are 150"):
         run(lenet5(batch_norm=batch_norm), random_data(), batch_size=size)
 
 
@@ -493,7 +515,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(make: Callable[[], nn.Module]) -
 
 
 def test_an_unknown_decay_raises() -> None:
-    with pytest.raises(InputError, match="weights or all, got 'biases'"):
+    with pytest.raises(InputError, match="weights, all, got 'biases'"):
         settings(decay="biases")
 
 

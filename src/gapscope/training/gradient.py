@@ -1,0 +1,96 @@
+"""The gradient of one batch: at once or in micro-batches, on one rank or several, exact or said not to be."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+import torch.utils.checkpoint
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gapscope.images import Images, Moves
+from gapscope.models import unit_layers
+from gapscope.training.evaluation import batch_norms
+from gapscope.training.ranks import ALONE, Ranks
+from gapscope.training.settings import TrainSettings
+
+
+def backward(
+    model: nn.Module,
+    training: Images,
+    batch: Tensor,
+    settings: TrainSettings,
+    *,
+    moves: Moves | None = None,
+    ranks: Ranks = ALONE,
+) -> None:
+    """Add the gradient of the batch's mean cross-entropy, or this rank's part of it, to the parameters' `grad`.
+
+    In micro-batches the gradient is that of the whole batch, summed in parts. With batch norm, "ghost" takes statistics
+    over each micro-batch; "whole" takes them over the whole batch, which then goes through at once (`recomputed`).
+    """
+    own = ranks.part(batch)
+    at_once = settings.micro_batch is None or recomputes(model, settings)
+    parts = (own,) if at_once or not len(own) else own.split(settings.micro_batch or len(own))
+    for number, part in enumerate(parts, 1):
+        inputs, labels = training.inputs(part, moves=moves), training.labels[part]
+        if settings.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with ranks.no_sync(model) if number < len(parts) else nullcontext():
+            with _autocast(settings, inputs.device.type):
+                logits = model(inputs)
+            logits = logits.float() if logits.dtype == torch.bfloat16 else logits
+            if len(parts) == ranks.world == 1:
+                loss = cross_entropy(logits, labels)
+            else:
+                loss = cross_entropy(logits, labels, reduction="sum") * (ranks.world / len(batch))
+            loss.backward()  # type: ignore[no-untyped-call]
+
+
+def recomputes(model: nn.Module, settings: TrainSettings) -> bool:
+    """Whether batches are too large for memory and must go through at once all the same, for batch norm's sake."""
+    return settings.micro_batch is not None and settings.micro_batch_norm == "whole" and bool(batch_norms(model))
+
+
+@contextmanager
+def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Within the block, what a unit layer computes on the way to its output is computed again in the backward pass.
+
+    Only the units' outputs are kept, so a batch needs a third of the memory, or less; values and gradients are the same
+    bits, at the cost of a second forward pass. The second pass does not update batch norm's running statistics.
+    """
+    units = (
+        [unit for unit in unit_layers(model).values() if next(unit.parameters(), None) is not None] if wanted else []
+    )
+    for unit in units:
+        again = partial(_untracked, batch_norms(unit))
+        unit.forward = partial(  # type: ignore[method-assign]
+            torch.utils.checkpoint.checkpoint,
+            unit.forward,
+            use_reentrant=False,
+            context_fn=lambda again=again: (nullcontext(), again()),
+        )
+    try:
+        yield
+    finally:
+        for unit in units:
+            del unit.forward
+
+
+@contextmanager
+def _untracked(norms: list[_BatchNorm]) -> Iterator[None]:
+    tracked = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for norm, was_tracked in zip(norms, tracked, strict=True):
+            norm.track_running_stats = was_tracked
+
+
+def _autocast(settings: TrainSettings, device_type: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device_type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()

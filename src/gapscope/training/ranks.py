@@ -1,0 +1,151 @@
+"""Several processes that train as one: `torchrun` starts them, PyTorch's DistributedDataParallel joins their gradients.
+
+A global batch is split over the ranks, unevenly where need be. Each rank's loss is its sum over its part, times the
+number of ranks, over the global batch: the mean that DistributedDataParallel takes is then the gradient of one rank
+with the whole batch. Batch norm takes its statistics over the global batch.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from gapscope.errors import InputError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+    def part(self, index: Tensor) -> Tensor:
+        """Return this rank's part of a global batch."""
+        return index if self.world == 1 else index.tensor_split(self.world)[self.rank]
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """Return the model to call in training; its gradients are means over the ranks."""
+        if self.world == 1:
+            return model
+        device = next(model.parameters()).device
+        return DistributedDataParallel(
+            model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
+
+    def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which gradients stay with their rank, for all micro-batches but the last."""
+        return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()  # type: ignore[no-any-return, operator]
+
+    def any(self, flag: bool, device: str) -> bool:
+        """Return whether the flag is set on any rank."""
+        if self.world == 1:
+            return flag
+        votes = torch.tensor(int(flag), device=device)
+        torch.distributed.all_reduce(votes)
+        return bool(votes)
+
+
+ALONE = Ranks()
+
+
+def launch(launcher: str | None) -> bool:
+    """Run this script again under the launcher, e.g. `torchrun --standalone --nproc_per_node=2`; False if it is.
+
+    Raises:
+        InputError: the launcher is not to be found, or a rank failed (with its own message above).
+    """
+    if launcher is None or "RANK" in os.environ:
+        return False
+    command = [*shlex.split(launcher), *sys.argv]
+    try:
+        process = subprocess.Popen(
+            command, env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"train.launcher: {command[0]} is not to be found") from error
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda caught, _frame: process.send_signal(caught))
+    if code := process.wait():
+        raise InputError(f"train.launcher: {launcher} ended with status {code}")
+    return True
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Ranks, str]]:
+    """Join the ranks that torchrun started (its environment variables say so), and yield this one and its device.
+
+    Raises:
+        InputError: more ranks than GPUs.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield ALONE, device
+        return
+    local = int(os.environ["LOCAL_RANK"])
+    if device.startswith("cuda"):
+        if local >= torch.cuda.device_count():
+            raise InputError(f"rank {local} of {world} finds {torch.cuda.device_count()} GPUs; start as many ranks")
+        device = f"cuda:{local}"
+        torch.cuda.set_device(local)
+    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield Ranks(torch.distributed.get_rank(), world), device
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def global_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[None]:
+    """Within the block, the model's batch norm layers take their statistics over the global batch.
+
+    On any device: PyTorch's SyncBatchNorm refuses CPU tensors. Names of parameters and buffers stay as they are.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)] if ranks.world > 1 else []
+    for norm in norms:
+        norm.forward = partial(_global_forward, norm)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.forward
+
+
+def _total(part: Tensor) -> Tensor:
+    from torch.distributed.nn.functional import all_reduce  # differentiable
+
+    total: Tensor = all_reduce(part)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _global_forward(norm: _BatchNorm, x: Tensor) -> Tensor:
+    if not norm.training:
+        return type(norm).forward(norm, x)
+    axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+    count = _total(x.new_tensor(float(x.numel() // x.shape[1])))
+    mean = _total(x.sum(axes)) / count
+    centred = x - mean.view(shape)
+    variance = _total(centred.square().sum(axes)) / count
+    if norm.track_running_stats and norm.running_mean is not None and norm.running_var is not None:
+        with torch.no_grad():
+            norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            weight = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum  # type: ignore[arg-type]
+            norm.running_mean.lerp_(mean, weight)
+            norm.running_var.lerp_(variance * count / (count - 1), weight)
+    scaled = centred * torch.rsqrt(variance + norm.eps).view(shape)
+    return scaled * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else scaled
