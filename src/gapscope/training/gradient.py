@@ -82,14 +82,15 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
 
 @contextmanager
 def _untracked(norms: list[_BatchNorm]) -> Iterator[None]:
-    tracked = [norm.track_running_stats for norm in norms]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False  # type: ignore[assignment]
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None if norm.num_batches_tracked is None else norm.num_batches_tracked.clone()
     try:
         yield
     finally:
-        for norm, was_tracked in zip(norms, tracked, strict=True):
-            norm.track_running_stats = was_tracked
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
 
 
 def _autocast(settings: TrainSettings, device_type: str) -> AbstractContextManager[Any]:

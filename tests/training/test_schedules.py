@@ -1,0 +1,99 @@
+"""Rates and batch sizes over a run: ends exact, shapes as named, switches where they are said to be."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gapscope.errors import InputError
+from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
+
+
+def laid(images: int = 100, batch_size: int = 30, shape: str = "cosine", **changes) -> Schedule:
+    plain = {"epochs": 4, "updates": None, "switches": (), "drop_last": False, "warmup_epochs": 0.0}
+    rate = lambda own, step, last: curve(shape, own or 0.1, 1e-4, step, last)  # noqa: E731
+    return schedule(images, batch_size, rate=rate, **{**plain, **changes})
+
+
+@pytest.mark.parametrize("shape", ["cosine", "step", "exponential"])
+@pytest.mark.parametrize("switches", [(), (Switch(3, 7, None),)])
+@pytest.mark.parametrize("updates", [None, 1, 5, 13])
+def test_both_ends_are_exact_and_rates_fall(shape: str, switches: tuple[Switch, ...], updates: int | None) -> None:
+    if switches and updates:
+        return
+    run = laid(shape=shape, switches=switches, updates=updates)
+    assert len(run.rates) == sum(run.updates) == (updates or sum(run.updates))
+    assert run.rates[0] == 0.1
+    assert run.rates[-1] == (1e-4 if len(run.rates) > 1 else 0.1)
+    assert run.rates == sorted(run.rates, reverse=True)
+
+
+def test_shapes_are_what_they_are_called() -> None:
+    last = 80
+    rates = {shape: np.array([curve(shape, 0.1, 1e-4, step, last) for step in range(last + 1)]) for shape in SHAPES}
+    steps = np.arange(last + 1)
+    np.testing.assert_allclose(rates["cosine"], 1e-4 + (0.1 - 1e-4) * np.cos(steps * np.pi / 2 / last) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(rates["exponential"][1:] / rates["exponential"][:-1], (1e-3) ** (1 / last), rtol=1e-12)
+    assert set(rates["constant"]) == {0.1}
+    np.testing.assert_allclose(
+        rates["step"][[0, 19, 20, 39, 40, 59, 60, 80]], 10.0 ** -np.array([1, 1, 2, 2, 3, 3, 4, 4])
+    )
+
+
+def test_a_switch_changes_the_batch_size_and_leaves_the_curve() -> None:
+    plain, switched = laid(epochs=4), laid(epochs=4, switches=(Switch(3, 10, None),))
+    assert (plain.batch_sizes, switched.batch_sizes) == ([30] * 4, [30, 30, 10, 10])
+    assert (plain.updates, switched.updates) == ([4] * 4, [4, 4, 10, 10])
+    for run, last in ((plain, 3 + 3 / 4), (switched, 3 + 9 / 10)):  # epochs, to the last update
+        firsts = np.cumsum([0, *run.updates[:-1]])
+        known = 1e-4 + (0.1 - 1e-4) * np.cos(np.arange(4) / last * np.pi / 2) ** 2
+        np.testing.assert_allclose([run.rates[first] for first in firsts], known, rtol=1e-12)
+
+
+def test_a_switch_with_a_rate_begins_a_curve_of_its_own() -> None:
+    run = laid(switches=(Switch(3, 10, 0.05),))
+    assert run.rates[8] == 0.05
+    assert run.rates[-1] == 1e-4
+
+
+def test_updates_cut_the_last_epoch() -> None:
+    run = laid(updates=10)
+    assert (run.batch_sizes, run.updates) == ([30, 30, 30], [4, 4, 2])
+    assert laid(updates=8, drop_last=True).updates == [3, 3, 2]
+
+
+def test_warmup_rises_to_the_curve() -> None:
+    plain, warm = laid(), laid(warmup_epochs=2.0)
+    ratio = np.array(warm.rates) / plain.rates
+    np.testing.assert_allclose(ratio[:8], np.arange(1, 9) / 8)
+    assert warm.rates[8:] == plain.rates[8:]
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
+def test_scalings(rule: str, factor: float) -> None:
+    assert SCALINGS[rule](4.0) == factor
+
+
+@given(images=st.integers(1, 60), size=st.integers(1, 60), epochs=st.integers(1, 5), drop_last=st.booleans())
+def test_an_epoch_has_its_updates(images: int, size: int, epochs: int, drop_last: bool) -> None:
+    run = partial(laid, images, min(size, images), epochs=epochs, drop_last=drop_last)()
+    assert run.updates == [(np.floor if drop_last else np.ceil)(images / min(size, images))] * epochs
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"switches": (Switch(3, 10, None), Switch(2, 10, None))}, "its epochs must rise, from 2 to 4, got"),
+        ({"switches": (Switch(1, 10, None),)}, "its epochs must rise"),
+        ({"switches": (Switch(5, 10, None),)}, "its epochs must rise"),
+        ({"switches": (Switch(2, 101, None),)}, "batch_size must be in"),
+        ({"updates": 0}, "train.updates must be at least 1"),
+        ({"updates": 5, "switches": (Switch(2, 10, None),)}, "does not go with train.batch_schedule"),
+        ({"batch_size": 0}, "batch_size must be in"),
+    ],
+)
+def test_what_cannot_be_laid_out_raises(changes: dict, hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        laid(**changes)
