@@ -16,4 +16,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the nearest of the known names, else all of them."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}."
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"

@@ -33,13 +33,14 @@ def provenance(device: str, threads: int, wall_s: float) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() or None
+    commit = _git("rev-parse", "--short", "HEAD")
+    # results and dvc.lock change while a study runs: only an edit of what makes them counts
+    edited = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "conf", "dvc.yaml")
+    return f"{commit}-dirty" if commit and edited else commit or None
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

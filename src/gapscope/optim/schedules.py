@@ -80,7 +80,9 @@ def schedule(
         raise InputError("train.updates must be at least 1, and does not go with train.batch_schedule")
     for size in (batch_size, *(switch.batch_size for switch in switches)):
         if not 1 <= size <= images:
-            raise InputError(f"batch_size must be in [1, {images}], got {size}; there are {images} training images")
+            raise InputError(
+                f"batch_size must be in [1, {images}], got {size}; there are {images} training images (set batch_sizes)"
+            )
 
     def updates_of(size: int) -> int:
         return images // size if drop_last else -(-images // size)
