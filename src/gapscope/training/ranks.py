@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from gapscope.errors import InputError
+from gapscope.training.evaluation import batch_norms
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,7 @@ class Ranks:
         if self.world == 1:
             return model
         device = next(model.parameters()).device
-        return DistributedDataParallel(
-            model, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-        )
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """Return a context in which gradients stay with their rank, for all micro-batches but the last."""
@@ -116,7 +115,7 @@ def global_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[None]:
 
     On any device: PyTorch's SyncBatchNorm refuses CPU tensors. Names of parameters and buffers stay as they are.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)] if ranks.world > 1 else []
+    norms = batch_norms(model) if ranks.world > 1 else []
     for norm in norms:
         norm.forward = partial(_global_forward, norm)  # type: ignore[method-assign]
     try:
@@ -126,10 +125,24 @@ def global_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[None]:
             del norm.forward
 
 
-def _total(part: Tensor) -> Tensor:
-    from torch.distributed.nn.functional import all_reduce  # differentiable
+class _Total(torch.autograd.Function):
+    """Sum over the ranks; every rank's loss depends on the sum, so its gradient is summed too."""
 
-    total: Tensor = all_reduce(part)  # type: ignore[no-untyped-call]
+    @staticmethod
+    def forward(_ctx, part: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        total = part.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+        total = gradient.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+def _total(part: Tensor) -> Tensor:
+    total: Tensor = _Total.apply(part)  # type: ignore[no-untyped-call]
     return total
 
 

@@ -1,0 +1,91 @@
+"""A small run that tests start in processes of their own: `python runs.py OUT CHECKPOINT|- [variant]`, or by torchrun.
+
+The network has convolutions, batch norm and dropout, in float64, so that what differs by rounding differs by 1e-15.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gapscope import seeds
+from gapscope.artifacts.checkpoints import Checkpoint
+from gapscope.data import Dataset
+from gapscope.training import gradient, ranks
+from gapscope.training.loop import train
+from gapscope.training.settings import TrainSettings
+
+SETTINGS = {
+    "batch_norm": True, "linear": False, "momentum": 0.9, "lr_start": 0.1, "lr_end": 1e-3, "lr_shape": "cosine",
+    "lr_scaling": "none", "lr_reference_batch": 128, "lr_candidates": (), "lr_sweep_epochs": 1, "validation_images": 0,
+    "warmup_epochs": 0.0, "weight_decay": 1e-3, "decay": "weights", "drop_last": False, "augment": True,
+    "updates": None, "batch_schedule": (), "patience": None, "micro_batch": None, "micro_batch_norm": "whole",
+    "precision": "float32", "channels_last": False, "history_images": None, "eval_batch": 31, "checkpoint_epochs": 1,
+    "launcher": None, "threads": 1,
+}  # fmt: skip
+IMAGES = 62  # a batch of 20 over three ranks: 7, 7, 6; the last one of 2: 1, 1, 0
+BATCH, EPOCHS = 20, 6
+
+
+class Net(nn.Module):
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU())
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Sequential(nn.Linear(3 * 36, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU())
+        self.head = nn.Linear(8, 10)
+        self.unit_layers = {"conv": self.conv, "dense": self.dense}
+        self.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.dense(self.dropout(self.conv(images.double())).flatten(1)))
+
+
+def data() -> Dataset:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, IMAGES + 31)
+    x = rng.integers(0, 128, (IMAGES + 31, 1, 8, 8), dtype=np.uint8) + (12 * y)[:, None, None, None].astype(np.uint8)
+    return Dataset("noise", 10, x[:IMAGES], y[:IMAGES], x[IMAGES:], y[IMAGES:])
+
+
+def network(dropout: float = 0.3) -> Net:
+    with seeds.seeded(0, "test"):
+        return Net(dropout)
+
+
+def run(model: nn.Module, checkpoint: Checkpoint | None = None, **changes):
+    options = {name: changes.pop(name) for name in ("stop", "ranks", "on_epoch") if name in changes}
+    settings = TrainSettings(**{**SETTINGS, **changes})
+    sizes = {"batch_size": BATCH, "epochs": EPOCHS, "seed": 3}
+    return train(model, data(), settings, **sizes, device="cpu", checkpoint=checkpoint, **options)
+
+
+def plain(history: list[dict]) -> list[dict]:
+    return [{name: value for name, value in row.items() if name != "wall_s"} for row in history]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    out, variant = Path(sys.argv[1]), sys.argv[3] if len(sys.argv) > 3 else "right"
+    checkpoint = Checkpoint(Path(sys.argv[2]), {"a": 1}, 1) if len(sys.argv) > 2 and sys.argv[2] != "-" else None
+    if variant == "mean of each rank":
+        gradient.cross_entropy = lambda logits, labels, reduction: (
+            BATCH / max(len(labels), 1) / int(torch.distributed.get_world_size())
+            * nn.functional.cross_entropy(logits, labels, reduction=reduction)
+        )  # fmt: skip
+    if variant == "batch norm of each rank":
+        ranks.batch_norms = lambda model: []
+    print("ready", flush=True)
+    with ranks.joined("cpu") as (mine, _):
+        model = network(dropout=0.3 if checkpoint else 0.0)
+        slow = (lambda: bool(time.sleep(0.005))) if checkpoint else (lambda: False)
+        result = run(model, checkpoint, ranks=mine, stop=slow, drop_last=variant == "batch norm of each rank")
+        if mine.writes:
+            torch.save((model.state_dict(), plain(result.history)), out)
+
+
+if __name__ == "__main__":
+    main()

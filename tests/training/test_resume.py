@@ -1,0 +1,155 @@
+"""A run that is killed and started again ends with the bits of one that was never stopped."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+
+from gapscope import seeds
+from gapscope.artifacts.checkpoints import Checkpoint
+from gapscope.errors import StoppedError
+from gapscope.training import loop
+
+IDENTITY = {"batch_size": 20, "settings": {"momentum": 0.9}}
+Ended = tuple[dict[str, torch.Tensor], list[dict]]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> Ended:
+    model = runs.network()
+    result = runs.run(model)
+    assert all(p.grad is not None and p.grad.abs().max() > 1e-6 for p in model.parameters())  # else all would agree
+    return model.state_dict(), runs.plain(result.history)
+
+
+def differ(one: Ended, other: Ended) -> bool:
+    (weights, history), (known, known_history) = one, other
+    return history != known_history or any(not torch.equal(weights[name], known[name]) for name in known)
+
+
+class After:
+    """Asks to stop after so many updates."""
+
+    def __init__(self, updates: int) -> None:
+        self.left = updates
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def stopped(path: Path, updates: int) -> Checkpoint:
+    checkpoint = Checkpoint(path, IDENTITY, 100)
+    with pytest.raises(StoppedError, match="has the state"):
+        runs.run(runs.network(), checkpoint, stop=After(updates))
+    return checkpoint
+
+
+def resumed(checkpoint: Checkpoint) -> Ended:
+    model = runs.network()
+    result = runs.run(model, checkpoint)
+    return model.state_dict(), runs.plain(result.history)
+
+
+@pytest.mark.parametrize("updates", [1, 3, 4, 5, 12, 23])  # an epoch has 4
+def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, uninterrupted: Ended, updates: int) -> None:
+    assert not differ(resumed(stopped(tmp_path / "checkpoint", updates)), uninterrupted)
+
+
+def test_seconds_before_the_stop_count(tmp_path: Path) -> None:
+    checkpoint = stopped(tmp_path / "checkpoint", 13)
+    tensors, progress = checkpoint.load() or ({}, {})
+    checkpoint.save(tensors, progress | {"seconds": 1000.0})
+    assert runs.run(runs.network(), checkpoint).final["wall_s"] > 1000
+
+
+LEFT_OUT = {
+    "weights": lambda tensors, _: {name: t for name, t in tensors.items() if not name.endswith("weight")},
+    "running statistics": lambda tensors, _: {name: t for name, t in tensors.items() if "running" not in name},
+    "velocities": lambda tensors, _: {name: t for name, t in tensors.items() if not name.startswith("velocity")},
+}
+
+
+@pytest.mark.parametrize("item", [*LEFT_OUT, "step", "history"])
+def test_a_state_item_left_out_is_seen(
+    tmp_path: Path, uninterrupted: Ended, item: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = stopped(tmp_path / "checkpoint", 13)
+    tensors, progress = checkpoint.load() or ({}, {})
+    if item in LEFT_OUT:
+        whole = loop._State.tensors
+        monkeypatch.setattr(loop._State, "tensors", lambda state: LEFT_OUT[item](whole(state), None))
+    else:
+        progress |= {"step": 12} if item == "step" else {"history": progress["history"][1:]}
+    checkpoint.save(tensors, progress)
+    assert differ(resumed(checkpoint), uninterrupted)
+
+
+@pytest.mark.parametrize("stream", ["order", "augmentation", "dropout"])
+def test_a_stream_that_is_not_taken_up_is_seen(
+    tmp_path: Path, uninterrupted: Ended, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = stopped(tmp_path / "checkpoint", 13)
+    named = seeds.stream_seed
+    monkeypatch.setattr(seeds, "stream_seed", lambda *names: named(*names, *(["other"] if stream in names else [])))
+    assert differ(resumed(checkpoint), uninterrupted)
+
+
+def test_a_killed_process_goes_on_with_the_same_bits(tmp_path: Path, uninterrupted: Ended) -> None:
+    """SIGKILL at random moments, ten times or more: in an update, an evaluation, the writing of a checkpoint."""
+    command = [sys.executable, Path(runs.__file__).name, str(tmp_path / "out"), str(tmp_path / "checkpoint")]
+    pauses, kills, going_on = random.Random(0), 0, 0
+    while not (tmp_path / "out").exists():
+        process = subprocess.Popen(command, cwd=Path(runs.__file__).parent, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(pauses.uniform(0.0, 0.12))
+        if kills < 10:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        output = process.communicate()[0]
+        going_on += "going on from update" in output
+        assert process.returncode in {0, -signal.SIGKILL}
+    assert kills == 10
+    assert going_on > 0
+    assert not differ(torch.load(tmp_path / "out"), uninterrupted)
+
+
+def test_another_run_s_checkpoint_is_refused_with_the_reason(
+    tmp_path: Path, uninterrupted: Ended, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped(tmp_path / "checkpoint", 13)
+    other = Checkpoint(tmp_path / "checkpoint", {**IDENTITY, "settings": {"momentum": 0.8}}, 100)
+    assert not differ(resumed(other), uninterrupted)  # from the start
+    assert "is of another run (settings.momentum was 0.9, is 0.8): training starts afresh" in capsys.readouterr().out
+
+
+def test_half_a_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = stopped(tmp_path / "checkpoint", 5)
+    whole = checkpoint.path.read_bytes()
+    checkpoint.path.write_bytes(whole[: len(whole) // 2])
+    assert checkpoint.load() is None
+    assert "is not whole" in capsys.readouterr().out
+
+
+def test_a_checkpoint_every_so_many_epochs(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint", IDENTITY, 2)
+    steps = []
+    save = Checkpoint.save
+
+    def note(self: Checkpoint, tensors: dict, progress: dict) -> None:
+        steps.append(progress["step"])
+        save(self, tensors, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "save", note)
+        runs.run(runs.network(), checkpoint)
+    assert steps == [8, 16]  # of 24 updates, 4 an epoch; none at the end
+    checkpoint.remove()
+    assert not checkpoint.path.exists()
