@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from gapscope import runner
 from gapscope.config import DECLARED, PARAMS, declared_names, load_params
 from gapscope.errors import InputError, did_you_mean
 from gapscope.runtime import pick_device, run_stage
@@ -77,6 +78,32 @@ def spectra(file: Path, thresholds: list[float], relative: list[float], method: 
     print(pd.DataFrame(rows).to_string(index=False, float_format="%.4g"))
 
 
+def run(study: str | None, jobs: int) -> None:
+    """Bring a study up to date, several stages at once.
+
+    Raises:
+        InputError: a stage failed.
+        StoppedError: a signal came.
+    """
+    if study:
+        compose([f"study={study}"])
+    device = pick_device()
+    gpus = int(device.partition(":")[0] == "cuda" and torch_gpus())
+    graph = runner.changed()
+    print(f"{len(graph)} stages to run, {jobs} at once; their output goes to {runner.LOGS}/")
+    progress = runner.run(graph, runner.start_stage(gpus), jobs)
+    if progress.failed:
+        left_out = f"; {len(progress.left_out)} that depend on them were left out" if progress.left_out else ""
+        raise InputError(f"failed: {', '.join(progress.failed)}{left_out}; see {runner.LOGS}/")
+
+
+def torch_gpus() -> int:
+    """Return the number of GPUs."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(prog="gapscope", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -91,6 +118,11 @@ def _main() -> None:
     counter.add_argument("--relative", type=float, nargs="+", default=[], help="parts of each mode's largest value")
     counter.add_argument("--method", default="certified", help="certified (default), qr, tensorly")
     counter.set_defaults(run=lambda args: spectra(args.file, args.threshold, args.relative, args.method))
+    purpose = "bring a study up to date, several stages at once"
+    starter = commands.add_parser("run", help=purpose, description=purpose)
+    starter.add_argument("study", nargs="?", help="compose this one first; default: as params.yaml stands")
+    starter.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="stages at once, default 2")
+    starter.set_defaults(run=lambda args: run(args.study, args.jobs))
     args = parser.parse_args()
     args.run(args)
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from gapscope.errors import InputError, did_you_mean
 from gapscope.models.lenet5 import LeNet5
-from gapscope.models.units import unit_layers as unit_layers
+from gapscope.models.hidden import unit_layers as unit_layers
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,

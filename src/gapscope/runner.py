@@ -1,0 +1,124 @@
+"""Several cells of a study at once on one machine: each stage as a process of one thread, or one a GPU.
+
+Two runs of one thread side by side are faster than one run of two. DVC still decides what has changed and writes its
+lock file: each stage is a `dvc --wait-for-lock repro --single-item`, started once what it depends on is done.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gapscope.errors import InputError, StoppedError
+from gapscope.runtime import stop_requests
+
+LOGS = Path("data/logs")
+POLL_S = 0.2
+
+Graph = Mapping[str, set[str]]  # stage -> the stages that it depends on
+
+
+@dataclass
+class Progress:
+    """Where a run of a graph stands; each stage is in exactly one of these, or still to come."""
+
+    done: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # they depend on one that failed
+
+
+def changed(names: Sequence[str] | None = None) -> Graph:
+    """Return the part of the pipeline that is not up to date, or may not be once what it depends on has run.
+
+    Raises:
+        InputError: DVC cannot read the pipeline.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            graph = repo.index.graph
+            depends = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+            todo = set(repo.status()) if names is None else set(names)
+    except DvcException as error:
+        raise InputError(f"DVC cannot read the pipeline: {error}") from error
+    while more := {name for name, others in depends.items() if name not in todo and others & todo}:
+        todo |= more
+    return {name: depends[name] & todo for name in depends if name in todo}
+
+
+def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jobs: int) -> Progress:
+    """Run the stages of a graph, up to `jobs` at once; a failure stops only what depends on it.
+
+    Args:
+        graph: stage -> the stages that it depends on; all of them are run.
+        start: (stage, slot in 0..jobs-1) -> its process.
+        jobs: at least 1.
+
+    Raises:
+        InputError: fewer than one job.
+        StoppedError: SIGINT or SIGTERM came; it was passed on, and every process has ended.
+    """
+    if jobs < 1:
+        raise InputError(f"-j must be at least 1, got {jobs}")
+    progress, waiting = Progress(), dict(graph)
+    running: dict[str, tuple[int, subprocess.Popen[bytes], float]] = {}
+    with stop_requests() as stop:
+        while waiting or running:
+            for name in [name for name, others in waiting.items() if others & {*progress.failed, *progress.left_out}]:
+                progress.left_out.append(name)
+                del waiting[name]
+            ready = [name for name, others in waiting.items() if others <= set(progress.done)]
+            free = sorted(set(range(jobs)) - {slot for slot, _, _ in running.values()})
+            for name, slot in zip(ready, free, strict=False):
+                running[name] = (slot, start(name, slot), time.monotonic())
+                del waiting[name]
+            if stop():
+                _stop([process for _, process, _ in running.values()])
+                raise StoppedError(f"stopped; {len(progress.done)} of {len(graph)} stages are done")
+            for name, (_, process, since) in list(running.items()):
+                if process.poll() is not None:
+                    (progress.done if process.returncode == 0 else progress.failed).append(name)
+                    del running[name]
+                    outcome = "done" if process.returncode == 0 else f"FAILED, {log_of(name)} says why"
+                    finished, seconds = len(progress.done) + len(progress.failed), time.monotonic() - since
+                    others = f"; running: {', '.join(running)}" if running else ""
+                    print(f"[{finished}/{len(graph)}] {name}: {outcome}, {seconds:.0f} s{others}", flush=True)
+            time.sleep(POLL_S)
+    return progress
+
+
+def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    for process in processes:
+        os.killpg(process.pid, signal.SIGINT)  # DVC and its stage, which saves its state
+    for process in processes:
+        process.wait()
+
+
+def start_stage(gpus: int) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
+    """Return a function that starts one stage through DVC, its output in a log file; slots take turns on the GPUs."""
+
+    def start(name: str, slot: int) -> "subprocess.Popen[bytes]":
+        device = {"GAPSCOPE_DEVICE": f"cuda:{slot % gpus}"} if gpus else {}
+        path = log_of(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": "1"} | device,
+                start_new_session=True,  # Ctrl-C comes from us, once
+            )
+
+    return start
+
+
+def log_of(name: str) -> Path:
+    """Return where a stage's output goes."""
+    return LOGS / f"{name.replace(':', '.')}.log"

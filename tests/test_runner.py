@@ -1,0 +1,76 @@
+"""Several stages at once: in the order of the graph, past a failure, and stopped cleanly."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gapscope.errors import InputError, StoppedError
+from gapscope.runner import Progress, run
+
+GRAPH = {"data": set(), "a": {"data"}, "b": {"data"}, "a2": {"a"}, "b2": {"b"}, "table": {"a2", "b2"}}
+
+
+class Stages:
+    """Starts a process of Python's for each stage, and notes what ran beside what."""
+
+    def __init__(self, code: Callable[[str], str] = lambda name: "import time; time.sleep(0.3)") -> None:
+        self.code, self.started, self.most = code, [], 0
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __call__(self, name: str, slot: int) -> "subprocess.Popen[bytes]":
+        for other in GRAPH[name]:
+            assert self.processes[other].returncode == 0
+        self.processes[name] = subprocess.Popen([sys.executable, "-c", self.code(name)], start_new_session=True)
+        self.started.append((name, slot))
+        self.most = max(self.most, sum(process.poll() is None for process in self.processes.values()))
+        return self.processes[name]
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 5])
+def test_every_stage_runs_once_after_what_it_depends_on(jobs: int) -> None:
+    stages = Stages()
+    progress = run(GRAPH, stages, jobs)
+    assert sorted(name for name, _ in stages.started) == sorted(GRAPH)
+    assert stages.most == min(jobs, 2)
+    assert {slot for _, slot in stages.started} == set(range(min(jobs, 2)))
+    assert (sorted(progress.done), progress.failed, progress.left_out) == (sorted(GRAPH), [], [])
+
+
+def test_a_failure_stops_only_what_depends_on_it(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = run(GRAPH, Stages(lambda name: f"raise SystemExit({name == 'a'})"), 2)
+    assert progress == Progress(done=["data", "b", "b2"], failed=["a"], left_out=["a2", "table"]) or (
+        sorted(progress.done) == ["b", "b2", "data"] and progress.failed == ["a"]
+    )
+    assert sorted(progress.left_out) == ["a2", "table"]
+    assert "a: FAILED" in capsys.readouterr().out
+
+
+def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:
+    waits = "import time, sys, pathlib\ntry: time.sleep(60)\nexcept KeyboardInterrupt: pathlib.Path(r'{}').touch()"
+    stages = Stages(lambda name: "" if name == "data" else waits.format(tmp_path / name))
+
+    def interrupt() -> None:
+        while len(stages.started) < 3:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(StoppedError, match="1 of 6 stages are done"):
+        run(GRAPH, stages, 2)
+    thread.join()
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    assert all(process.poll() is not None for process in stages.processes.values())
+
+
+def test_no_job_raises() -> None:
+    with pytest.raises(InputError, match="-j must be at least 1, got 0"):
+        run(GRAPH, Stages(), 0)
