@@ -92,7 +92,7 @@ def test_a_linear_network_is_affine_in_its_images(name: str, batch_norm: bool) -
 
 
 @pytest.mark.parametrize("fault", ["maximum for average", "a ReLU left"])
-@pytest.mark.parametrize("name", ["lenet5"])
+@pytest.mark.parametrize("name", ["lenet5", "c1"])
 def test_a_linear_network_with_a_non_linearity_is_not_affine(name: str, fault: str) -> None:
     with seeds.seeded(0, "test"):
         model = build(spec(name, linear=True))
@@ -143,6 +143,7 @@ def test_a_width_of_one_is_the_network_itself() -> None:
     [
         ("lenet5_w0.05", "a width of 0.05 leaves LeNet-5's first layer of 6 without a channel"),
         ("lenet5_w0", "a width of 0 leaves"),
+        ("vgg16_w2", "vgg16 takes no width=, so there is no vgg16_w2"),
         ("lenet_w2", "unknown model 'lenet_w2'; did you mean 'lenet5'"),
         ("lenet5_w-1", "unknown model 'lenet5_w-1'"),
     ],
@@ -237,7 +238,7 @@ def test_a_path_to_something_that_is_no_network_raises(own: str) -> None:
     [
         ("lenet", r"did you mean 'lenet5'\?"),
         ("lenet5_cafe", r"did you mean 'lenet5_caffe'\?"),
-        ("inception", "known: lenet5, lenet5_caffe"),
+        ("inception", "known: alexnet, c1, "),
     ],
 )
 def test_an_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:

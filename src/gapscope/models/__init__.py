@@ -21,11 +21,25 @@ from typing import Any
 from torch import nn
 
 from gapscope.errors import InputError, did_you_mean
+from gapscope.models.alexnet import AlexNet
+from gapscope.models.keskar import Deep, Perceptron, Shallow
 from gapscope.models.lenet5 import LeNet5
+from gapscope.models.resnet import ResNet18, ResNet56
+from gapscope.models.vgg import VGG16
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,
     "lenet5_caffe": partial(LeNet5, channels=(20, 50), dense=(500,), padding=0),
+    "vgg16": VGG16,
+    "resnet56": ResNet56,
+    "resnet18": ResNet18,
+    "alexnet": AlexNet,
+    "f1": partial(Perceptron, layers=5),
+    "f2": partial(Perceptron, layers=7),
+    "c1": Shallow,
+    "c2": Deep,
+    "c3": Shallow,  # C1 with the classes of CIFAR-100
+    "c4": Deep,  # C2 with the same
 }
 WIDENED = re.compile(r"(?P<name>\w+)_w(?P<width>\d+(\.\d+)?)", re.ASCII)
 

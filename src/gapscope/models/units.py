@@ -1,4 +1,4 @@
-"""What networks are made of: unit layers, with or without batch norm and non-linearity.
+"""What networks are made of: unit layers, with or without batch norm and non-linearity, and chains of them.
 
 Oyedotun et al. 2022, section 3, write a hidden layer as phi(W H): a layer of weights and what follows it up to its
 non-linearity. That is a `Unit` here, and its output is what the activations stage measures. A linear network has no
@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from gapscope.errors import InputError
 
@@ -58,6 +59,23 @@ class Units:
         return nn.MaxPool2d(size, stride, padding, ceil_mode=ceil)
 
 
+class Chain(nn.Module):
+    """Convolutions and pooling, dense layers, a softmax head, one after the other: all but the residual networks."""
+
+    def __init__(self, features: Iterable[nn.Module], dense: Iterable[nn.Module], head: nn.Linear) -> None:
+        super().__init__()
+        self.features, self.dense, self.head = nn.Sequential(*features), nn.Sequential(*dense), head
+
+    @property
+    def unit_layers(self) -> dict[str, nn.Module]:
+        """Hidden layers by name, in forward order."""
+        return numbered("conv", self.features) | numbered("fc", self.dense)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (b, classes) of images (b, channels, height, width)."""
+        return self.head(self.dense(torch.flatten(self.features(images), 1)))  # type: ignore[no-any-return]
+
+
 def numbered(kind: str, modules: Iterable[nn.Module]) -> dict[str, nn.Module]:
     """Name the units among the modules conv1, conv2, ... (or fc1, ...): the l of the papers' H^l."""
     return {f"{kind}{number}": m for number, m in enumerate((m for m in modules if isinstance(m, Unit)), 1)}
@@ -91,3 +109,21 @@ def _windows(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, side: int) -> int:
     )
     beyond_first = side + 2 * padding - size
     return 1 + (-(-beyond_first // stride) if getattr(module, "ceil_mode", False) else beyond_first // stride)
+
+
+def glorot_uniform(model: nn.Module) -> None:
+    """Draw all weights as in Glorot & Bengio 2010, eq. 16, and set all biases to zero: Keras's default."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def he_normal(model: nn.Module) -> None:
+    """Draw the weights of convolutions as in He et al. 2015, eq. 14 (by fan-out), and set their biases to zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
