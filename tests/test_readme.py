@@ -6,6 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
+
+from gapscope.models import MODELS, ModelSpec, build
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -43,6 +46,23 @@ def test_every_study_named_exists_and_every_study_is_named() -> None:
 
 def test_the_table_of_paper_against_measured_is_the_committed_one() -> None:
     assert (ROOT / "metrics/table05/paper.md").read_text().strip() in README
+
+
+def test_the_table_of_networks_is_that_of_the_code() -> None:
+    section = README.split("## Networks")[1].split("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in row.strip("|").split("|")] for row in re.findall(r"^\| `.*", section, re.MULTILINE)
+    ]
+    listed = {name: row for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+    assert set(listed) == set(MODELS)
+    for name, row in listed.items():
+        shape = tuple(int(side) for side in row[2].split(" x "))
+        counts = []
+        for batch_norm in (True, False):
+            with torch.device("meta"):
+                model = build(ModelSpec(name, shape, 1973 if name == "f2" else 10, batch_norm, linear=False))
+            counts.append(f"{sum(p.numel() for p in model.parameters()):,}")
+        assert row[3] == " / ".join(counts), name
 
 
 def test_the_licence_and_citation_agree_with_the_package() -> None:

@@ -1,5 +1,8 @@
 """Networks by name: a dict, or an import path `package.module:Class` of one's own.
 
+A name from the dict may end in a width factor: `lenet5_w2` is `lenet5` with hidden layers twice as wide. It is part of
+the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
+
 A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. It may also take
 `batch_norm` and `linear`, and it may have `unit_layers`, a dict from layer name to the module whose output is that
 layer's unit activations (after the non-linearity, before pooling), in forward order.
@@ -7,6 +10,7 @@ layer's unit activations (after the non-linearity, before pooling), in forward o
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,13 +21,28 @@ from typing import Any
 from torch import nn
 
 from gapscope.errors import InputError, did_you_mean
-from gapscope.models.lenet5 import LeNet5
+from gapscope.models.alexnet import AlexNet
 from gapscope.models.hidden import unit_layers as unit_layers
+from gapscope.models.keskar import Deep, Perceptron, Shallow
+from gapscope.models.lenet5 import LeNet5
+from gapscope.models.resnet import ResNet18, ResNet56
+from gapscope.models.vgg import VGG16
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,
     "lenet5_caffe": partial(LeNet5, channels=(20, 50), dense=(500,), padding=0),
+    "vgg16": VGG16,
+    "resnet56": ResNet56,
+    "resnet18": ResNet18,
+    "alexnet": AlexNet,
+    "f1": partial(Perceptron, layers=5),
+    "f2": partial(Perceptron, layers=7),
+    "c1": Shallow,
+    "c2": Deep,
+    "c3": Shallow,  # C1 with the classes of CIFAR-100
+    "c4": Deep,  # C2 with the same
 }
+WIDENED = re.compile(r"(?P<name>\w+)_w(?P<width>\d+(\.\d+)?)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -52,7 +71,9 @@ def build(spec: ModelSpec) -> nn.Module:
     Raises:
         InputError: unknown name, an import path that leads nowhere, or a setting that the network does not take.
     """
-    make = MODELS.get(spec.name) or _imported(spec.name)
+    widened = WIDENED.fullmatch(spec.name)
+    name, width = (widened["name"], float(widened["width"])) if widened else (spec.name, 1.0)
+    make = MODELS.get(name) or _imported(spec.name)
     if not callable(make):
         raise InputError(f"model {spec.name} is a {type(make).__name__}, not a class or function")
     taken = inspect.signature(make).parameters
@@ -63,6 +84,10 @@ def build(spec: ModelSpec) -> nn.Module:
             options[option] = value
         elif value != plain:
             raise InputError(f"model {spec.name} takes no {option}=, so train.{option} must be {str(plain).lower()}")
+    if widened and "width" not in taken:
+        raise InputError(f"model {name} takes no width=, so there is no {spec.name}; it is {name} alone")
+    if widened:
+        options["width"] = width
     try:
         return make(image_shape=spec.image_shape, classes=spec.classes, **options)
     except TypeError as error:

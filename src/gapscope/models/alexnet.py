@@ -1,0 +1,40 @@
+"""AlexNet for 32 x 32 images, as Gao & Zhong may have used it on CIFAR-10: they name it, PyTorch, and no more.
+
+torchvision's AlexNet (Krizhevsky 2014, one tower: 64-192-384-256-256, 4096-4096, dropout) with no more changed than
+small images need: its first convolution, 11 x 11 by steps of 4, is 3 x 3 by steps of 2, and its pooling, 3 x 3 by steps
+of 2, is 2 x 2. The original has no batch norm: for it, `train.batch_norm=false`. Initialisation: PyTorch's default, as
+torchvision's.
+"""
+
+from torch import nn
+
+from gapscope.models.units import Chain, Units, flat_size
+
+
+class AlexNet(Chain):
+    """Five unit layers of convolutions, pooled after the first, second and fifth, two of dense units, a softmax head.
+
+    Args:
+        image_shape: channels, height, width.
+        classes: number of outputs.
+        batch_norm: as in `Units`.
+        linear: as in `Units`.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: bool = False
+    ) -> None:
+        make = Units(batch_norm, linear)
+        features = [
+            make.conv(image_shape[0], 64, 3, stride=2, padding=1),
+            make.pool(2),
+            make.conv(64, 192, 5, padding=2),
+            make.pool(2),
+            make.conv(192, 384, 3, padding=1),
+            make.conv(384, 256, 3, padding=1),
+            make.conv(256, 256, 3, padding=1),
+            make.pool(2),
+        ]
+        fan_in = flat_size("AlexNet", image_shape, features)
+        dense = [nn.Dropout(0.5), make.dense(fan_in, 4096), nn.Dropout(0.5), make.dense(4096, 4096)]
+        super().__init__(features, dense, nn.Linear(4096, classes))

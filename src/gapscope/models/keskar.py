@@ -1,0 +1,75 @@
+"""The networks of Keskar et al. 2017, table 1 and appendix B: F1, F2 (dense), C1, C3 (shallow), C2, C4 (deep).
+
+C1 and C3, and C2 and C4, differ in nothing but their classes, CIFAR-10's and CIFAR-100's, which come with the data.
+The convolutional ones follow the authors' code (keskarnitish/large-batch-training, network_zoo.py), and so its
+initialisation, Keras's default: Glorot's uniform. No code of F1 and F2 was published: PyTorch's default there.
+Differs: no biases under batch norm, which would cancel them; and their batch norm uses the statistics of the batch in
+testing too (Keras's mode 2), where ours has those of the training set.
+"""
+
+from functools import partial
+
+from torch import nn
+
+from gapscope.models.units import Chain, Units, flat_size, glorot_uniform
+from gapscope.models.vgg import VGG16
+
+
+class Perceptron(Chain):
+    """Dense layers of equal width and a softmax head; an image is taken as a vector.
+
+    F1 is 784-512 x 5-10 on MNIST. F2 is 360-512 x 7-1973 on TIMIT, which is licensed: users bring it as an `.npz` whose
+    x_train and x_test have shape (N, 1, 360), images of one row; the 1,973 classes come from the labels.
+
+    Args:
+        image_shape: channels, height, width.
+        classes: number of outputs.
+        batch_norm: as in `Units`.
+        linear: as in `Units`.
+        layers: number of hidden layers.
+        units: width of each.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        batch_norm: bool = True,
+        linear: bool = False,
+        layers: int,
+        units: int = 512,
+    ) -> None:
+        make = Units(batch_norm, linear)
+        widths = [flat_size("a perceptron", image_shape, []), *(units,) * (layers - 1)]
+        super().__init__([], [make.dense(fan_in, units) for fan_in in widths], nn.Linear(units, classes))
+
+
+class Shallow(Chain):
+    """C1 and C3: two unit layers of 5 x 5 convolutions, each pooled 3 x 3 by steps of 2, and two of dense units.
+
+    Keras's "same" pooling halves an image, rounded up; where its windows lie differs between its backends. Here as with
+    Theano, which the authors used: one row and column of padding on every side.
+
+    Args:
+        image_shape: channels, height, width.
+        classes: number of outputs.
+        batch_norm: as in `Units`.
+        linear: as in `Units`.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: bool = False
+    ) -> None:
+        make = Units(batch_norm, linear)
+        features: list[nn.Module] = []
+        for depth in (image_shape[0], 64):
+            features += [make.conv(depth, 64, 5, padding=2), make.pool(3, 2, padding=1)]
+        fan_in = flat_size("C1", image_shape, features)
+        dense = [make.dense(fan_in, 384), nn.Dropout(0.5), make.dense(384, 192), nn.Dropout(0.5)]
+        super().__init__(features, dense, nn.Linear(192, classes))
+        glorot_uniform(self)
+
+
+# C2 and C4 are VGG-16 with one dense layer of 512, and dropout; their pooling is Keras's "same", which rounds up
+Deep = partial(VGG16, dense=(512,), conv_dropout=(0.3, 0.4, 0.4, 0.4, 0.4), dense_dropout=0.5)
