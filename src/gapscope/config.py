@@ -106,6 +106,8 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         return tuple(_convert(item, args[0], name) for item in value)
     if hint is Any:
         return value
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return build(hint, value, name)
     if origin is dict:
         if not isinstance(value, dict):
             raise InputError(f"param {name} must be a mapping, got {value!r}; write {{}} for an empty one")
