@@ -48,7 +48,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "code")
     first = ran(run(folder, "dvc", "repro"))
-    assert len(first) == 2 + 4 * 2 + 4  # download, plan; four stages a cell; controls, near_rank, tables, plots
+    assert len(first) == 3 + 4 * 2 + 4  # code, download, plan; four stages a cell; controls, near_rank, tables, plots
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
     return folder
@@ -106,7 +106,7 @@ def test_an_edited_figure_is_drawn_anew_and_nothing_else_runs(study: Path) -> No
     text = path.read_text()
     edit(path, "training batch size b", "batch size in training")
     try:
-        assert ran(run(study, "dvc", "repro")) == ["plots@smoke"]
+        assert ran(run(study, "dvc", "repro")) == ["code", "plots@smoke"]
     finally:
         path.write_text(text)
         run(study, "dvc", "repro")

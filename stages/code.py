@@ -1,0 +1,64 @@
+"""Stage code: for every other stage, the files that it runs and their hashes: what it depends on, no more and no less.
+
+So an edit reruns the stages that import what was edited, and no others, and no list of modules is kept by hand.
+"""
+
+import argparse
+import ast
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path("src")
+PACKAGE = "gapscope"
+READ = {  # files that a module reads and does not import
+    "gapscope.report.paper": ["report/papers/oyedotun2022_tables.csv"],
+    "gapscope.report.figures": ["report/gapscope.mplstyle"],
+}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the package's modules that a file imports, at its top or within a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def file_of(module: str) -> Path | None:
+    """Return a module's file; None for what is no module of the package, such as a function in one."""
+    path = SOURCE.joinpath(*module.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def needed(script: Path) -> list[Path]:
+    """Return the script and all that it runs, sorted; a package's own `__init__` comes with its modules."""
+    files, todo = {script}, [script]
+    while todo:
+        for module in imported(todo.pop()):
+            if module.split(".")[0] != PACKAGE:
+                continue
+            parts = module.split(".")
+            for name in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
+                path = file_of(name)
+                if path and path not in files:
+                    files |= {path, *(SOURCE / PACKAGE / read for read in READ.get(name, []))}
+                    todo.append(path)
+    return sorted(files)
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write NAME.txt into, one a stage")
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    for script in sorted(Path("stages").glob("*.py")):
+        lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()[:16]} {path.as_posix()}" for path in needed(script)]
+        (out / f"{script.stem}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
