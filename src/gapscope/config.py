@@ -113,7 +113,7 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
             raise InputError(f"param {name} must be a mapping, got {value!r}; write {{}} for an empty one")
         return {_convert(key, args[0], name): _convert(item, args[1], _join(name, key)) for key, item in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value)
     if hint is float and isinstance(value, str):
         raise InputError(f"param {name} must be a number, got the text {value!r} (YAML wants 1.0e-4 for 1e-4)")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
