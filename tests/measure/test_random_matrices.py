@@ -122,6 +122,11 @@ def test_a_repetition_is_the_same_alone_and_another_one_differs() -> None:
     assert first["sigma_min"] not in [other["sigma_min"] for other in others]
 
 
+def test_two_laws_that_transform_one_normal_variable_draw_different_ones() -> None:
+    found = {law: random_matrices.repetition((1, 1, 0), SETTINGS | {"law": law}) for law in ("gaussian", "lognormal")}
+    assert abs(math.log(found["lognormal"]["sigma_min"])) != pytest.approx(found["gaussian"]["sigma_min"])
+
+
 @pytest.mark.parametrize(("m", "n"), [(60, 60), (60, 30), (200, 10)])
 def test_proposition_2_holds_for_gaussian_matrices_and_not_with_its_bounds_swapped(m: int, n: int) -> None:
     rows = [random_matrices.repetition((m, n, index), SETTINGS) for index in range(60)]
