@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gapscope.cells import cells
 from gapscope.config import Params, load_params
 from gapscope.data import DataSettings
 from gapscope.errors import InputError
@@ -187,10 +188,16 @@ def test_group_that_is_no_mapping(load, group):
         load(train=group).section("train", TrainSettings)
 
 
-@pytest.mark.parametrize("name", ["models", "datasets", "batch_sizes", "seeds", "thresholds"])
-def test_empty_list(load, name):
-    with pytest.raises(InputError, match=f"{name} is empty"):
-        load(**{name: []})
+def test_empty_thresholds(load):
+    with pytest.raises(InputError, match="thresholds is empty"):
+        load(thresholds=[])
+
+
+@pytest.mark.parametrize("name", ["models", "datasets", "batch_sizes", "seeds"])
+def test_a_study_with_an_empty_list_is_read_and_has_no_cells(load, name):
+    params = load(**{name: []})
+    with pytest.raises(InputError, match=f"{name} is empty; give at least one"):
+        cells(params)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from gapscope.controls import ControlSettings
 from gapscope.data import DataSettings
 from gapscope.errors import InputError
 from gapscope.measure.near_rank import NearRankSettings
+from gapscope.measure.perturbation import PerturbationSettings
+from gapscope.measure.random_matrices import RandomMatrixSettings
 from gapscope.measure.sharpness import SharpnessSettings
 from gapscope.measure.spectra import SpectraSettings
 from gapscope.report.paper import TableSettings
@@ -28,7 +30,10 @@ SETTINGS = {
     "near_rank": NearRankSettings,
     "sharpness": SharpnessSettings,
     "tables": TableSettings,
+    "random_matrices": RandomMatrixSettings,
+    "perturbation": PerturbationSettings,
 }
+READ_BY_DVC = {"pipelines", "code"}
 
 
 def compose(folder: Path, *overrides: str) -> Path:
@@ -53,12 +58,19 @@ def test_params_yaml_is_the_composition_of_its_study(tmp_path: Path) -> None:
 def test_every_study_composes_and_every_group_is_read(study: str, tmp_path: Path) -> None:
     params = load(compose(tmp_path, f"study={study}"))
     assert params.study == study  # its folder
-    assert set(params.groups) == {*SETTINGS, "code"}  # code is read by dvc.yaml only
+    assert set(params.groups) == {*SETTINGS, *READ_BY_DVC}
     for name, settings in SETTINGS.items():
         params.section(name, settings)
 
 
 @pytest.mark.parametrize("study", STUDIES)
+def test_every_study_runs_one_pipeline_under_its_own_name(study: str, tmp_path: Path) -> None:
+    pipelines = load(compose(tmp_path, f"study={study}")).groups["pipelines"]
+    assert set(pipelines) == {"networks", "random_matrices"}
+    assert sorted(pipelines.values()) == [[], [study]]
+
+
+@pytest.mark.parametrize("study", sorted(set(STUDIES) - {"random_matrices"}))
 def test_batch_size_adds_a_cell_and_its_default_adds_none(study: str, tmp_path: Path) -> None:
     plain = set(load(compose(tmp_path, f"study={study}")).batch_sizes)
     widened = set(load(compose(tmp_path, f"study={study}", "batch_size=100")).batch_sizes)

@@ -134,6 +134,33 @@ def test_a_batch_size_above_the_training_set_is_one_line(study: Path) -> None:
     run(study, "git", "checkout", "-q", "--", ".")
 
 
+TINY = [
+    "random_matrices.repetitions=3", "random_matrices.shapes=[[30,20],[20,20]]", "random_matrices.spectrum_values=40",
+    "perturbation.repetitions=2", "perturbation.units=30",
+]  # fmt: skip
+
+
+def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_results(study: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "random"
+    shutil.copytree(study, copy, symlinks=True)
+    before = (copy / "dvc.lock").read_text().splitlines()
+    run(copy, "gapscope", "compose", "study=random_matrices", *TINY)
+    laws = ["gaussian", "uniform", "lognormal"]
+    assert sorted(ran(run(copy, "dvc", "repro"))) == sorted(
+        [f"random_matrices@random_matrices-{law}" for law in laws]
+        + ["perturbation@random_matrices", "random_matrices_report@random_matrices"]
+    )
+    results = copy / "metrics/random_matrices"
+    assert [len(pd.read_csv(results / f"random_matrices/{law}.csv")) for law in laws] == [2 * 3] * 3
+    assert pd.read_csv(results / "paper.csv")["verdict"].unique().tolist() == ["not measured"]
+    assert len(list((copy / "plots/random_matrices").glob("*.png"))) == 6
+    assert not [path for path in (copy / "data/unfinished").rglob("*") if path.is_file()]
+    assert "printed_cells" in run(copy, "dvc", "metrics", "show", "--json")
+    edit(copy / "params.yaml", "workers: null", "workers: 1")  # changes no bit
+    assert ran(run(copy, "dvc", "repro")) == []
+    assert set(before) <= set((copy / "dvc.lock").read_text().splitlines())
+
+
 def test_a_diverged_run_is_recorded_and_the_stages_after_it_go_on(study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "diverged"
     shutil.copytree(study, copy, symlinks=True)

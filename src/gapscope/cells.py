@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 
 from gapscope.config import Params
+from gapscope.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,13 @@ def controlled(params: Params) -> list[tuple[dict[str, object], Path]]:
 
 
 def cells(params: Params) -> list[Cell]:
-    """Return the study's cells in the order of its lists; a batch size that is listed twice is one cell."""
+    """Return the study's cells in the order of its lists; a batch size that is listed twice is one cell.
+
+    Raises:
+        InputError: a list is empty, as those of a study that trains nothing are.
+    """
+    for name in ("models", "datasets", "batch_sizes", "seeds"):
+        if not getattr(params, name):
+            raise InputError(f"{name} is empty; give at least one")
     sizes = dict.fromkeys(params.batch_sizes)
     return [Cell(params.study, *values) for values in product(params.models, params.datasets, sizes, params.seeds)]

@@ -35,9 +35,8 @@ class Params:
     groups: dict[str, Any]
 
     def __post_init__(self) -> None:
-        for name in ("models", "datasets", "batch_sizes", "seeds", "thresholds"):
-            if not getattr(self, name):
-                raise InputError(f"{name} is empty; give at least one")
+        if not self.thresholds:
+            raise InputError("thresholds is empty; give at least one")
         for size in (*self.batch_sizes, self.batch_size):
             if size < 1:
                 raise InputError(f"a batch size must be at least 1, got {size}")

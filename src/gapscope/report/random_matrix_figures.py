@@ -1,0 +1,170 @@
+"""Figures A1-A3 and Propositions 1-3 of Oyedotun et al. 2022: what each draws, as a table, and a pure redraw of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+AXIS_STDS = 2.1  # a histogram's axis ends at so many std sqrt(m): past the upper edge of a square matrix, 2
+BOUND = {"color": "0.25", "linestyle": "--", "linewidth": 1.0, "marker": ""}
+
+
+def distributions(histograms: pd.DataFrame, law: str, stds: Mapping[str, float]) -> pd.DataFrame:
+    """Return one law's histograms: singular values a bin and matrix, and where the axis of its panel ends."""
+    rows = histograms[histograms["law"] == law]
+    per_matrix = rows["count"] / rows["repetitions"]
+    table = rows.drop(columns="expected").assign(per_matrix=per_matrix)
+    return table.assign(axis_end=AXIS_STDS * stds[law] * rows["m"] ** 0.5)
+
+
+def marchenko_pastur(histograms: pd.DataFrame, stds: Mapping[str, float]) -> pd.DataFrame:
+    """Return each law's histogram as a density of sigma / (std sqrt(m)), at the largest m and the n nearest to m / 2.
+
+    `expected` is Marchenko and Pastur's, averaged over the bin; the edges are 1 -+ sqrt(n / m).
+    """
+    m = histograms["m"].max()
+    n = min(histograms.loc[histograms["m"] == m, "n"], key=lambda n: abs(n - m / 2))
+    rows: pd.DataFrame = histograms[(histograms["m"] == m) & (histograms["n"] == n)]
+    scale = rows["law"].map(stds) * m**0.5
+    low, high = rows["low"] / scale, rows["high"] / scale
+    values = n * rows["repetitions"]
+    table = rows[["law", "m", "n", "repetitions"]].assign(low=low, high=high)
+    for name in ("count", "expected"):
+        table[f"{name}_density"] = rows[name] / (values * (high - low))
+    table["edge_low"], table["edge_high"] = 1 - (n / m) ** 0.5, 1 + (n / m) ** 0.5
+    return pd.DataFrame(table)
+
+
+def extremes(cells: pd.DataFrame, stds: Mapping[str, float]) -> pd.DataFrame:
+    """Return the extreme values in units of std sqrt(m), and how far within their bounds they lie, in units of std."""
+    std = cells["law"].map(stds)
+    table = cells[["law", "m", "n", "repetitions"]].assign(root_ratio=(cells["n"] / cells["m"]) ** 0.5)
+    for name, bound, sign in (("sigma_min", "lower", 1), ("sigma_max", "upper", -1)):
+        table[f"{name}_scaled"] = cells[f"{name}_mean"] / (std * cells["m"] ** 0.5)
+        table[f"{bound}_scaled"] = cells[bound] / (std * cells["m"] ** 0.5)
+        table[f"{name}_margin"] = sign * (cells[f"{name}_mean"] - cells[bound]) / std
+        table[f"{name}_margin_se"] = cells[f"{name}_se"] / std
+    return table
+
+
+def draw_distributions(rows: pd.DataFrame) -> Figure:
+    """Figures A1-A3: histograms of the singular values, a panel a number of rows m, a line a number of columns n."""
+    heights = list(rows["m"].drop_duplicates())
+    figure, grid = plt.subplots(1, len(heights), figsize=(4.4 * len(heights), 3.9), squeeze=False)
+    for axes, m in zip(grid[0], heights, strict=True):
+        here = rows[rows["m"] == m]
+        end = here["axis_end"].iloc[0]
+        for turn, (n, group) in enumerate(here.groupby("n", sort=False)):
+            shown, beyond = group[group["high"] <= end], group[group["high"] > end]
+            label = f"n = {n} ({group['repetitions'].iloc[0]} matrices)"
+            if beyond["count"].sum():
+                label += f"; beyond: {beyond['per_matrix'].sum():.3g} a matrix, ≤ {beyond['high'].max():.0f}"
+            filled = _filled(shown)
+            look = _looks()[turn % len(_looks())]
+            line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.2 if turn < 4 else 2.4}
+            axes.stairs(filled["per_matrix"], [*filled["low"], filled["high"].iloc[-1]], label=label, **line)
+        axes.set(
+            xlabel="singular value", ylabel="values a bin and matrix", title=f"m = {m}", yscale="log", xlim=(0, end)
+        )
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7)
+    figure.suptitle(f"Singular values of m x n matrices, {rows['law'].iloc[0]} entries")
+    return figure
+
+
+def draw_marchenko_pastur(rows: pd.DataFrame) -> Figure:
+    """Proposition 1: the density of the singular values, and the edges sqrt(m) -+ sqrt(n), a panel a law."""
+    laws = list(rows["law"].drop_duplicates())
+    figure, grid = plt.subplots(1, len(laws), figsize=(4.0 * len(laws), 3.4), squeeze=False, sharey=True)
+    for axes, law in zip(grid[0], laws, strict=True):
+        here = rows[rows["law"] == law]
+        first, end = here.iloc[0], AXIS_STDS
+        shown = _filled(here[here["high"] <= end])
+        edges = [*shown["low"], shown["high"].iloc[-1]]
+        axes.stairs(shown["count_density"], edges, fill=True, color="0.75", label="measured")
+        axes.stairs(shown["expected_density"], edges, color="black", linewidth=1.2, label="Marchenko-Pastur")
+        for edge in (first["edge_low"], first["edge_high"]):
+            axes.axvline(edge, **BOUND, label="√m ∓ √n" if edge == first["edge_low"] else None)
+        inside = (here["high"] > first["edge_low"]) & (here["low"] < first["edge_high"])
+        share = 100 * here.loc[inside, "count_density"].sum() / here["count_density"].sum()
+        title = (
+            f"{law}, {first['m']} x {first['n']} (n = {first['repetitions']} matrices)\n{share:.2f} % between the edges"
+        )
+        top = here.loc[here["count_density"] > 0, "high"].max()
+        if top > end:
+            title += f"; largest value: {top:.3g}"
+        axes.set(xlabel="σ / (s √m), s: standard deviation of an entry", title=title, xlim=(0, end))
+    grid[0][0].set_ylabel("density")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.suptitle("Proposition 1: where singular values concentrate")
+    return figure
+
+
+def draw_extremes(rows: pd.DataFrame) -> Figure:
+    """Proposition 2: mean extreme values against sqrt(m) -+ sqrt(n), and by how much Gaussian ones keep within."""
+    figure, (smallest, largest, margin) = plt.subplots(1, 3, figsize=(13, 4.3))
+    x = np.linspace(0, 1, 50)
+    for axes, name, bound in ((smallest, "sigma_min", 1 - x), (largest, "sigma_max", 1 + x)):
+        for (law, group), look in zip(rows.groupby("law", sort=False), _looks(), strict=False):
+            axes.plot(group["root_ratio"], group[f"{name}_scaled"], **look | {"linestyle": ""}, label=str(law))
+        sign, extreme = ("−", "min") if name == "sigma_min" else ("+", "max")
+        axes.plot(x, bound, **BOUND, label=f"√m {sign} √n")
+        axes.set(xlabel="√(n / m)", ylabel=f"mean σ_{extreme} / (s √m)")
+        axes.legend()
+    smallest.set_title("smallest singular value")
+    largest.set(title="largest singular value (means not 0 add an outlier)", yscale="log")
+    gaussian = rows[rows["law"] == "gaussian"]
+    for (m, group), look in zip(gaussian.groupby("m", sort=False), _looks(), strict=False):
+        for name, fill in (("sigma_min", look["color"]), ("sigma_max", "none")):
+            style = look | {"linestyle": "-" if name == "sigma_min" else ":", "markerfacecolor": fill}
+            label = f"m = {m}, {'σ_min above its bound' if name == 'sigma_min' else 'σ_max below its bound'}"
+            ordered = group.sort_values("root_ratio")
+            errors = ordered[f"{name}_margin_se"]
+            margin.errorbar(ordered["root_ratio"], ordered[f"{name}_margin"], yerr=errors, label=label, **style)
+    margin.axhline(0, **BOUND)
+    margin.set(xlabel="√(n / m)", ylabel="distance within the bound", title="Gaussian: above 0 the bound holds")
+    margin.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    n = " or ".join(map(str, sorted(rows["repetitions"].unique())))
+    figure.suptitle(f"Proposition 2: √m − √n ≤ E σ_min, E σ_max ≤ √m + √n (n = {n} matrices; bars: standard errors)")
+    return figure
+
+
+def draw_perturbation(rows: pd.DataFrame) -> Figure:
+    """Proposition 3: both sides of eq. 5 and the tight factor against the number of samples b, random and worst ΔX."""
+    figure, grid = plt.subplots(1, 2, figsize=(10.5, 4.3), sharey=True)
+    units = int(rows["units"].iloc[0])
+    series = {"bound": "right side of eq. 5, ‖ΔX‖ Σ 1/σ_i", "tight": "tight: ‖ΔX‖ / σ_min"}
+    left = {"estimate": "‖Δθ‖ / ‖θ‖, by the pseudo-inverse", "smallest": "‖Δθ‖ / ‖θ‖, smallest that fits"}
+    for axes, prefix, title in zip(grid, ("", "worst_"), ("random ΔX", "worst ΔX"), strict=True):
+        named = series | {prefix + name: label for name, label in left.items()}
+        for (name, label), look in zip(named.items(), _looks(), strict=False):
+            axes.fill_between(
+                rows["samples"], rows[f"{name}_low"], rows[f"{name}_high"], color=look["color"], alpha=0.15, linewidth=0
+            )
+            axes.plot(rows["samples"], rows[f"{name}_median"], **look, label=label)
+        axes.axvspan(rows["samples"].min(), units, color="0.93", zorder=0)
+        axes.axvline(units, **BOUND)
+        axes.text(units, 0.5, f" b = h = {units}", fontsize=8)
+        axes.set(xlabel="samples b (grey: b < h)", yscale="log", title=title)
+    grid[0].set_ylabel("relative change of the solution")
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    n = " or ".join(map(str, sorted(rows["repetitions"].unique())))
+    figure.suptitle(f"Proposition 3 (n = {n} problems a point; lines: medians; bands: smallest to largest)")
+    return figure
+
+
+def _filled(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of bins that leave no gap: the missing ones hold nothing."""
+    width = (rows["high"] - rows["low"]).mean()
+    index = (rows["low"] / width).round().astype(int)
+    whole = pd.RangeIndex(index.min(), index.max() + 1)
+    filled = rows.select_dtypes("number").set_index(index).reindex(whole).fillna(0)
+    return filled.assign(low=whole * width, high=(whole + 1) * width)
+
+
+def _looks() -> list[dict[str, Any]]:
+    return [dict(look) for look in plt.rcParams["axes.prop_cycle"]]
