@@ -152,6 +152,20 @@ def quadratic_sharpness(
     return _phi(base, largest, variant)
 
 
+def convex_sharpness(
+    f: Callable[[np.ndarray], float],
+    x: np.ndarray,
+    *,
+    epsilon: float,
+    basis: np.ndarray | None = None,
+    variant: str = "right",
+) -> float:
+    """Return phi of a convex f, which is highest at a corner of the box: all 2^p are tried."""
+    half, A = _box(x, epsilon, basis, variant)
+    corners = (half * (1 - 2 * np.array(signs)) for signs in np.ndindex(*([2] * len(half))))
+    return _phi(f(x), max(f(x + A @ z) for z in corners), variant)
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from gapscope import seeds
 from gapscope.errors import InputError
 from gapscope.images import Images
+from gapscope.measure.curvature import gauss_newton, hessian, hessian_eigenvalues, hessian_trace
+from gapscope.measure.noise_scale import noise_scale
 from gapscope.models.lenet5 import LeNet5
 from gapscope.objective import Objective
 
@@ -184,7 +186,7 @@ def test_products_equal_the_dense_matrix(
 
 
 def test_batch_norm_with_the_batch_s_own_statistics(small: nn.Module, images: Images) -> None:
-    parts = Objective.of_images(small, images, None, 8, batch_norm="batch")
+    parts = Objective.of_images(small, images, None, 11, batch_norm="batch")  # 8 + 8 + 7
     whole = Objective.of_images(small, images, None, COUNT, batch_norm="batch")
     running = Objective.of_images(small, images, None, COUNT)
     before = {name: value.clone() for name, value in small.state_dict().items()}
@@ -208,8 +210,8 @@ def test_batch_norm_with_the_batch_s_own_statistics(small: nn.Module, images: Im
 def test_conditions_are_for_the_record(small: nn.Module, images: Images) -> None:
     objective = Objective.of_images(small, images, 9, 8, torch.float32)
     assert objective.conditions() == {"images": 9, "batch_norm": "running", "precision": "float32"}
-    objective = Objective.of_images(small, images, 9, 8, batch_norm="batch")
-    assert objective.conditions()["batch_norm"] == "statistics of batches of 8"
+    objective = Objective.of_images(small, images, 9, 8, batch_norm="batch")  # 5 + 4, not 8 + 1
+    assert objective.conditions()["batch_norm"] == "statistics of batches of 5"
     with pytest.raises(InputError, match="batch_norm must be one of"):
         Objective.of_images(small, images, 9, 8, batch_norm="train")
 
@@ -227,6 +229,23 @@ def test_gradients_of_disjoint_batches(small: nn.Module, images: Images, micro_b
             torch.testing.assert_close(gradient, known, rtol=DIRECT, atol=DIRECT)
     with pytest.raises(InputError, match="batches of 24"):
         next(objective.gradients(objective.weights(), 24))
+
+
+def test_measures_take_an_objective(small: nn.Module, images: Images) -> None:
+    objective = Objective.of_images(small, images, None, 6)
+    x, inputs = objective.weights(), images.inputs(slice(None), torch.float64)
+    model, draw = small.double().eval(), torch.Generator().manual_seed(0)
+    for kind, operator in (("hessian", hessian), ("gauss-newton", gauss_newton)):
+        known = torch.linalg.eigvalsh(oracles.dense_hessian(model, inputs, images.labels, kind))
+        for which, ends in (("LA", [-1, -2]), ("SA", [1, 0]))[: 2 if kind == "hessian" else 1]:  # zero ends: see there
+            found = hessian_eigenvalues(
+                objective, x, 2, which=which, operator=operator, tolerance=1e-10, generator=draw
+            )
+            assert found.values == pytest.approx(known[ends].tolist(), rel=1e-9, abs=1e-9)
+        trace = hessian_trace(objective, x, operator=operator, probes=100, generator=draw)
+        assert abs(trace.value - known.sum().item()) <= 4 * trace.standard_error
+    scale = noise_scale(lambda: objective.gradients(x, 4), 4)
+    assert (scale.batches, scale.batch_size) == (5, 4)
 
 
 @pytest.mark.parametrize("micro_batch", [5, 50])

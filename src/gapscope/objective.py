@@ -40,8 +40,9 @@ class Objective:
         dtype: precision of weights, forward and backward pass.
         batch_norm: "running": batch norm with the model's stored statistics. "batch": with the statistics of each
             micro-batch ("ghost" batch norm, Hoffer et al. 2017), through which derivatives pass. The loss then depends
-            on `micro_batch` and on the order of the images, and is that of the whole batch only where one micro-batch
-            holds all of them: statistics of several passes would couple the micro-batches' derivatives.
+            on `micro_batch` (micro-batches are then of equal size, +-1) and on the order of the images, and is that of
+            the whole batch only where one micro-batch holds all of them: statistics over several micro-batches would
+            couple their derivatives.
 
     Raises:
         InputError: an unknown batch_norm.
@@ -106,7 +107,7 @@ class Objective:
 
     def conditions(self) -> dict[str, Any]:
         """Return what a number measured with this objective depends on, for the record."""
-        size = min(self.micro_batch, len(self.labels))
+        size = -(-len(self.labels) // -(-len(self.labels) // self.micro_batch))
         return {
             "images": len(self.labels),
             "batch_norm": "running" if self.batch_norm == "running" else f"statistics of batches of {size}",
@@ -185,10 +186,16 @@ class Objective:
             raise InputError(f"gradients of batches of {batch_size} were asked for; there are {count} images")
         places = (torch.arange(count) if order is None else order).to(self.labels.device)
         for batch in places[: count - count % batch_size].split(batch_size):
-            yield self._total(x, batch.split(self.micro_batch), _gradient) / batch_size
+            pieces = batch.tensor_split(-(-batch_size // self.micro_batch))
+            yield self._total(x, pieces, _gradient) / batch_size
 
     def _parts(self) -> Iterator[slice]:
-        return (slice(start, start + self.micro_batch) for start in range(0, len(self.labels), self.micro_batch))
+        count, size = len(self.labels), self.micro_batch
+        if self.batch_norm == "batch":  # of equal size (+-1): statistics of a small remainder would be another's
+            count_parts = -(-count // size)
+            places = torch.arange(count).tensor_split(count_parts)
+            return (slice(int(part[0]), int(part[-1]) + 1) for part in places)
+        return (slice(start, start + size) for start in range(0, count, size))
 
     def _logits(self, flat: Tensor, part: slice | Tensor) -> Tensor:
         pieces = flat.split([shape.numel() for shape in self.shapes])
