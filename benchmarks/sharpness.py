@@ -25,7 +25,7 @@ from gapscope.models.lenet5 import LeNet5
 from gapscope.objective import Objective
 
 EPSILON, DIMENSIONS = 1e-3, 100
-WEIGHTS = 1_000_000  # of the loss whose memory is seen: a vector of 8 MB shows above everything else
+WEIGHTS = 500_000  # of the loss whose memory is seen: a vector of 4 MB shows above everything else
 SPACES = ("full", "random100", "random100, regenerated")
 
 
@@ -145,7 +145,8 @@ def main() -> None:
         "",
         f"# Memory of a loss of n = {WEIGHTS:,} weights",
         "",
-        "Float64 vectors of n beyond the weights and, for random100, a dense A (100 vectors). Target: 30.",
+        "Float64 vectors of n beyond the weights and, for random100, a dense A (100 vectors, which least squares "
+        "copies). Target: 30.",
         "",
         "| space | vectors | iterations |",
         "|---|---|---|",
