@@ -25,7 +25,6 @@ from gapscope.models.lenet5 import LeNet5
 from gapscope.objective import Objective
 
 EPSILON, DIMENSIONS = 1e-3, 100
-WEIGHTS = 500_000  # of the loss whose memory is seen: a vector of 4 MB shows above everything else
 SPACES = ("full", "random100", "random100, regenerated")
 
 
@@ -108,14 +107,14 @@ def high_water() -> float:
     return int(line.split()[1]) * 1024
 
 
-def print_memory(space: str) -> None:
+def print_memory(space: str, weights: int) -> None:
     """Print the rise of this process's high-water mark in float64 vectors of n, on top of x (and of a dense A)."""
-    for n in (1000, WEIGHTS):  # libraries come first
+    for n in (1000, weights):  # libraries come first
         x = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         basis = basis_of(space, n)
         before = high_water()
         found = sharpness(cheap, x, basis)
-    print((high_water() - before) / 8 / WEIGHTS, found.iterations)
+    print((high_water() - before) / 8 / weights, found.iterations)
 
 
 def main() -> None:
@@ -123,11 +122,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--micro-batch", type=int, default=500)
+    parser.add_argument("--weights", type=int, default=1_000_000, help="of the loss whose memory is seen")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.memory:
-        print_memory(args.memory)
+        print_memory(args.memory, args.weights)
         return
     objective = problem(args.images, args.micro_batch)
     objective(objective.weights())
@@ -143,7 +143,7 @@ def main() -> None:
     lines += [time_row(objective, space) for space in SPACES]
     lines += [
         "",
-        f"# Memory of a loss of n = {WEIGHTS:,} weights",
+        f"# Memory of a loss of n = {args.weights:,} weights",
         "",
         "Float64 vectors of n beyond the weights and, for random100, a dense A (100 vectors, which least squares "
         "copies). Target: 30.",
@@ -152,7 +152,7 @@ def main() -> None:
         "|---|---|---|",
     ]
     for space in SPACES:
-        command = [sys.executable, __file__, "--memory", space]
+        command = [sys.executable, __file__, "--memory", space, "--weights", str(args.weights)]
         vectors, iterations = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
         lines.append(f"| {space} | {float(vectors):.1f} | {iterations} |")
     print("\n".join(lines))
