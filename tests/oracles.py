@@ -152,6 +152,20 @@ def quadratic_sharpness(
     return _phi(base, largest, variant)
 
 
+def convex_sharpness(
+    f: Callable[[np.ndarray], float],
+    x: np.ndarray,
+    *,
+    epsilon: float,
+    basis: np.ndarray | None = None,
+    variant: str = "right",
+) -> float:
+    """Return phi of a convex f, which is highest at a corner of the box: all 2^p are tried."""
+    half, A = _box(x, epsilon, basis, variant)
+    corners = (half * (1 - 2 * np.array(signs)) for signs in np.ndindex(*([2] * len(half))))
+    return _phi(f(x), max(f(x + A @ z) for z in corners), variant)
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
@@ -269,3 +283,63 @@ def plain_loss_and_gradient(
         loss = loss + 5e-4 / 2 * sum(p.square().sum() for p in net.parameters())
     gradients = torch.autograd.grad(loss, list(net.parameters()))
     return loss.detach(), torch.cat([g.reshape(-1) for g in gradients])
+
+
+# --- curvature --------------------------------------------------------------------------------------------------------
+
+
+def symmetric(eigenvalues: Sequence[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return a dense matrix of those eigenvalues and its eigenvectors, columns in their order."""
+    vectors = orthogonal(len(eigenvalues), np.random.default_rng(seed))
+    return (vectors * np.asarray(eigenvalues)) @ vectors.T, vectors
+
+
+def softmax_regression_hessian(inputs: np.ndarray, classes: int, variant: str = "right") -> np.ndarray:
+    """Return the Hessian of the mean cross-entropy of inputs @ W.T at W = 0, W flat by rows, whatever the labels.
+
+    At W = 0 every probability is 1 / classes, so it is (I - 11^T / classes) / classes (x) X^T X / images.
+    """
+    outputs = np.eye(classes) - (0 if variant == "without the mean" else 1 / classes)
+    images = 1 if variant == "sum over images" else len(inputs)
+    return np.kron(outputs / classes, inputs.T @ inputs / images)
+
+
+def dense_hessian(model: nn.Module, inputs: Tensor, labels: Tensor, variant: str = "right") -> Tensor:
+    """Return the Hessian (n, n) of the mean cross-entropy of a float64 model as it stands, or its Gauss-Newton matrix.
+
+    Row by row over the whole batch; the Gauss-Newton matrix is the Hessian for linearised logits.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    shapes = [p.shape for p in model.parameters()]
+    x = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+
+    def logits(flat: Tensor) -> Tensor:
+        pieces = flat.split([shape.numel() for shape in shapes])
+        weights = {n: p.view(s) for n, p, s in zip(names, pieces, shapes, strict=True)}
+        return torch.func.functional_call(model, weights, (inputs,))
+
+    if variant == "gauss-newton":
+        point, jacobian = logits(x).detach(), torch.autograd.functional.jacobian(logits, x)
+
+        def loss(flat: Tensor) -> Tensor:
+            return cross_entropy(point + jacobian @ (flat - x), labels)
+
+    else:
+
+        def loss(flat: Tensor) -> Tensor:
+            return cross_entropy(logits(flat), labels)
+
+    rows = []
+    point_x = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(point_x), point_x, create_graph=True)
+    for entry in gradient:
+        rows.append(torch.autograd.grad(entry, point_x, retain_graph=True)[0])
+    return torch.stack(rows).detach()
+
+
+def noise_scale(mean: np.ndarray, deviations: np.ndarray, variant: str = "right") -> float:
+    """Return tr(Sigma) / |G|^2 of one example's gradient N(mean, diag(deviations^2))."""
+    trace, squared = float((deviations**2).sum()), float(mean @ mean)
+    if variant == "deviation for variance":
+        trace = float(deviations.sum())
+    return trace / (math.sqrt(squared) if variant == "norm not squared" else squared)

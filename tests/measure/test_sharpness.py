@@ -123,6 +123,41 @@ def test_restarts_find_the_highest_of_many_corners() -> None:
     equal(find(loss, x, 0.1, restarts=100).sharpness, known)
 
 
+COUPLED = oracles.symmetric(np.linspace(0.5, 3, 30))[0]
+CENTRE = np.random.default_rng(3).standard_normal(30)
+SHIFT = 0.2 * np.sign(np.random.default_rng(4).standard_normal(30))
+
+
+def coupled(w: np.ndarray | Tensor) -> float | Tensor:
+    """A convex quadratic that no rotation of the box separates."""
+    if isinstance(w, Tensor):
+        off = w - torch.from_numpy(CENTRE)
+        return 0.3 + off @ torch.from_numpy(COUPLED) @ off / 2
+    return 0.3 + float((w - CENTRE) @ COUPLED @ (w - CENTRE)) / 2
+
+
+def coupled_in_a_manifold(variant: str, x: np.ndarray) -> None:
+    known = oracles.convex_sharpness(coupled, x, epsilon=0.05, basis=BASIS, variant=variant)
+    equal(find(coupled, x, 0.05, BASIS, restarts=50, iterations=50).sharpness, known)
+
+
+@pytest.mark.parametrize("x", [CENTRE, CENTRE + SHIFT], ids=["at its minimum", "off it"])
+def test_sharpness_of_a_quadratic_that_is_not_separable(x: np.ndarray) -> None:
+    coupled_in_a_manifold("right", x)
+    for variant in ("box without |A+ x|", "transpose for pseudo-inverse", "columns normalised"):
+        with pytest.raises(AssertionError):
+            coupled_in_a_manifold(variant, x)
+
+
+@pytest.mark.parametrize("basis", [None, BASIS])
+def test_all_zero_weights_have_a_box_of_epsilon(basis: np.ndarray | None) -> None:
+    loss = Linear(30)
+    loss.x = np.zeros(30)
+    equal(find(loss, loss.x, 0.1, basis, iterations=100).sharpness, loss.sharpness(0.1, basis))
+    spread = np.abs(loss.slope if basis is None else basis.T @ loss.slope).sum()
+    equal(loss.sharpness(0.1, basis), 100 * 0.1 * spread / (1 + loss.base))
+
+
 def test_a_permutation_for_a_basis_is_the_full_space() -> None:
     loss, order = Linear(20), np.random.default_rng(0).permutation(20)
     full, permuted = find(loss, loss.x, 1e-3), find(loss, loss.x, 1e-3, np.eye(20)[:, order])

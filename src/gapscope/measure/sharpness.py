@@ -21,15 +21,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import Bounds, minimize
+from scipy.optimize import fmin_l_bfgs_b
 from torch import Tensor
 
 from gapscope import seeds
 from gapscope.errors import InputError
+from gapscope.measure.manifold import RegeneratedBasis, random_basis
 
 ITERATIONS = 10  # Keskar et al. 2017, section 2.2.1
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 MEMORY = 10  # SciPy's default (maxcor); the paper gives none
+DENSE = 2**28  # entries of A that are held, 2 GB; beyond, the same A is drawn anew for each product
 EVALUATIONS = 50  # a limit that ten iterations seldom reach; the paper gives none
 
 
@@ -77,25 +79,12 @@ class Sharpness:
     start: int
 
 
-def random_basis(
-    n: int,
-    p: int = 100,
-    *,
-    generator: torch.Generator,
-    dtype: torch.dtype = torch.float64,
-) -> Tensor:
-    """Return A (n, p) with independent N(0, 1) entries, drawn on the CPU. p = 100 as in Keskar et al. 2017."""
-    if p > n:
-        raise ValueError(f"a random manifold needs p <= n, got p = {p} in {n} dimensions")
-    return torch.randn(n, p, generator=generator, dtype=dtype)
-
-
 def keskar_sharpness(
     loss: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
     epsilon: float,
-    basis: Tensor | None = None,
+    basis: Tensor | RegeneratedBasis | None = None,
     restarts: int = 1,
     generator: torch.Generator,
     iterations: int = ITERATIONS,
@@ -108,11 +97,11 @@ def keskar_sharpness(
         loss: flat vector (n,) -> scalar, differentiable once.
         x: (n,), float64 for figures that are to be trusted; the loss runs on its device.
         epsilon: size of the box; the paper uses 1e-3 and 5e-4.
-        basis: A (n, p); None is the full space.
+        basis: A (n, p), as a tensor or, where that is too large, regenerated; None is the full space.
         restarts: number of random starts; the best one counts.
         generator: CPU generator of the starts.
         iterations: of L-BFGS-B, a start.
-        memory: its number of corrections.
+        memory: its number of corrections. At 10 the whole takes about 30 float64 vectors like x, beside the loss.
         max_evaluations: its limit, a start.
 
     Raises:
@@ -129,7 +118,7 @@ def keskar_sharpness(
         raise ValueError(f"epsilon must be > 0, got {epsilon}")
     if restarts < 1:
         raise ValueError(f"restarts must be >= 1, got {restarts}")
-    if basis is not None and (basis.ndim != 2 or len(basis) != len(x) or basis.shape[1] > len(x)):
+    if basis is not None and (len(basis.shape) != 2 or basis.shape[0] != len(x) or basis.shape[1] > len(x)):
         raise ValueError(f"basis must be ({len(x)}, p) with p <= {len(x)}, got {tuple(basis.shape)}")
     x = x.detach()
     base = loss(x).item()
@@ -137,66 +126,73 @@ def keskar_sharpness(
         raise ValueError(f"the loss at x is {base}: a diverged model has no sharpness")
     if base <= -1:
         raise ValueError(f"the loss at x is {base}: the metric divides by 1 + f(x), which must be positive")
-    coordinates = x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]  # A+ x
-    box = epsilon * (coordinates.abs() + 1)
+    box = epsilon * (_coordinates(basis, x).abs() + 1)
 
     def descend(u: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus the loss and its gradient, in the box's own coordinates."""
         z = (torch.from_numpy(u).to(x) * box).requires_grad_()
         value = loss(x + (z if basis is None else basis @ z))
-        gradient = torch.zeros_like(z)
-        if value.requires_grad:  # else the loss ignores its argument
-            (gradient,) = torch.autograd.grad(value, z)
+        # a loss that ignores its argument has no graph
+        gradient = torch.autograd.grad(value, z)[0] if value.requires_grad else torch.zeros_like(z)
         height = value.item()
         if not (np.isfinite(height) and bool(gradient.isfinite().all())):
             raise ValueError(
                 f"the loss is {height} inside the box (or its gradient is not finite): reduce epsilon = {epsilon}"
             )
-        return -height, -(gradient * box).cpu().double().numpy()
+        del z, value  # with its graph: vectors that need not be there beside the product
+        return -height, (gradient * box).neg_().cpu().double().numpy()
 
-    largest, point, winner, converged = base, torch.zeros_like(box), -1, False
+    point: Tensor | None = None
+    largest, winner, converged = base, -1, False
     evaluated = iterated = 0
     for start in range(restarts):
         u = 2 * torch.rand(len(box), generator=generator, dtype=torch.float64).numpy() - 1
         depth, slope = descend(u)
         scale = float(np.abs(slope).mean())
+        del slope
         if scale == 0.0:  # flat at the start, e.g. a loss that ignores x: nothing to climb, but maybe above `base`
             evaluated += 1
             if -depth > largest:
                 largest, point, winner, converged = -depth, torch.from_numpy(u).to(x) * box, start, True
             continue
-        found = minimize(  # type: ignore[call-overload]
-            lambda u, scale=scale: tuple(part / scale for part in descend(u)),
+
+        def scaled(u: np.ndarray, scale: float = scale) -> tuple[float, np.ndarray]:
+            depth, slope = descend(u)
+            slope /= scale
+            return depth / scale, slope
+
+        # not `minimize`, which spells bounds out as n tuples: as much memory as 14 vectors, beside the solver's 26
+        u, depth, report = fmin_l_bfgs_b(
+            scaled,
             u,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=Bounds(-np.ones(len(u)), np.ones(len(u))),
-            options={
-                "maxiter": iterations,
-                "maxcor": memory,
-                "maxfun": max_evaluations,
-            },
+            bounds=[(-1.0, 1.0)] * len(u),
+            m=memory,
+            maxiter=iterations,
+            maxfun=max_evaluations,
         )
-        evaluated += 1 + found.nfev
-        iterated += found.nit
-        found_height = -float(found.fun) * scale
+        evaluated += 1 + report["funcalls"]
+        iterated += report["nit"]
+        found_height = -float(depth) * scale
         if found_height > largest:
-            largest, point, winner = (
-                found_height,
-                torch.from_numpy(found.x).to(x) * box,
-                start,
-            )
-            converged = bool(found.status == 0)
+            largest, point, winner = found_height, torch.from_numpy(u).to(x) * box, start
+            converged = bool(report["warnflag"] == 0)
     return Sharpness(
         sharpness=100 * (largest - base) / (1 + base),
         base=base,
         largest=largest,
-        point=point,
+        point=torch.zeros_like(box) if point is None else point,
         evaluations=evaluated + 1,
         iterations=iterated,
         converged=converged,
         start=winner,
     )
+
+
+def _coordinates(basis: Tensor | RegeneratedBasis | None, x: Tensor) -> Tensor:
+    """Return A+ x."""
+    if isinstance(basis, RegeneratedBasis):
+        return basis.coordinates(x)
+    return x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]
 
 
 def measure(
@@ -208,7 +204,12 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each epsilon, in full space and in the manifold of the seed, one for all batch sizes."""
     p = settings.manifold_dimension
-    basis = random_basis(len(x), p, generator=seeds.generator(seed, "manifold")).to(x)  # the same A in any precision
+    draw = seeds.generator(seed, "manifold")
+    basis: Tensor | RegeneratedBasis
+    if len(x) * p > DENSE:
+        basis = RegeneratedBasis(len(x), p, generator=draw)
+    else:
+        basis = random_basis(len(x), p, generator=draw).to(x)  # the same A in any precision
     for space, columns in (("full", None), (f"random{p}", basis)):
         for epsilon in settings.epsilons:
             starts = seeds.generator(seed, "sharpness", space)
