@@ -1,5 +1,6 @@
 """Controls against the same quantities computed plainly; and that nothing of them is left behind."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,13 @@ def test_every_control_is_there_once_a_layer_and_batch_size(found: dict) -> None
     layers = ("conv1", "conv2", "fc1")
     known = {(name, size, layer) for name in CONTROLS[:3] for size in SIZES for layer in layers}
     assert set(found) == known | {("input", size, "input") for size in SIZES}
+
+
+def test_controls_are_in_float64_whatever_the_precision_of_the_runs(training: Images, tmp_path: Path, found) -> None:
+    models = {"reference": network(0), "untrained": network(1)}
+    single = replace(SETTINGS, precision="float32")
+    for control in controls(models, training, SIZES, 7, single, folder=tmp_path):
+        np.testing.assert_array_equal(control.tensor, found[control.sample, control.batch_size, control.layer])
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from gapscope import seeds
-from gapscope.activations import PRECISIONS, ActivationSettings, extract, sample_indices
+from gapscope.activations import ActivationSettings, extract, sample_indices
 from gapscope.images import Images
 from gapscope.models import unit_layers
 
@@ -62,7 +62,7 @@ def controls(
     """Yield the controls at every batch size, a layer at a time; a tensor is to be used before the next is asked for.
 
     Args:
-        models: "reference" and "untrained", on the device of `training`; left in the precision of `settings`.
+        models: "reference" and "untrained", on the device of `training`; left in float64.
         training: training images.
         batch_sizes: numbers of images.
         seed: draws the images, as it does for the runs, and the random tensors.
@@ -72,9 +72,8 @@ def controls(
     Raises:
         InputError: a batch size above the number of training images.
     """
-    dtype = PRECISIONS[settings.precision]
     for model in models.values():
-        model.to(dtype=dtype)
+        model.double()  # whatever `settings.precision`: a float32 pass would add its own error to the controls
 
     def open_layer(_: str, shape: tuple[int, ...]) -> np.ndarray:
         with tempfile.TemporaryFile(dir=folder) as file:  # the map keeps the file, which has no name to be left behind
@@ -82,7 +81,7 @@ def controls(
 
     for size in batch_sizes:
         index = sample_indices(len(training), size, seed, settings.probe_images)["run"]
-        inputs = partial(training.subset(index.to(training.labels.device)).inputs, dtype=dtype)
+        inputs = partial(training.subset(index.to(training.labels.device)).inputs, dtype=torch.float64)
         images = open_layer("input", (size, *inputs(slice(0, 1)).shape[1:]))
         for start in range(0, size, settings.forward_batch):
             rows = slice(start, min(start + settings.forward_batch, size))
