@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 MODES = {2: ["samples x units"], 4: ["mode 1: samples", "mode 2: channels", "mode 3: rows", "mode 4: columns"]}
 BATCH_LABEL = "training batch size b"
@@ -84,6 +84,7 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
                     label=f"b = {size}" if first else None,
                 )
             axes.set(xlabel="epoch", ylabel=label, title=_title(pair, here))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_yscale("log")
             if "error" in column:  # errors of 0 too
                 axes.set_yscale("symlog", linthresh=0.1)
