@@ -47,8 +47,8 @@ def decaying(decades: tuple[float, ...], *shape: int) -> Tensor:
 
 CASES: dict[str, tuple[Callable[[], Tensor], int]] = {  # tensor, repeats
     "VGG-16, 64x32x32, b = 512": (lambda: activations(512, 64, 32, 32), 3),
-    "VGG-16, 256x8x8, b = 512": (lambda: activations(512, 256, 8, 8), 5),
-    "VGG-16, 512x2x2, b = 512": (lambda: activations(512, 512, 2, 2), 9),
+    "VGG-16, 256x8x8, b = 512": (lambda: activations(512, 256, 8, 8), 3),
+    "VGG-16, 512x2x2, b = 512": (lambda: activations(512, 512, 2, 2), 5),
     "LeNet-5 conv1, 6x28x28, b = 8192": (lambda: activations(8192, 6, 28, 28), 1),
     "LeNet-5 conv2, 16x10x10, b = 8192": (lambda: activations(8192, 16, 10, 10), 3),
     "hard, 64x32x32, b = 512": (lambda: decaying((9, 8, 8, 8), 512, 64, 32, 32), 3),
