@@ -532,3 +532,9 @@ def test_rest_of_a_killed_run_with_this_process_id(path):
     write_small_activations(path, 1)
     assert len(read_whole_activations(path)[1]) == 2
     assert list(path.glob("*old*")) == []
+
+
+def test_an_empty_frame_keeps_its_columns(tmp_path: Path) -> None:
+    write_table(tmp_path / "empty.csv", pd.DataFrame(columns=["batch_size", "loss"]))
+    assert read_table(tmp_path / "empty.csv").columns.tolist() == ["batch_size", "loss"]
+    assert len(read_table(tmp_path / "empty.csv")) == 0

@@ -71,7 +71,8 @@ def read_record(path: Path) -> dict[str, Any]:
 def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> None:
     """Write a CSV table; floats keep 10 significant digits, None and NaN are empty."""
     records: Sequence[Mapping[Any, Any]] = rows if isinstance(rows, Sequence) else rows.to_dict("records")
-    columns = dict.fromkeys(name for record in records for name in record)
+    # an empty frame has columns all the same
+    columns = dict.fromkeys(name for record in records for name in record) or list(getattr(rows, "columns", []))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         # csv, not pandas, whose import takes longer than most stages' own work
         writer = csv.DictWriter(file, columns, lineterminator="\n")
