@@ -53,7 +53,7 @@ def test_a_failure_stops_only_what_depends_on_it(capsys: pytest.CaptureFixture[s
 
 
 def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:
-    waits = "import time, sys, pathlib\ntry: time.sleep(60)\nexcept KeyboardInterrupt: pathlib.Path(r'{}').touch()"
+    waits = "import pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: pathlib.Path(r'{}').touch()"
     stages = Stages(lambda name: "" if name == "data" else waits.format(tmp_path / name))
 
     def interrupt() -> None:
