@@ -52,14 +52,23 @@ def test_a_failure_stops_only_what_depends_on_it(capsys: pytest.CaptureFixture[s
     assert "a: FAILED" in capsys.readouterr().out
 
 
+WAITS = """
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test runner's processes may ignore it
+pathlib.Path("NAME.ready").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path("NAME.stopped").touch()
+"""
+
+
 def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:
-    waits = "import pathlib, signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: pathlib.Path(r'{}').touch()"
-    stages = Stages(lambda name: "" if name == "data" else waits.format(tmp_path / name))
+    stages = Stages(lambda name: "" if name == "data" else WAITS.replace("NAME", str(tmp_path / name)))
 
     def interrupt() -> None:
-        while len(stages.started) < 3:
+        while len(list(tmp_path.glob("*.ready"))) < 2:
             time.sleep(0.05)
-        time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -67,7 +76,7 @@ def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:
     with pytest.raises(StoppedError, match="1 of 6 stages are done"):
         run(GRAPH, stages, 2)
     thread.join()
-    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+    assert {path.name for path in tmp_path.glob("*.stopped")} == {"a.stopped", "b.stopped"}
     assert all(process.poll() is not None for process in stages.processes.values())
 
 
