@@ -1,15 +1,12 @@
 """Stage plots: each figure, and beside it the table that it draws."""
 
 import argparse
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from gapscope.artifacts.files import atomic_path
-from gapscope.artifacts.records import read_table, write_table
+from gapscope.artifacts.records import read_table
 from gapscope.artifacts.spectra import read_spectra
 from gapscope.cells import cells
 from gapscope.config import load_params
@@ -29,19 +26,14 @@ def main() -> None:
     number = params.section("tables", paper.TableSettings).paper_table
     spectra = ((cell.columns(), read_spectra(cell.record("spectra", ".jsonl"))[1]) for cell in todo)
     histories = ((cell.columns(), read_table(cell.record("train", ".csv"))) for cell in todo)
-    drawn: dict[str, tuple[pd.DataFrame, Callable[[pd.DataFrame], Figure]]] = {
+    drawn: dict[str, tuple[pd.DataFrame, figures.Draw]] = {
         "gap": (series.gap(runs, paper.printed(number) if number else None), figures.draw_gap),
         "near_rank": (series.near_rank(runs), figures.draw_near_rank),
         "spectra": (series.spectra(spectra), partial(figures.draw_spectra, thresholds=params.thresholds)),
         "sharpness": (series.sharpness(runs), figures.draw_sharpness),
         "curves": (series.curves(histories), figures.draw_curves),
     }
-    for name, (rows, draw) in drawn.items():
-        table = args.out / f"{name}.csv"
-        write_table(table, rows)
-        figure = figures.styled(draw, read_table(table))
-        with atomic_path(table.with_suffix(".png")) as temporary:
-            figure.savefig(temporary, format="png")
+    figures.save(drawn, args.out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gapscope.artifacts.files import atomic_path, write_text
+from gapscope.artifacts.files import write_text
 from gapscope.artifacts.records import read_record, read_table, write_table
 from gapscope.report import figures, random_matrices
 from gapscope.report import random_matrix_figures as drawing
@@ -43,12 +43,7 @@ def main() -> None:
     for law, number in tables.items():
         rows = drawing.distributions(histograms, law, stds)
         drawn[f"figure_{number.lower()}"] = (rows, drawing.draw_distributions)
-    for name, (rows, draw) in drawn.items():
-        table = args.plots / f"{name}.csv"
-        write_table(table, rows)
-        figure = figures.styled(draw, read_table(table))
-        with atomic_path(table.with_suffix(".png")) as temporary:
-            figure.savefig(temporary, format="png")
+    figures.save(drawn, args.plots)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+
+from gapscope.artifacts.spectra import read_spectra
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "GAPSCOPE_DATA"} | {
@@ -76,6 +79,10 @@ def test_every_output_is_there_and_git_holds_only_the_small_ones(study: Path) ->
     for sample in ("reference", "untrained", "random"):
         assert runs[f"near_rank_{sample}_0.0001_structural"].tolist() == [52, 1844]
     assert runs["near_rank_input_0.0001_structural"].tolist() == [0, 240]  # 1024 images of 784 pixels
+    spectra = read_spectra(study / "metrics/smoke/controls/lenet5-digits-s0.jsonl")[1]
+    values = {(s["sample"], s["batch_size"], s["layer"], s["mode"]): s["values"] for s in spectra}
+    for (sample, *rest), found in values.items():
+        assert sample != "untrained" or not np.allclose(found, values["reference", *rest])
     assert pd.read_csv(study / "metrics/smoke/layers.csv").shape[0] == 2 * 2 * 4  # cells, samples, layers
     assert not list((study / "data/runs/smoke/train").glob("tmp*"))
     summary = json.loads((study / "metrics/smoke/summary.json").read_text())
@@ -121,6 +128,7 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
     ]  # fmt: skip
     assert pd.read_csv(study / "metrics/smoke/runs.csv")["batch_size"].tolist() == [128, 1024, 512]
     run(study, "git", "checkout", "-q", "--", ".")
+    run(study, "git", "clean", "-fdq")
     run(study, "dvc", "checkout", "-q")
 
 
@@ -143,8 +151,8 @@ TINY = [
 def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_results(study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "random"
     shutil.copytree(study, copy, symlinks=True)
-    before = (copy / "dvc.lock").read_text().splitlines()
     run(copy, "gapscope", "compose", "study=random_matrices", *TINY)
+    assert "smoke" not in (copy / "dvc.lock").read_text()
     laws = ["gaussian", "uniform", "lognormal"]
     assert sorted(ran(run(copy, "dvc", "repro"))) == sorted(
         [f"random_matrices@random_matrices-{law}" for law in laws]
@@ -158,7 +166,9 @@ def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_resul
     assert "printed_cells" in run(copy, "dvc", "metrics", "show", "--json")
     edit(copy / "params.yaml", "workers: null", "workers: 1")  # changes no bit
     assert ran(run(copy, "dvc", "repro")) == []
-    assert set(before) <= set((copy / "dvc.lock").read_text().splitlines())
+    run(copy, "gapscope", "compose", "study=smoke")
+    assert ran(run(copy, "dvc", "repro")) == []
+    assert set((copy / "dvc.lock").read_text().splitlines()) == set((study / "dvc.lock").read_text().splitlines())
 
 
 def test_a_diverged_run_is_recorded_and_the_stages_after_it_go_on(study: Path, tmp_path: Path) -> None:

@@ -105,7 +105,6 @@ def test_a_kill_loses_no_finished_piece_and_leaves_no_process(tmp_path: Path) ->
     running = subprocess.Popen(
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     )
-    assert running.stdout is not None
     for _ in range(6):
         running.stdout.readline()
     children = children_of(running.pid)

@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from gapscope import runner
+from gapscope import locks, runner
 from gapscope.config import DECLARED, PARAMS, declared_names, load_params
 from gapscope.errors import InputError, did_you_mean
 from gapscope.runtime import pick_device, run_stage
 
 
 def compose(overrides: list[str]) -> None:
-    """Compose params.yaml from conf/ exactly as `dvc exp run` does, and check it.
+    """Compose params.yaml from conf/ exactly as `dvc exp run` does, check it, and put its study's lock in place.
 
     Raises:
         InputError: an override of a param that is not declared, or that Hydra cannot read.
@@ -26,7 +26,9 @@ def compose(overrides: list[str]) -> None:
         names = [override.partition("=")[0].lstrip("+~") for override in overrides]
         unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
         raise InputError(" ".join(unknown) or str(error)) from error
-    print(f"{PARAMS}: study {load_params().study}")
+    study = load_params().study
+    locks.swap(study)
+    print(f"{PARAMS}: study {study}")
 
 
 def spectra(file: Path, thresholds: list[float], relative: list[float], method: str) -> None:
@@ -87,21 +89,15 @@ def run(study: str | None, jobs: int) -> None:
     """
     if study:
         compose([f"study={study}"])
-    device = pick_device()
-    gpus = int(device.partition(":")[0] == "cuda" and torch_gpus())
+    import torch
+
+    gpus = torch.cuda.device_count() if pick_device() == "cuda" else 0  # GAPSCOPE_DEVICE=cuda:1 holds for every stage
     graph = runner.changed()
     print(f"{len(graph)} stages to run, {jobs} at once; their output goes to {runner.LOGS}/")
     progress = runner.run(graph, runner.start_stage(gpus), jobs)
     if progress.failed:
         left_out = f"; {len(progress.left_out)} that depend on them were left out" if progress.left_out else ""
         raise InputError(f"failed: {', '.join(progress.failed)}{left_out}; see {runner.LOGS}/")
-
-
-def torch_gpus() -> int:
-    """Return the number of GPUs."""
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _main() -> None:

@@ -13,6 +13,8 @@ from threading import Thread
 from types import ModuleType
 from typing import Any
 
+from gapscope.artifacts.files import write_text
+
 Piece = tuple[int, ...]
 Row = dict[str, Any]
 
@@ -65,10 +67,7 @@ def _read(log: Path, about: Mapping[str, Any]) -> dict[Piece, Row]:
     whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
     if not whole or whole[0].rstrip("\n") != head:
         whole = [head + "\n"]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    temporary = log.with_name(f".{log.name}.tmp")
-    temporary.write_text("".join(whole), encoding="utf-8")
-    temporary.replace(log)
+    write_text(log, "".join(whole))
     return {tuple(piece): row for piece, row in map(json.loads, whole[1:])}
 
 

@@ -31,7 +31,7 @@ class Progress:
     left_out: list[str] = field(default_factory=list)  # they depend on one that failed
 
 
-def changed(names: Sequence[str] | None = None) -> Graph:
+def changed() -> Graph:
     """Return the part of the pipeline that is not up to date, or may not be once what it depends on has run.
 
     Raises:
@@ -44,7 +44,7 @@ def changed(names: Sequence[str] | None = None) -> Graph:
         with Repo() as repo:
             graph = repo.index.graph
             depends = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
-            todo = set(repo.status()) if names is None else set(names)
+            todo = set(repo.status())
     except DvcException as error:
         raise InputError(f"DVC cannot read the pipeline: {error}") from error
     while more := {name for name, others in depends.items() if name not in todo and others & todo}:

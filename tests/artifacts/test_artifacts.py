@@ -511,7 +511,6 @@ def test_kill_in_mid_write(tmp_path):
     before = read_whole_activations(folder), read_record(file)
     command = [sys.executable, "-c", KILLED_IN_MID_WRITE, *map(str, (folder, file, new_folder, new_file))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None
         assert writer.stdout.readline() == "half\n"
         writer.kill()
     assert (read_whole_activations(folder), read_record(file)) == before

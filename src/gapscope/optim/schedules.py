@@ -89,9 +89,7 @@ def schedule(
 
     if updates is not None:
         epochs = -(-updates // updates_of(batch_size))
-    laid: list[
-        tuple[int, float | None]
-    ] = []  # of each epoch: batch size, and the rate of the latest switch that has one
+    laid: list[tuple[int, float | None]] = []  # an epoch's batch size, and the rate of the latest switch that has one
     current, lr = batch_size, None
     by_epoch = {switch.epoch: switch for switch in switches}
     for epoch in range(1, epochs + 1):
@@ -122,6 +120,6 @@ def curve(shape: str, start: float, end: float, step: int, last: int) -> float:
         >>> [round(curve("cosine", 1.0, 0.0, step, 2), 4) for step in range(3)]
         [1.0, 0.5, 0.0]
     """
-    if step == 0 or shape == "constant":
-        return start
-    return end if step == last else SHAPES[shape](start, end, step, last)
+    if step in {0, last} and shape != "constant":  # no rounding at the ends
+        return end if step else start
+    return SHAPES[shape](start, end, step, last)

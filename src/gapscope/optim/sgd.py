@@ -11,7 +11,7 @@ class SGD:
     """PyTorch's fused SGD over two groups of parameters, one with weight decay and one without.
 
     The same kernel and the same bits as `torch.optim.SGD(groups, momentum=..., fused=True)`, whose constructor imports
-    torch._dynamo: two seconds in every training stage.
+    torch._dynamo: seconds in every training stage.
 
     Args:
         decayed: parameters that weight decay covers.

@@ -1,6 +1,6 @@
 """Figures: each a pure redraw of its table in plots/<study>. Axes name quantity and unit, titles name n."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from gapscope.artifacts.files import atomic_path
+from gapscope.artifacts.records import read_table, write_table
+
 MODES = {2: ["samples x units"], 4: ["mode 1: samples", "mode 2: channels", "mode 3: rows", "mode 4: columns"]}
 BATCH_LABEL = "training batch size b"
 
 
-def styled(draw: Callable[[pd.DataFrame], Figure], rows: pd.DataFrame) -> Figure:
+Draw = Callable[[pd.DataFrame], Figure]
+
+
+def save(drawn: Mapping[str, tuple[pd.DataFrame, Draw]], folder: Path) -> None:
+    """Write each table as NAME.csv, and the figure that is drawn from that file as NAME.png."""
+    for name, (rows, draw) in drawn.items():
+        table = folder / f"{name}.csv"
+        write_table(table, rows)
+        figure = styled(draw, read_table(table))
+        with atomic_path(table.with_suffix(".png")) as temporary:
+            figure.savefig(temporary, format="png")
+
+
+def styled(draw: Draw, rows: pd.DataFrame) -> Figure:
     """Draw a figure in the project's one style; without a row, one that says so."""
     with plt.style.context(Path(__file__).with_name("gapscope.mplstyle")):
         if rows.empty:

@@ -71,7 +71,7 @@ def train(
         on_epoch: wraps the epochs still to come, for a progress bar.
         checkpoint: where the state is kept, every `checkpoint.every` epochs and when `stop` says so; a run goes on
             from what is there, with the same bits.
-        stop: asked after each update.
+        stop: asked before each update.
         ranks: this process among those that train together.
 
     Returns:
