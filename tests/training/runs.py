@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from gapscope import seeds
 from gapscope.artifacts.checkpoints import Checkpoint
+from gapscope.artifacts.files import atomic_path
 from gapscope.data import Dataset
 from gapscope.training import gradient, ranks
 from gapscope.training.loop import train
 from gapscope.training.settings import TrainSettings
 
 SETTINGS = {
-    "batch_norm": True, "linear": False, "momentum": 0.9, "lr_start": 0.1, "lr_end": 1e-3, "lr_shape": "cosine",
+    "batch_norm": True, "linear": False, "optimizer": "sgd", "momentum": 0.9,
+    "lr_start": 0.1, "lr_end": 1e-3, "lr_shape": "cosine",
     "lr_scaling": "none", "lr_reference_batch": 128, "lr_candidates": (), "lr_sweep_epochs": 1, "validation_images": 0,
     "warmup_epochs": 0.0, "weight_decay": 1e-3, "decay": "weights", "drop_last": False, "augment": True,
     "updates": None, "batch_schedule": (), "patience": None, "micro_batch": None, "micro_batch_norm": "whole",
@@ -84,7 +86,8 @@ def main() -> None:
         slow = (lambda: bool(time.sleep(0.005))) if checkpoint else (lambda: False)
         result = run(model, checkpoint, ranks=mine, stop=slow, drop_last=variant == "batch norm of each rank")
         if mine.writes:
-            torch.save((model.state_dict(), plain(result.history)), out)
+            with atomic_path(out) as temporary:
+                torch.save((model.state_dict(), plain(result.history)), temporary)
 
 
 if __name__ == "__main__":

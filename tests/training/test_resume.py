@@ -20,12 +20,16 @@ IDENTITY = {"batch_size": 20, "settings": {"momentum": 0.9}}
 Ended = tuple[dict[str, torch.Tensor], list[dict]]
 
 
-@pytest.fixture(scope="module")
-def uninterrupted() -> Ended:
+def ended(checkpoint: Checkpoint | None = None, **changes) -> Ended:
     model = runs.network()
-    result = runs.run(model)
+    result = runs.run(model, checkpoint, **changes)
     assert all(p.grad is not None and p.grad.abs().max() > 1e-6 for p in model.parameters())  # else all would agree
     return model.state_dict(), runs.plain(result.history)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted() -> Ended:
+    return ended()
 
 
 def differ(one: Ended, other: Ended) -> bool:
@@ -44,22 +48,16 @@ class After:
         return self.left < 0
 
 
-def stopped(path: Path, updates: int) -> Checkpoint:
+def stopped(path: Path, updates: int, **changes) -> Checkpoint:
     checkpoint = Checkpoint(path, IDENTITY, 100)
     with pytest.raises(StoppedError, match="has the state"):
-        runs.run(runs.network(), checkpoint, stop=After(updates))
+        runs.run(runs.network(), checkpoint, stop=After(updates), **changes)
     return checkpoint
-
-
-def resumed(checkpoint: Checkpoint) -> Ended:
-    model = runs.network()
-    result = runs.run(model, checkpoint)
-    return model.state_dict(), runs.plain(result.history)
 
 
 @pytest.mark.parametrize("updates", [1, 3, 4, 5, 12, 23])  # an epoch has 4
 def test_a_stopped_run_goes_on_with_the_same_bits(tmp_path: Path, uninterrupted: Ended, updates: int) -> None:
-    assert not differ(resumed(stopped(tmp_path / "checkpoint", updates)), uninterrupted)
+    assert not differ(ended(stopped(tmp_path / "checkpoint", updates)), uninterrupted)
 
 
 def test_seconds_before_the_stop_count(tmp_path: Path) -> None:
@@ -72,7 +70,7 @@ def test_seconds_before_the_stop_count(tmp_path: Path) -> None:
 LEFT_OUT = {
     "weights": lambda tensors, _: {name: t for name, t in tensors.items() if not name.endswith("weight")},
     "running statistics": lambda tensors, _: {name: t for name, t in tensors.items() if "running" not in name},
-    "velocities": lambda tensors, _: {name: t for name, t in tensors.items() if not name.startswith("velocity")},
+    "velocities": lambda tensors, _: {name: t for name, t in tensors.items() if not name.startswith("optimizer")},
 }
 
 
@@ -88,7 +86,21 @@ def test_a_state_item_left_out_is_seen(
     else:
         progress |= {"step": 12} if item == "step" else {"history": progress["history"][1:]}
     checkpoint.save(tensors, progress)
-    assert differ(resumed(checkpoint), uninterrupted)
+    assert differ(ended(checkpoint), uninterrupted)
+
+
+ADAM = {"optimizer": "adam", "lr_start": 1e-3, "lr_end": 1e-3}
+
+
+@pytest.mark.parametrize("left_out", ["nothing", "mean", "square", "step"])
+def test_a_stopped_run_of_adam_goes_on_with_the_same_bits(
+    tmp_path: Path, left_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = stopped(tmp_path / "checkpoint", 13, **ADAM)
+    whole = loop._State.tensors
+    kept = lambda state: {name: t for name, t in whole(state).items() if f"optimizer.{left_out}" not in name}  # noqa: E731
+    monkeypatch.setattr(loop._State, "tensors", kept)
+    assert differ(ended(checkpoint, **ADAM), ended(**ADAM)) == (left_out != "nothing")
 
 
 @pytest.mark.parametrize("stream", ["order", "augmentation", "dropout"])
@@ -98,7 +110,7 @@ def test_a_stream_that_is_not_taken_up_is_seen(
     checkpoint = stopped(tmp_path / "checkpoint", 13)
     named = seeds.stream_seed
     monkeypatch.setattr(seeds, "stream_seed", lambda *names: named(*names, *(["other"] if stream in names else [])))
-    assert differ(resumed(checkpoint), uninterrupted)
+    assert differ(ended(checkpoint), uninterrupted)
 
 
 def test_a_killed_process_goes_on_with_the_same_bits(tmp_path: Path, uninterrupted: Ended) -> None:
@@ -129,7 +141,7 @@ def test_another_run_s_checkpoint_is_refused_with_the_reason(
 ) -> None:
     stopped(tmp_path / "checkpoint", 13)
     other = Checkpoint(tmp_path / "checkpoint", {**IDENTITY, "settings": {"momentum": 0.8}}, 100)
-    assert not differ(resumed(other), uninterrupted)  # from the start
+    assert not differ(ended(other), uninterrupted)  # from the start
     assert "is of another run (settings.momentum was 0.9, is 0.8): training starts afresh" in capsys.readouterr().out
 
 

@@ -29,6 +29,7 @@ SINGLE = 1e-6  # a few float32 operations
 VALUES = {
     "batch_norm": True,
     "linear": False,
+    "optimizer": "sgd",
     "momentum": 0.9,
     "lr_start": 0.1,
     "lr_end": 1e-4,

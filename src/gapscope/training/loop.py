@@ -1,4 +1,4 @@
-"""The one training loop: SGD with momentum at any batch size, its history, and figures that can be trusted at the end.
+"""The one training loop, for any batch size: its history, and figures that can be trusted at the end.
 
 Where Oyedotun et al. 2022 are silent: the rate is annealed by a cosine per update; weight decay covers what
 `train.decay` says. Loss is reported in parts, cross-entropy and penalty, since the paper's "loss" seems to hold both.
@@ -23,7 +23,7 @@ from gapscope.artifacts.checkpoints import Checkpoint
 from gapscope.data import Dataset
 from gapscope.errors import StoppedError
 from gapscope.images import Moves, split_images
-from gapscope.optim.sgd import SGD
+from gapscope.optim.optimizers import Optimizer
 from gapscope.training.evaluation import decayed_parameters, distance, figures, reestimate_batch_norm
 from gapscope.training.gradient import backward, recomputed, recomputes
 from gapscope.training.ranks import ALONE, Ranks, global_batch_norm
@@ -94,9 +94,7 @@ def train(
         torch.randperm(len(training), generator=seeds.generator("history"))[: settings.history_images].to(device)
     )
     decayed, others = decayed_parameters(model, settings.decay)
-    optimizer = SGD(
-        list(decayed.values()), list(others.values()), momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
+    optimizer = settings.make_optimizer(list(decayed.values()), list(others.values()))
     initial = [p.detach().clone() for p in model.parameters()]
     firsts = [0, *accumulate(run.updates)]  # the first update of each epoch
     state = _State(model, optimizer, checkpoint, ranks)
@@ -156,7 +154,7 @@ class _State:
     """All that changes from update to update, and what it takes to go on after a stop."""
 
     model: nn.Module
-    optimizer: SGD
+    optimizer: Optimizer
     checkpoint: Checkpoint | None
     ranks: Ranks
     step: int = 0
@@ -170,8 +168,8 @@ class _State:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every tensor of the run, by name."""
-        velocities = {f"velocity.{i}": velocity for i, velocity in enumerate(self.optimizer.velocities)}
-        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()} | velocities
+        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        return model | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
 
     def save(self) -> None:
         if self.checkpoint and self.ranks.writes:

@@ -1,12 +1,14 @@
 """Params of training, and whether a run can be made with them. Oyedotun et al. 2022, section 5.2, where not said."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from gapscope.errors import InputError
+from gapscope.optim.optimizers import SGD, Adam, Optimizer
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
 from gapscope.training.evaluation import batch_norms
 from gapscope.training.ranks import ALONE, Ranks
@@ -18,6 +20,7 @@ class TrainSettings:
 
     batch_norm: bool
     linear: bool
+    optimizer: str
     momentum: float
     lr_start: float
     lr_end: float
@@ -47,6 +50,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         choices = {
+            "optimizer": ("sgd", "adam"),
             "decay": ("weights", "all"),
             "lr_shape": tuple(SHAPES),
             "lr_scaling": tuple(SCALINGS),
@@ -74,6 +78,12 @@ class TrainSettings:
     def identity(self) -> dict[str, Any]:
         """Return what determines a run's bits, as a JSON object: all but how often its state is saved."""
         return {name: value for name, value in asdict(self).items() if name not in ("checkpoint_epochs", "launcher")}
+
+    def make_optimizer(self, decayed: Sequence[Tensor], others: Sequence[Tensor]) -> Optimizer:
+        """Return the optimiser of parameters that weight decay covers and of others."""
+        if self.optimizer == "adam":
+            return Adam(decayed, others, weight_decay=self.weight_decay)
+        return SGD(decayed, others, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def schedule(self, images: int, batch_size: int, epochs: int, lr: float | None = None) -> Schedule:
         """Lay out a run; `lr` takes the place of `lr_start`.
