@@ -1,17 +1,11 @@
-"""Stage sharpness: Keskar's metric of the mean cross-entropy, in full space and in a random manifold."""
+"""Stage sharpness: Keskar's metric of the training or test cross-entropy, in full space and in a random manifold."""
 
 import argparse
 import time
 from pathlib import Path
 
 from gapscope.config import load_params
-from gapscope.runtime import (
-    describe_device,
-    pick_device,
-    progress,
-    run_stage,
-    set_threads,
-)
+from gapscope.runtime import describe_device, pick_device, progress, run_stage, set_threads
 
 
 def main() -> None:
@@ -36,17 +30,26 @@ def main() -> None:
     if header["status"] == "ok":
         model = models.build(models.ModelSpec.from_header(header["model"]))
         model.load_state_dict(state)
-        training = images.split_images(data.load(args.data), "train", device)
-        objective = Objective.of_images(
-            model.to(device), training, settings.images, settings.micro_batch, sharpness.PRECISIONS[settings.precision]
-        )
-        record |= {
-            "images": len(objective.labels),
-            "batch_norm": "running (re-estimated)",
-            "precision": "float64",
+        dataset, precision = data.load(args.data), sharpness.PRECISIONS[settings.precision]
+        objectives = {
+            split: Objective.of_images(
+                model.to(device),
+                images.split_images(dataset, split, device),
+                settings.images if split == "train" else None,
+                settings.micro_batch,
+                precision,
+                batch_norm=settings.batch_norm,
+            )
+            for split in settings.splits
         }
-        measurements = sharpness.measure(objective, objective.weights(), settings, seed=header["seed"])
-        record["sharpness"] = list(progress(measurements, args.weights.stem, 2 * len(settings.epsilons)))
+        record["conditions"] = {split: objective.conditions() for split, objective in objectives.items()}
+        rows = (
+            {"split": split, **row}
+            for split, objective in objectives.items()
+            for row in sharpness.measure(objective, objective.weights(), settings, seed=header["seed"])
+        )
+        total = 2 * len(settings.epsilons) * len(objectives)
+        record["sharpness"] = list(progress(rows, args.weights.stem, total))
     made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
     write_record(args.out, {**record, "provenance": made})
 

@@ -9,8 +9,10 @@ from dvc.utils.hydra import compose_and_dump
 from gapscope.activations import ActivationSettings
 from gapscope.config import Params, load_params
 from gapscope.controls import ControlSettings
+from gapscope.critical_batch import NoiseScaleSettings
 from gapscope.data import DataSettings
 from gapscope.errors import InputError
+from gapscope.measure.geometry import GeometrySettings
 from gapscope.measure.near_rank import NearRankSettings
 from gapscope.measure.perturbation import PerturbationSettings
 from gapscope.measure.random_matrices import RandomMatrixSettings
@@ -29,6 +31,8 @@ SETTINGS = {
     "controls": ControlSettings,
     "near_rank": NearRankSettings,
     "sharpness": SharpnessSettings,
+    "curvature": GeometrySettings,
+    "noise_scale": NoiseScaleSettings,
     "tables": TableSettings,
     "random_matrices": RandomMatrixSettings,
     "perturbation": PerturbationSettings,
@@ -64,10 +68,13 @@ def test_every_study_composes_and_every_group_is_read(study: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_study_runs_one_pipeline_under_its_own_name(study: str, tmp_path: Path) -> None:
+def test_every_study_runs_its_pipelines_under_its_own_name(study: str, tmp_path: Path) -> None:
     pipelines = load(compose(tmp_path, f"study={study}")).groups["pipelines"]
-    assert set(pipelines) == {"networks", "random_matrices"}
-    assert sorted(pipelines.values()) == [[], [study]]
+    declared = load(compose(tmp_path)).groups["pipelines"]
+    assert set(pipelines) == set(declared)
+    assert all(studies in ([], [study]) for studies in pipelines.values())
+    assert any(pipelines.values())
+    assert not (pipelines["curvature"] and not pipelines["networks"])  # it measures what they train
 
 
 @pytest.mark.parametrize("study", sorted(set(STUDIES) - {"random_matrices"}))

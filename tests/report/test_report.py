@@ -40,7 +40,13 @@ def runs() -> pd.DataFrame:
     near_rank = pd.DataFrame([row for size, seed, _ in cells for row in counts(size, seed)])
     rows = []
     for size, seed, error in cells:
-        sharp = {"sharpness": [{"space": "full", "epsilon": 1e-3, "sharpness": 2.0 * size}], "images": 64}
+        sharp = {
+            "sharpness": [
+                {"split": split, "space": "full", "epsilon": 1e-3, "sharpness": factor * size}
+                for split, factor in (("train", 2.0), ("test", 3.0))
+            ],
+            "conditions": {"train": {"images": 64}, "test": {"images": 32}},
+        }
         record = trained(error) if error is not None else trained(0.0, "diverged")
         rows.append(tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, sharp, near_rank))
     return pd.DataFrame(rows)
@@ -56,6 +62,8 @@ def test_a_run_sums_its_counts_over_layers_and_modes(runs: pd.DataFrame) -> None
     assert first["near_rank_run_0.0001_undecidable"] == 0
     assert first["spectra_methods"] == "gram qr"
     assert first["sharpness_full_0.001_pct"] == 256.0
+    assert first["sharpness_test_full_0.001_pct"] == 384.0
+    assert first["sharpness_images"] == 64
     assert first["train_loss_keras"] == pytest.approx(0.5 + 2 * 0.25)
 
 
@@ -149,7 +157,7 @@ def test_an_undecidable_count_is_marked_in_table_and_figure(runs: pd.DataFrame) 
 
 def test_a_relative_threshold_has_columns_and_a_panel_of_its_own() -> None:
     rows = pd.DataFrame(counts(128, 0) + [row | {"relative": True, "economy": 0} for row in counts(128, 0)])
-    sharp = {"sharpness": [], "images": 64}
+    sharp = {"sharpness": []}
     runs = pd.DataFrame([tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), sharp, rows)])
     assert runs["near_rank_run_0.0001_excess"].tolist() == [4]
     assert runs["near_rank_run_0.0001-relative_excess"].tolist() == [0]

@@ -60,11 +60,14 @@ class SpectralDensity:
     Attributes:
         nodes: (m,), Ritz values of all probes.
         weights: (m,), summing to 1. For each probe v, sum(weights nodes^j) = v^T H^j v up to j = 2 steps - 1.
+        residuals: (m,), of each node: some eigenvalue lies within it. What stands apart converges first, so that the
+            outermost nodes of one probe are extreme eigenvalues, where their residuals are small.
         probes: number of probes.
     """
 
     nodes: np.ndarray
     weights: np.ndarray
+    residuals: np.ndarray
     probes: int
 
     def at(self, points: np.ndarray, width: float) -> np.ndarray:
@@ -253,17 +256,22 @@ def spectral_density(
     if steps < 1 or probes < 1:
         raise ValueError(f"steps and probes must be >= 1, got {steps} and {probes}")
     product = _checked(operator(loss, x))
-    nodes, weights = [], []
+    nodes, weights, residuals = [], [], []
     for _ in range(probes):
-        diagonal, beside = _lanczos(product, torch.randn(len(x), generator=generator, dtype=torch.float64).to(x), steps)
+        start = torch.randn(len(x), generator=generator, dtype=torch.float64).to(x)
+        diagonal, beside, beyond = _lanczos(product, start, steps)
         ritz, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
         nodes.append(ritz)
         weights.append(vectors[0] ** 2 / probes)
-    return SpectralDensity(np.concatenate(nodes), np.concatenate(weights), probes)
+        residuals.append(beyond * np.abs(vectors[-1]))
+    return SpectralDensity(np.concatenate(nodes), np.concatenate(weights), np.concatenate(residuals), probes)
 
 
-def _lanczos(product: Product, start: Tensor, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the diagonal (m,) and off-diagonal (m - 1,) of T = Q^T H Q; m < steps where the Krylov space ends."""
+def _lanczos(product: Product, start: Tensor, steps: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the diagonal (m,) and off-diagonal (m - 1,) of T = Q^T H Q, and the norm of what the next vector would be.
+
+    m < steps where the Krylov space ends.
+    """
     basis = (start / start.norm())[None]
     diagonal: list[float] = []
     beside: list[float] = []
@@ -277,7 +285,7 @@ def _lanczos(product: Product, start: Tensor, steps: int) -> tuple[np.ndarray, n
         if beside[-1] <= 10 * torch.finfo(start.dtype).eps * size:  # nothing but rounding is left
             break
         basis = torch.cat([basis, (image / beside[-1])[None]])
-    return np.array(diagonal), np.array(beside[: len(diagonal) - 1])
+    return np.array(diagonal), np.array(beside[: len(diagonal) - 1]), beside[-1]
 
 
 def _chosen(values: np.ndarray, k: int, which: str) -> np.ndarray:

@@ -42,7 +42,9 @@ class SharpnessSettings:
     epsilons: tuple[float, ...]
     manifold_dimension: int
     restarts: int
+    splits: tuple[str, ...]
     images: int | None
+    batch_norm: str
     micro_batch: int
     precision: str
     threads: int
@@ -50,6 +52,8 @@ class SharpnessSettings:
     def __post_init__(self) -> None:
         if self.restarts < 1 or self.manifold_dimension < 1 or self.micro_batch < 1 or not self.epsilons:
             raise InputError("sharpness: restarts, manifold_dimension and micro_batch must be >= 1, epsilons not empty")
+        if not self.splits or set(self.splits) - {"train", "test"}:
+            raise InputError(f"sharpness.splits must name train, test or both, got {list(self.splits)}")
         if self.precision not in PRECISIONS:
             raise InputError(f"sharpness.precision must be float64 or float32, got {self.precision!r}")
         if min(self.epsilons) <= 0:

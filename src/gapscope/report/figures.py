@@ -48,7 +48,7 @@ def styled(draw: Draw, rows: pd.DataFrame) -> Figure:
 def draw_gap(rows: pd.DataFrame) -> Figure:
     """Error and loss against batch size; the paper's printed values dashed, where there are any."""
     panels = {"error_pct": "error (%)", "loss": "loss (nats)"}
-    return _against_batch_size(rows, panels, "Error and loss, whole training and test sets")
+    return against_batch_size(rows, panels, "Error and loss, whole training and test sets")
 
 
 def draw_near_rank(rows: pd.DataFrame) -> Figure:
@@ -56,7 +56,7 @@ def draw_near_rank(rows: pd.DataFrame) -> Figure:
     panels = {panel: _counted(panel) for panel in rows["panel"].drop_duplicates()}
     columns = rows["panel"].str.partition(": ")[2].nunique()
     title = "Near-rank loss, summed over layers and modes"
-    figure = _against_batch_size(rows, panels, title, columns)
+    figure = against_batch_size(rows, panels, title, columns)
     for axes in figure.axes:
         axes.set_yscale("symlog", linthresh=1)  # counts of 0 are results too
         low, high = axes.dataLim.intervaly
@@ -73,7 +73,7 @@ def _counted(panel: str) -> str:
 def draw_sharpness(rows: pd.DataFrame) -> Figure:
     """Test accuracy and sharpness against batch size: Keskar et al. 2017, Figure 4."""
     panels = {"accuracy_pct": "test accuracy (%)", "sharpness_pct": "sharpness φ (%)"}
-    figure = _against_batch_size(rows, panels, "Test accuracy and sharpness of the training cross-entropy")
+    figure = against_batch_size(rows, panels, "Test accuracy, and sharpness of the cross-entropy")
     for axes in figure.axes:
         if axes.get_ylabel() == panels["sharpness_pct"]:
             axes.set_yscale("log")
@@ -83,11 +83,11 @@ def draw_sharpness(rows: pd.DataFrame) -> Figure:
 def draw_curves(rows: pd.DataFrame) -> Figure:
     """Training curves, a line a run, coloured by batch size; batch norm's running statistics as training has them."""
     panels = {"test_error_pct": "test error (%)", "train_cross_entropy": "train cross-entropy (nats)"}
-    pairs = _pairs(rows)
+    pairs = pairs_of(rows)
     figure, grid = plt.subplots(len(pairs), 2, figsize=(9, 3.4 * len(pairs)), squeeze=False)
     for line, pair in zip(grid, pairs, strict=True):
-        here = _of(rows, pair)
-        colours = _batch_colours(here)
+        here = of_pair(rows, pair)
+        colours = batch_colours(here)
         for axes, (column, label) in zip(line, panels.items(), strict=True):
             for (size, seed), run in here.groupby(["batch_size", "seed"]):
                 first = seed == here["seed"].min()
@@ -99,7 +99,7 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
                     linestyle="-",
                     label=f"b = {size}" if first else None,
                 )
-            axes.set(xlabel="epoch", ylabel=label, title=_title(pair, here))
+            axes.set(xlabel="epoch", ylabel=label, title=pair_title(pair, here))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_yscale("log")
             if "error" in column:  # errors of 0 too
@@ -113,10 +113,10 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
 
 def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
     """Singular values over b images: a row a layer, a column a mode, a line a batch size; the first pair and seed."""
-    pair = _pairs(rows)[0]
-    here = _of(rows, pair)
+    pair = pairs_of(rows)[0]
+    here = of_pair(rows, pair)
     here = here[here["seed"] == here["seed"].min()]
-    layers, colours = list(here["layer"].drop_duplicates()), _batch_colours(here)
+    layers, colours = list(here["layer"].drop_duplicates()), batch_colours(here)
     wide = int(here["mode"].max()) + 1
     figure, grid = plt.subplots(
         len(layers), wide, figsize=(2.6 * wide + 0.6, 2.1 * len(layers) + 0.8), squeeze=False, sharey=True
@@ -161,18 +161,19 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
     return figure
 
 
-def _against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str, columns: int | None = None) -> Figure:
-    pairs, columns = _pairs(rows), columns or len(panels)
+def against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str, columns: int | None = None) -> Figure:
+    """Draw rows (model, dataset, batch_size, seed, panel, series, value, source), a panel a quantity and pair."""
+    pairs, columns = pairs_of(rows), columns or len(panels)
     lines = len(pairs) * -(-len(panels) // columns)
     figure, grid = plt.subplots(lines, columns, figsize=(4.8 * columns, 3.9 * lines), squeeze=False)
-    for of_pair, pair in zip(grid.reshape(len(pairs), -1), pairs, strict=True):
-        here = _of(rows, pair)
-        for axes, (panel, label) in zip(of_pair, panels.items(), strict=True):
+    for line, pair in zip(grid.reshape(len(pairs), -1), pairs, strict=True):
+        here = of_pair(rows, pair)
+        for axes, (panel, label) in zip(line, panels.items(), strict=True):
             groups = here[here["panel"] == panel].groupby("series", sort=False)
             for (series, group), look in zip(groups, _looks(), strict=False):
                 _draw_series(axes, str(series), group, look)
             _batch_axis(axes, here["batch_size"])
-            axes.set(ylabel=label, title=_title(pair, here[here["source"] == "measured"]))
+            axes.set(ylabel=label, title=pair_title(pair, here[here["source"] == "measured"]))
             axes.legend()
     figure.suptitle(f"{title} (points: runs; lines: means; bars: ± standard deviation)")
     return figure
@@ -215,19 +216,23 @@ def _batch_axis(axes: Axes, sizes: pd.Series) -> None:
     axes.set_xlabel(BATCH_LABEL)
 
 
-def _batch_colours(rows: pd.DataFrame) -> dict[Any, tuple[float, ...]]:
+def batch_colours(rows: pd.DataFrame) -> dict[Any, tuple[float, ...]]:
+    """Return a colour for each batch size, darker for smaller ones."""
     sizes = sorted(rows["batch_size"].unique())
     return dict(zip(sizes, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(sizes))), strict=True))
 
 
-def _pairs(rows: pd.DataFrame) -> list[tuple[str, str]]:
+def pairs_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the pairs of model and data set, in their order."""
     return list(rows[["model", "dataset"]].drop_duplicates().itertuples(index=False, name=None))
 
 
-def _of(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+def of_pair(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
+    """Return the rows of one pair."""
     return rows[(rows["model"] == pair[0]) & (rows["dataset"] == pair[1])]
 
 
-def _title(pair: tuple[str, str], rows: pd.DataFrame) -> str:
+def pair_title(pair: tuple[str, str], rows: pd.DataFrame) -> str:
+    """Return a panel's title, with n."""
     seeds = rows["seed"].nunique()
     return f"{pair[0]} on {pair[1]} (n = {seeds}{' seeds' if seeds > 1 else ''})"

@@ -84,9 +84,10 @@ def sharpness(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.assign(accuracy=100 - runs["test_error_pct"])
     measures = {"test accuracy": ("accuracy_pct", "accuracy")}
     for column in [name for name in runs.columns if name.startswith("sharpness_") and name.endswith("_pct")]:
-        space, epsilon = column.removeprefix("sharpness_").removesuffix("_pct").split("_")
+        *split, space, epsilon = column.removeprefix("sharpness_").removesuffix("_pct").split("_")
         space = "full space" if space == "full" else f"random manifold, p = {space.removeprefix('random')}"
-        measures[f"{space}, ε = {float(epsilon):g}"] = ("sharpness_pct", column)
+        loss = "test loss, " if split else ""
+        measures[f"{loss}{space}, ε = {float(epsilon):g}"] = ("sharpness_pct", column)
     return pd.DataFrame(_runs_long(runs, measures), columns=LONG)
 
 

@@ -56,8 +56,9 @@ def run_row(
     if len(counted):
         row["spectra_methods"] = " ".join(sorted(counted["method"].unique()))
     for entry in sharp["sharpness"]:
-        row[f"sharpness_{entry['space']}_{entry['epsilon']:g}_pct"] = entry["sharpness"]
-    row["sharpness_images"] = sharp.get("images")
+        split = "" if entry["split"] == "train" else f"{entry['split']}_"
+        row[f"sharpness_{split}{entry['space']}_{entry['epsilon']:g}_pct"] = entry["sharpness"]
+    row["sharpness_images"] = sharp.get("conditions", {}).get("train", {}).get("images")
     made = trained["provenance"]
     return row | {"device": made["device"], "train_wall_s": made["wall_s"], "commit": made["commit"]}
 

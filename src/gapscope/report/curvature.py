@@ -1,0 +1,130 @@
+"""Curvature against batch size, spectral densities, and the noise scale along training: tables, and redraws of them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gapscope.report.figures import against_batch_size, batch_colours, of_pair, pair_title, pairs_of
+from gapscope.report.series import LONG
+
+SERIES = {  # of a figure: series -> panel, column
+    "Hessian, largest": ("eigenvalue", "hessian_largest"),
+    "Gauss-Newton, largest": ("eigenvalue", "gauss_newton_largest"),
+    "Hessian, smallest (negative)": ("eigenvalue", "hessian_smallest"),
+    "Hessian, trace": ("trace", "hessian_trace"),
+    "Gauss-Newton, trace": ("trace", "gauss_newton_trace"),
+    "Hessian, at least": ("count", "hessian_above_level"),
+    "L2 ball (SAM)": ("rise", "ball_plain_rise"),
+    "adaptive ball (ASAM)": ("rise", "ball_adaptive_rise"),
+}
+DENSITY_POINTS, DENSITY_WIDTH = 400, 0.01  # of a density: points, and the kernel's deviation as a part of the span
+
+
+def curvature(records: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> pd.DataFrame:
+    """Return one row a run, from (cell, record of the curvature stage); a diverged run has its status alone."""
+    rows = []
+    for cell, record in records:
+        row: dict[str, Any] = {**cell, "status": record["status"]}
+        if record["status"] == "ok":
+            for name in ("hessian", "gauss_newton"):
+                found = record[name]
+                for end, place in (("largest", -1), ("smallest", 0)):
+                    row[f"{name}_{end}"] = found["nodes"][place]
+                    row[f"{name}_{end}_residual"] = found["residuals"][place]
+                row |= {f"{name}_{key}": found[key] for key in ("trace", "trace_standard_error", "above_level")}
+            row |= {f"ball_{name}_rise": found["rise"] for name, found in record["ball"].items()}
+            row |= {key: record[key] for key in ("gradient_norm", "weight_norm", "parameters")}
+            row |= {"level": record["settings"]["level"], **record["conditions"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def against_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return `curvature` as the figure draws it: a row a run and series."""
+    long = [
+        {**{key: row[key] for key in [*LONG[:4]]}, "panel": panel, "series": series, "value": row[column]}
+        | {"source": "measured"}
+        for row in rows.to_dict("records")
+        for series, (panel, column) in SERIES.items()
+        if pd.notna(row.get(column))
+    ]
+    return pd.DataFrame(long, columns=[*LONG])
+
+
+def density(records: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> pd.DataFrame:
+    """Return each run's spectral density on a grid: the share of eigenvalues in each of equal bins of the span.
+
+    A node (a Ritz value) stands for the eigenvalues near it; its weight is spread over a Gaussian of `DENSITY_WIDTH` of
+    the span, which is a matter of drawing.
+    """
+    good = [(cell, record["hessian"]) for cell, record in records if record["status"] == "ok"]
+    if not good:
+        return pd.DataFrame(columns=["model", "dataset", "batch_size", "seed", "eigenvalue", "share"])
+    low, high = min(found["nodes"][0] for _, found in good), max(found["nodes"][-1] for _, found in good)
+    span = (high - low) or 1.0
+    grid = np.linspace(low - 0.05 * span, high + 0.05 * span, DENSITY_POINTS)
+    width, frames = DENSITY_WIDTH * span, []
+    for cell, found in good:
+        kernels = np.exp(-(((grid[:, None] - np.array(found["nodes"])) / width) ** 2) / 2)
+        share = kernels @ np.array(found["weights"]) * (grid[1] - grid[0]) / (width * np.sqrt(2 * np.pi))
+        frames.append(pd.DataFrame({**cell, "eigenvalue": grid, "share": share}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def draw_curvature(rows: pd.DataFrame) -> Figure:
+    """Eigenvalues, trace, eigenvalues above the level, and rises within balls, against batch size."""
+    panels = {
+        "eigenvalue": "extreme eigenvalue",
+        "trace": "trace",
+        "count": "eigenvalues above the level",
+        "rise": "rise of the loss (nats)",
+    }
+    figure = against_batch_size(rows, panels, "Curvature of the training cross-entropy", columns=2)
+    for axes in figure.axes:
+        if axes.get_ylabel() == panels["eigenvalue"]:
+            axes.set_yscale("symlog", linthresh=0.1)
+        if axes.get_ylabel() == panels["rise"]:
+            axes.set_yscale("symlog", linthresh=1e-3)
+    return figure
+
+
+def draw_density(rows: pd.DataFrame) -> Figure:
+    """Spectral density of the Hessian, a line a batch size, of the first seed; nearly all is near 0."""
+    pairs = pairs_of(rows)
+    figure, grid = plt.subplots(1, len(pairs), figsize=(6.4 * len(pairs), 3.9), squeeze=False)
+    for axes, pair in zip(grid[0], pairs, strict=True):
+        here = of_pair(rows, pair)
+        here = here[here["seed"] == here["seed"].min()]
+        looks = zip(here.groupby("batch_size"), ("-", "--", "-.", ":") * len(here), strict=False)
+        for (size, run), dashes in looks:
+            colour = batch_colours(here)[size]
+            share = run["share"].clip(lower=1e-9)
+            axes.plot(run["eigenvalue"], share, color=colour, linestyle=dashes, marker="", label=f"b = {size}")
+        axes.set(yscale="log", ylim=(1e-8, 1), xlabel="eigenvalue of the Hessian", ylabel="share of eigenvalues")
+        axes.set_title(pair_title(pair, here))
+        axes.legend()
+    figure.suptitle("Spectral density of the Hessian (stochastic Lanczos; one seed)")
+    return figure
+
+
+def draw_noise_scale(rows: pd.DataFrame) -> Figure:
+    """Predicted critical batch size along a short training, with its 95 % interval; a line a seed."""
+    pairs = pairs_of(rows)
+    figure, grid = plt.subplots(1, len(pairs), figsize=(6.4 * len(pairs), 3.9), squeeze=False)
+    for axes, pair in zip(grid[0], pairs, strict=True):
+        here = of_pair(rows, pair)
+        for seed, run in here.groupby("seed"):
+            known = run.dropna(subset=["noise_scale"])
+            (line,) = axes.plot(known["epoch"], known["noise_scale"], label=f"seed {seed}")
+            top = known["high"].fillna(known["noise_scale"].max() * 10)  # an interval without an upper end
+            axes.fill_between(known["epoch"], known["low"], top, color=line.get_color(), alpha=0.15)
+        axes.set(yscale="log", xlabel="epochs of training", ylabel="critical batch size (images)")
+        axes.set_title(pair_title(pair, here))
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend()
+    figure.suptitle("Critical batch size predicted by the gradient noise scale (band: 95 % interval)")
+    return figure

@@ -1,0 +1,42 @@
+"""Stage curvature_report: curvature against batch size, spectral densities, noise scale along training."""
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from gapscope.artifacts.records import read_record, read_table, write_table
+from gapscope.cells import cells
+from gapscope.config import load_params
+from gapscope.report import curvature, figures
+from gapscope.runtime import run_stage
+
+
+def main() -> None:
+    """Run the stage."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the tables, and of the records")
+    parser.add_argument("--plots", type=Path, required=True, help="folder of the figures")
+    args = parser.parse_args()
+    params = load_params()
+    records = [(cell.columns(), read_record(cell.record("curvature", ".json"))) for cell in cells(params)]
+    noise = [
+        read_table(args.out / "noise_scale" / f"{model}-{dataset}-s{seed}.csv").assign(
+            model=model, dataset=dataset, seed=seed
+        )
+        for model, dataset, seed in product(params.models, params.datasets, params.seeds)
+    ]
+    rows, scales = curvature.curvature(records), pd.concat(noise, ignore_index=True)
+    write_table(args.out / "curvature.csv", rows)
+    write_table(args.out / "noise_scale.csv", scales)
+    drawn: dict[str, tuple[pd.DataFrame, figures.Draw]] = {
+        "curvature": (curvature.against_size(rows), curvature.draw_curvature),
+        "density": (curvature.density(records), curvature.draw_density),
+        "noise_scale": (scales, curvature.draw_noise_scale),
+    }
+    figures.save(drawn, args.plots)
+
+
+if __name__ == "__main__":
+    run_stage(main)
