@@ -1,13 +1,12 @@
 """Stage curvature_report: curvature against batch size, spectral densities, noise scale along training."""
 
 import argparse
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
 from gapscope.artifacts.records import read_record, read_table, write_table
-from gapscope.cells import cells
+from gapscope.cells import cells, seed_records
 from gapscope.config import load_params
 from gapscope.report import curvature, figures
 from gapscope.runtime import run_stage
@@ -22,10 +21,8 @@ def main() -> None:
     params = load_params()
     records = [(cell.columns(), read_record(cell.record("curvature", ".json"))) for cell in cells(params)]
     noise = [
-        read_table(args.out / "noise_scale" / f"{model}-{dataset}-s{seed}.csv").assign(
-            model=model, dataset=dataset, seed=seed
-        )
-        for model, dataset, seed in product(params.models, params.datasets, params.seeds)
+        read_table(Path(f"{path}.csv")).assign(**about)
+        for about, path in seed_records(params, "noise_scale", params.seeds)
     ]
     rows, scales = curvature.curvature(records), pd.concat(noise, ignore_index=True)
     write_table(args.out / "curvature.csv", rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 from gapscope.artifacts.records import write_table
 from gapscope.artifacts.spectra import read_spectra
-from gapscope.cells import cells, controlled
+from gapscope.cells import cells, seed_records
 from gapscope.config import load_params
 from gapscope.measure.companions import companions
 from gapscope.measure.near_rank import NearRankSettings, near_rank_count
@@ -44,8 +44,8 @@ def main() -> None:
         # a run that diverged has one row, which says so
         nothing = [about | dict.fromkeys(("sample", "layer", "mode", "threshold", "relative"))]
         rows += nothing if header["status"] == "diverged" else rows_of(about, spectra, thresholds)
-    for about, path in controlled(params):
-        header, spectra = read_spectra(path)
+    for about, path in seed_records(params, "controls", params.groups["controls"]["seeds"]):
+        header, spectra = read_spectra(Path(f"{path}.jsonl"))
         for row in spectra:
             rows += rows_of({**about, "batch_size": row["batch_size"], "status": "ok"}, [row], thresholds)
     write_table(args.out, rows)

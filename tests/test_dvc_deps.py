@@ -70,12 +70,14 @@ def changed_by(copy: Path, file: str) -> set[str]:
 def test_an_edit_changes_the_digests_of_the_stages_that_run_it(copy: Path) -> None:
     assert changed_by(copy, "src/gapscope/report/series.py") == {"plots", "curvature_report"}
     assert changed_by(copy, "src/gapscope/report/gapscope.mplstyle") == {
-        "plots", "random_matrices_report", "curvature_report", "warmstart_report",
+        "plots", "random_matrices_report", "curvature_report", "landscape_report", "warmstart_report",
     }  # fmt: skip
     assert changed_by(copy, "src/gapscope/report/papers/oyedotun2022_tables.csv") == {"tables", "plots"}
     assert changed_by(copy, "src/gapscope/measure/gram.py") == {"spectra", "controls"}
     # imported within a function
     assert changed_by(copy, "src/gapscope/training/loop.py") == {"train", "noise_scale", "warmstart"}
+    assert changed_by(copy, "src/gapscope/measure/landscape.py") == {"landscape"}
+    assert changed_by(copy, "src/gapscope/report/landscape.py") == {"landscape_report"}
     assert changed_by(copy, "src/gapscope/config.py") == {*OTHERS} - {"random_matrices_report"}
     assert changed_by(copy, "stages/near_rank.py") == {"near_rank"}
     assert changed_by(copy, "src/gapscope/cli.py") == set()

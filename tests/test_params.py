@@ -13,6 +13,7 @@ from gapscope.critical_batch import NoiseScaleSettings
 from gapscope.data import DataSettings
 from gapscope.errors import InputError
 from gapscope.measure.geometry import GeometrySettings
+from gapscope.measure.landscape import LandscapeSettings
 from gapscope.measure.near_rank import NearRankSettings
 from gapscope.measure.perturbation import PerturbationSettings
 from gapscope.measure.random_matrices import RandomMatrixSettings
@@ -35,6 +36,7 @@ SETTINGS = {
     "curvature": GeometrySettings,
     "noise_scale": NoiseScaleSettings,
     "warmstart": WarmstartSettings,
+    "landscape": LandscapeSettings,
     "tables": TableSettings,
     "random_matrices": RandomMatrixSettings,
     "perturbation": PerturbationSettings,
@@ -76,7 +78,15 @@ def test_every_study_runs_its_pipelines_under_its_own_name(study: str, tmp_path:
     assert set(pipelines) == set(declared)
     assert all(studies in ([], [study]) for studies in pipelines.values())
     assert any(pipelines.values())
-    assert not (pipelines["curvature"] and not pipelines["networks"])  # it measures what they train
+    for measured in ("curvature", "landscape"):  # they measure what networks trains
+        assert not (pipelines[measured] and not pipelines["networks"])
+
+
+def test_the_landscape_lies_between_two_batch_sizes_of_its_study(tmp_path: Path) -> None:
+    params = load(compose(tmp_path, "study=keskar_table3", "batch_size=100"))
+    settings = params.section("landscape", LandscapeSettings)
+    assert (settings.small, settings.large) == (256, 6000)
+    assert settings.micro_batch >= (settings.images or 60000)  # no ghost batches
 
 
 @pytest.mark.parametrize("study", sorted(set(STUDIES) - {"random_matrices", "keskar_warmstart"}))

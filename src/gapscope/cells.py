@@ -1,8 +1,10 @@
 """A study's cells, one training run each, and where their files lie."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from gapscope.config import Params
 from gapscope.errors import InputError
@@ -36,13 +38,12 @@ class Cell:
         return Path("metrics") / self.study / stage / f"{self.name}{suffix}"
 
 
-def controlled(params: Params) -> list[tuple[dict[str, object], Path]]:
-    """Return what identifies each record of the controls stage, and its path; each holds all batch sizes."""
-    seeds = dict.fromkeys(params.groups["controls"]["seeds"])
-    folder = Path("metrics") / params.study / "controls"
+def seed_records(params: Params, stage: str, seeds: Iterable[int]) -> list[tuple[dict[str, Any], Path]]:
+    """Return what identifies each record of a stage with one a model, data set and seed, and its path, no suffix."""
+    folder = Path("metrics") / params.study / stage
     return [
-        ({"model": model, "dataset": dataset, "seed": seed}, folder / f"{model}-{dataset}-s{seed}.jsonl")
-        for model, dataset, seed in product(params.models, params.datasets, seeds)
+        ({"model": model, "dataset": dataset, "seed": seed}, folder / f"{model}-{dataset}-s{seed}")
+        for model, dataset, seed in product(params.models, params.datasets, dict.fromkeys(seeds))
     ]
 
 

@@ -1,12 +1,28 @@
 """Lines, planes and directions, on quadratics of which every value is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import oracles
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gapscope.measure.landscape import ALPHAS, along, between, filter_normalised, plane, random_direction, rises
+from gapscope.errors import InputError
+from gapscope.measure.landscape import (
+    ALPHAS,
+    COLUMNS,
+    End,
+    LandscapeSettings,
+    along,
+    between,
+    filter_normalised,
+    plane,
+    random_direction,
+    rises,
+    steepness,
+    walk,
+)
 
 DIRECT = 1e-12
 STANDARD_ERRORS = 4
@@ -108,3 +124,101 @@ def test_eigenvectors_are_steep_and_random_directions_are_not() -> None:
 def test_rises_that_cannot_be_raise(radius: float, vectors: Tensor) -> None:
     with pytest.raises(ValueError, match="must be"):
         rises(quadratic, SMALL, vectors, radius, directions=2, generator=generator())
+
+
+# --- what the stage walks over, and its settings ----------------------------------------------------------------------
+
+TINY = LandscapeSettings(
+    small=1, large=2, alphas=7, images=None, batch_norm="batch", micro_batch=1, precision="float64", reach=0.5,
+    points=5, plane_points=3, directions=3, eigenvectors=2, radius=0.1, threads=1,
+)  # fmt: skip
+SHAPES = [torch.Size((5, 8)), torch.Size((10,))]  # of SIZE entries; the last ones are biases
+
+
+def end(x: Tensor) -> End:
+    return End(x, SHAPES, quadratic, lambda w: (quadratic(w).item(), w.norm().item(), w[0].item(), w[-1].item()))
+
+
+def walked(seed: int = 0, **ends: Tensor) -> list[dict]:
+    vectors = dict.fromkeys(("small", "large"), VECTORS[:, :2])
+    given = {"small": end(ends.get("small", SMALL)), "large": end(ends.get("large", LARGE))}
+    return list(walk(given, vectors, TINY, seed=seed))
+
+
+def picked(rows: list[dict], *about: object) -> list[dict]:
+    return [row for row in rows if (row["kind"], row["end"], row["direction"])[: len(about)] == about]
+
+
+def test_a_walk_has_every_point_in_the_stated_columns() -> None:
+    rows = walked()
+    assert len(rows) == TINY.evaluations == 7 + 2 * (3 * 5 + 2 * 5 + 3 * 3)
+    assert {tuple(row) for row in rows} == {COLUMNS}
+    assert [row["a"] for row in picked(rows, "line")] == [-1, -0.5, 0, 0.5, 1, 1.5, 2]
+    assert [row["a"] for row in picked(rows, "random", "large", 2)] == [-0.5, -0.25, 0, 0.25, 0.5]
+    assert [row["a"] for row in picked(rows, "eigenvector", "small", 1)] == pytest.approx([-0.1, -0.05, 0, 0.05, 0.1])
+    square = [(row["a"], row["b"]) for row in picked(rows, "plane", "small")]
+    assert square == [(a, b) for a in (-0.5, 0, 0.5) for b in (-0.5, 0, 0.5)]
+    assert all((row["b"] is None) == (row["kind"] != "plane") for row in rows)
+
+
+def test_every_part_of_a_walk_passes_through_its_solution() -> None:
+    rows = walked()
+    for name, x, alpha in (("small", SMALL, 0), ("large", LARGE, 1)):
+        (known,) = [row["train_loss"] for row in picked(rows, "line") if row["a"] == alpha]
+        assert known == quadratic(x).item()
+        centre = [row for row in rows if row["end"] == name and row["a"] == 0 and row["b"] in (None, 0)]
+        assert len(centre) == 3 + 2 + 1
+        assert {row["train_loss"] for row in centre} == {known}
+
+
+def test_random_directions_are_the_same_draws_at_both_ends_each_normalised_to_its_own_weights() -> None:
+    same = walked(large=SMALL)
+    for kind in ("random", "plane"):
+        small, large = ([list(row.values())[2:] for row in picked(same, kind, name)] for name in ("small", "large"))
+        assert small == large
+    last = [row["test_error_pct"] for row in picked(same, "random")]  # a bias: filter-normalised directions leave it
+    assert set(last) == {SMALL[-1].item()}
+    doubled = walked(large=2 * SMALL)
+    for before, after in zip(picked(doubled, "random", "small"), picked(doubled, "random", "large"), strict=True):
+        assert after["test_loss"] == pytest.approx(2 * before["test_loss"])  # twice as far in twice the weights
+    first, second = ([row["train_loss"] for row in picked(same, "random", "small", index)] for index in (0, 1))
+    other = [row["train_loss"] for row in picked(walked(seed=1), "random", "small", 0)]
+    assert first[0] != second[0]
+    square = {(row["a"], row["b"]): row["train_loss"] for row in picked(same, "plane", "small")}
+    assert square[0.5, -0.5] != pytest.approx(square[0, 0])  # its two directions differ
+    assert first[0] != other[0]
+
+
+def test_the_profile_along_an_eigenvector_ends_where_the_rise_is_measured() -> None:
+    record, vectors = steepness(end(SMALL), TINY, seed=0)
+    assert record["eigenvalues"] == pytest.approx([30, 20], rel=1e-6)
+    assert max(record["residuals"]) < 1e-3 * 30
+    torch.testing.assert_close((vectors.T @ VECTORS[:, :2]).abs(), torch.eye(2).double(), rtol=0, atol=1e-5)
+    rows = picked(walked(), "eigenvector", "small", 0)
+    ends = (rows[0]["train_loss"] + rows[-1]["train_loss"]) / 2
+    assert record["rises"]["eigenvectors"][0] == pytest.approx(ends - rows[2]["train_loss"], rel=1e-6)
+    assert record["rises"]["eigenvectors"] == pytest.approx([0.15, 0.1], rel=1e-6)
+    assert len(record["rises"]["random"]) == 3
+    again, _ = steepness(end(LARGE), TINY, seed=0)
+    assert again["rises"]["random"] == pytest.approx(record["rises"]["random"])  # the same draws, on a quadratic
+    other, _ = steepness(end(SMALL), TINY, seed=1)
+    assert other["rises"]["random"] != pytest.approx(record["rises"]["random"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"alphas": 24}, "so that 0 and 1 are among them; got 24"),
+        ({"points": 4}, "points must be 3, 5, 7"),
+        ({"plane_points": 1}, "plane_points must be 3, 5, 7"),
+        ({"precision": "float16"}, "got 'float16'"),
+        ({"radius": 0.0}, "radius must be > 0, got 0.0"),
+        ({"reach": -1.0}, "reach must be > 0"),
+        ({"eigenvectors": 0}, "eigenvectors must be >= 1"),
+        ({"directions": 0}, "directions must be >= 1"),
+        ({"micro_batch": 0}, "micro_batch must be >= 1"),
+    ],
+)
+def test_settings_that_cannot_be_raise(changed: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(TINY, **changed)

@@ -246,8 +246,9 @@ def training(out: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def records(folder: Path) -> Path:
-    run(folder, "warmstart", *training("records"))
-    return folder / "records"
+    out = "metrics/keskar_warmstart/warmstart"
+    run(folder, "warmstart", *training(out))
+    return folder / out
 
 
 def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
@@ -278,7 +279,7 @@ def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
 
 
 def test_the_report_has_every_row_their_means_and_the_figure(folder: Path, records: Path) -> None:
-    run(folder, "warmstart_report", "--records", "records", "--out", "metrics", "--plots", "plots")
+    run(folder, "warmstart_report", "--out", "metrics", "--plots", "plots")
     table = pd.read_csv(folder / "metrics/warmstart.csv")
     own = pd.read_csv(records / f"{NAME}.csv")
     pd.testing.assert_frame_equal(table[own.columns], own)
