@@ -290,7 +290,9 @@ SETTINGS = {
     "epsilons": (1e-3, 5e-4),
     "manifold_dimension": 6,
     "restarts": 2,
+    "splits": ("train",),
     "images": None,
+    "batch_norm": "running",
     "micro_batch": 10,
     "precision": "float64",
     "threads": 1,
@@ -343,6 +345,8 @@ def test_the_manifold_is_that_of_the_seed_whatever_the_weights() -> None:
         {"epsilons": ()},
         {"epsilons": (1, 0)},
         {"precision": "float16"},
+        {"splits": ()},
+        {"splits": ("train", "validation")},
     ],
 )
 def test_settings_that_cannot_be_raise(wrong: dict) -> None:

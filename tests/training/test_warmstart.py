@@ -34,7 +34,7 @@ SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS = 10, 31, 4, 3, (0, 1, 3, 4)
 UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
 SETTINGS = warmstart.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
 TRAINING = TrainSettings(**{**runs.SETTINGS, "lr_shape": "constant", "checkpoint_epochs": 2})
-SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, 20, 20, "float64", 1)
+SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train",), 20, "running", 20, "float64", 1)
 FIGURES = [*warmstart.FIGURES, "weight_norm"]
 Rows = list[dict[str, Any]]
 
@@ -241,7 +241,7 @@ def run(folder: Path, stage: str, *arguments: str) -> None:
 
 def training(out: str) -> list[str]:
     common = ["--model", "lenet5_w0.5", "--data", "digits.npz", "--seed", "0"]
-    return [*common, "--out", f"{out}/{NAME}", "--checkpoint", f"unfinished/{out}"]
+    return [*common, "--out", f"{out}/{NAME}", "--checkpoint", f"unfinished/{Path(out).name}"]
 
 
 @pytest.fixture(scope="module")
