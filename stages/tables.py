@@ -11,7 +11,7 @@ from gapscope.artifacts.records import read_record, read_table, write_table
 from gapscope.artifacts.spectra import read_spectra
 from gapscope.cells import cells
 from gapscope.config import load_params
-from gapscope.report import paper, tables
+from gapscope.report import keskar, paper, tables
 from gapscope.runtime import run_stage
 
 
@@ -39,10 +39,15 @@ def main() -> None:
     write_table(args.out / "runs.csv", runs)
     write_table(args.out / "batch_sizes.csv", batches)
     write_text(args.out / "summary.json", json.dumps(tables.summary(batches), indent=2) + "\n")
-    number = params.section("tables", paper.TableSettings).paper_table
-    printed = paper.beside(paper.printed(number), batches) if number else pd.DataFrame()
-    write_table(args.out / "paper.csv", printed)
-    write_text(args.out / "paper.md", paper.markdown(printed) if number else "This study repeats no printed table.\n")
+    settings, table, text = params.section("tables", paper.TableSettings), pd.DataFrame(), ""
+    if settings.paper_table:
+        table = paper.beside(paper.printed(settings.paper_table), batches)
+        text = paper.markdown(table)
+    elif settings.keskar:
+        table = keskar.beside(batches)
+        text = keskar.markdown(table)
+    write_table(args.out / "paper.csv", table)
+    write_text(args.out / "paper.md", text or "This study repeats no printed table.\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -11,7 +13,9 @@ from torch.nn import functional
 
 from gapscope import seeds
 from gapscope.activations import activation_bytes, unit_layers
+from gapscope.data import load
 from gapscope.errors import InputError
+from gapscope.images import split_images
 from gapscope.models import MODELS, ModelSpec, build
 from gapscope.models.resnet import Subsample
 from gapscope.models.units import Units, flat_size
@@ -415,3 +419,25 @@ def test_the_size_left_is_that_of_a_forward_pass(linear: bool, layer: Callable[[
 def test_linear_pooling_averages_over_the_image_alone() -> None:
     pool = Units(batch_norm=True, linear=True).pool(3, 2, padding=1)
     assert (pool(torch.ones(1, 1, 7, 7)) == 1).all()
+
+
+def test_f2_trains_on_a_file_of_the_shape_of_timit(tmp_path: Path) -> None:
+    """360 features and 1,973 classes, as images of one row: the data themselves are licensed."""
+    draw = np.random.default_rng(0)
+    arrays = {f"x_{split}": draw.integers(0, 256, (n, 1, 360), np.uint8) for split, n in (("train", 64), ("test", 16))}
+    labels = {"y_train": np.r_[1972, draw.integers(0, 1973, 63)], "y_test": draw.integers(0, 1973, 16)}
+    np.savez(tmp_path / "timit.npz", **arrays, **labels)
+    found = load(tmp_path / "timit.npz")
+    assert (found.image_shape, found.classes) == ((1, 1, 360), 1973)
+    training = split_images(found, "train", "cpu")
+    model = build(ModelSpec("f2", found.image_shape, found.classes, batch_norm=True, linear=False))
+    optimizer = torch.optim.Adam(model.parameters())
+    losses = []
+    for _ in range(5):
+        loss = torch.nn.functional.cross_entropy(model(training.inputs(slice(None))), training.labels)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[0] > 7  # log(1973) = 7.6
+    assert losses[-1] < 5

@@ -9,9 +9,10 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class TableSettings:
-    """Params of the tables stage. `paper_table`: a table of Oyedotun et al. 2022, or None."""
+    """Params of the tables stage; `conf/config.yaml` says what each is."""
 
     paper_table: int | None
+    keskar: bool
 
 
 COLUMNS = {  # printed column -> measured columns set beside it
