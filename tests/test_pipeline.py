@@ -51,8 +51,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "code")
     first = ran(run(folder, "dvc", "repro"))
-    # code, download, plan; five stages a cell; controls, near_rank, tables, plots; noise_scale, curvature_report
-    assert len(first) == 3 + 5 * 2 + 4 + 2
+    assert len(first) == 3 + 4 * 2 + 4  # code, download, plan; four stages a cell; controls, near_rank, tables, plots
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
     return folder
@@ -125,8 +124,7 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
     assert ran(output) == [
         "plan@smoke-digits", "train@smoke-lenet5-digits-512-0", "activations@smoke-lenet5-digits-512-0",
         "spectra@smoke-lenet5-digits-512-0", "controls@smoke-lenet5-digits-0", "sharpness@smoke-lenet5-digits-512-0",
-        "near_rank@smoke", "tables@smoke", "plots@smoke", "curvature@smoke-lenet5-digits-512-0",
-        "noise_scale@smoke-lenet5-digits-0", "curvature_report@smoke",
+        "near_rank@smoke", "tables@smoke", "plots@smoke",
     ]  # fmt: skip
     assert pd.read_csv(study / "metrics/smoke/runs.csv")["batch_size"].tolist() == [128, 1024, 512]
     run(study, "git", "checkout", "-q", "--", ".")

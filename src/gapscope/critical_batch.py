@@ -5,7 +5,7 @@ short training at a small batch size, which is all that it takes to see its orde
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -79,8 +79,9 @@ def noise_scales(
             yield epoch
         rows.append({"epoch": epochs[-1], **measured()})
 
+    plain = replace(training, batch_schedule=(), updates=None, patience=None)  # of another length
     train(
-        model, data, training, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed, device=device,
+        model, data, plain, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed, device=device,
         on_epoch=watched,
     )  # fmt: skip
     return rows

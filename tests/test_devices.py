@@ -1,0 +1,114 @@
+"""What must hold on a GPU as on a CPU: `pytest -m gpu -n 0` where there is one. The CPU cases keep the tests honest."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gapscope import seeds
+from gapscope.artifacts.checkpoints import Checkpoint
+from gapscope.data import Dataset
+from gapscope.errors import StoppedError
+from gapscope.images import split_images
+from gapscope.measure.sharpness import keskar_sharpness
+from gapscope.measure.spectra import mode_singular_values
+from gapscope.models import ModelSpec, build
+from gapscope.objective import Objective
+from gapscope.training import loop
+from gapscope.training.loop import TrainResult, train
+from gapscope.training.settings import TrainSettings
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+DOUBLE = 1e-10  # float64 sums in another order
+SETTINGS = TrainSettings(
+    batch_norm=True, linear=False, optimizer="sgd", momentum=0.9, lr_start=0.05, lr_end=0.01, lr_shape="cosine",
+    lr_scaling="none", lr_reference_batch=128, lr_candidates=(), lr_sweep_epochs=1, validation_images=0,
+    warmup_epochs=0.0, weight_decay=1e-3, decay="weights", drop_last=False, augment=True, updates=None,
+    batch_schedule=(), patience=None, micro_batch=None, micro_batch_norm="whole", precision="float32",
+    channels_last=False, history_images=None, eval_batch=50, checkpoint_epochs=1, launcher=None, threads=1,
+)  # fmt: skip
+
+
+def data() -> Dataset:
+    draw = np.random.default_rng(0)
+    y = draw.integers(0, 10, 120)
+    x = draw.integers(0, 100, (120, 1, 28, 28), np.uint8) + (15 * y[:, None, None, None]).astype(np.uint8)
+    return Dataset("noise", 10, x[:100], y[:100], x[100:], y[100:])
+
+
+def network() -> nn.Module:
+    with seeds.seeded(0, "test"):
+        return build(ModelSpec("lenet5_w0.5", (1, 28, 28), 10, batch_norm=True, linear=False))
+
+
+def trained(device: str, **options) -> tuple[nn.Module, TrainResult]:
+    model = network()
+    return model, train(model, data(), SETTINGS, batch_size=30, epochs=4, seed=1, device=device, **options)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_training_repeats_its_bits_and_goes_on_with_them_after_a_stop(device: str, tmp_path: Path) -> None:
+    model, result = trained(device)
+    assert result.history[-1]["train_loss_running"] < result.history[0]["train_loss_running"]
+    checkpoint, asked = Checkpoint(tmp_path / "checkpoint", {}, 1), iter(range(100))
+    with pytest.raises(StoppedError):
+        trained(device, checkpoint=checkpoint, stop=lambda: next(asked) == 6)
+    for again in (trained(device)[0], trained(device, checkpoint=checkpoint)[0]):
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(again.state_dict()[name], tensor), name
+
+
+@pytest.mark.gpu
+def test_no_update_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = loop.figures
+
+    def waiting(*arguments, **named):
+        torch.cuda.set_sync_debug_mode("default")
+        return figures(*arguments, **named)
+
+    def strict() -> bool:  # asked before each update
+        torch.cuda.set_sync_debug_mode("error")
+        return False
+
+    monkeypatch.setattr(loop, "figures", waiting)
+    try:
+        trained("cuda", stop=strict)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_loss_gradient_and_curvature_are_the_cpu_s(device: str) -> None:
+    found = []
+    for place in ("cpu", device):
+        images = split_images(data(), "train", place)
+        objective = Objective.of_images(network().to(place), images, None, 40)
+        x = objective.weights()
+        v = torch.randn(len(x), generator=seeds.generator("test"), dtype=torch.float64).to(place)
+        value, gradient = objective.value_and_gradient(x, with_gradient=True)
+        found.append([value.reshape(1), gradient, objective.hvp(x, v), objective.gnvp(x, v)])
+    for known, same in zip(*found, strict=True):
+        torch.testing.assert_close(same.cpu(), known, rtol=0, atol=DOUBLE * float(known.abs().max()))
+        assert known.abs().max() > 0
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_sharpness_is_the_cpu_s(device: str) -> None:
+    found = []
+    for place in ("cpu", device):
+        objective = Objective.of_images(network().to(place), split_images(data(), "train", place), None, 50)
+        draw = seeds.generator("sharpness")
+        found.append(keskar_sharpness(objective, objective.weights(), epsilon=1e-3, generator=draw).sharpness)
+    assert found[0] > 0
+    assert found[1] == pytest.approx(found[0], rel=1e-3)  # L-BFGS-B may take another turn by rounding
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_singular_values_are_the_cpu_s_within_their_bounds(device: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    tensor = torch.randn(40, 6, 5, 5, generator=draw, dtype=torch.float64) * torch.logspace(0, -9, 5).double()
+    for known, found in zip(mode_singular_values(tensor), mode_singular_values(tensor.to(device)), strict=True):
+        assert (np.abs(known.values - found.values) <= known.error_bound + found.error_bound).all()
+        assert found.values[0] > 1
