@@ -43,6 +43,7 @@ def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.
         ("bacth_size=3", "unknown param 'bacth_size'; did you mean 'batch_size'?"),
         ("train.lr=0.2", "unknown param 'train.lr'; did you mean 'train."),
         ("batch_size=[1", "no viable alternative"),
+        ("batch_size=${nothing}", "Interpolation key 'nothing' not found"),
         ("study=table5", "Could not find 'study/table5'"),
         ("batch_size=0", "a batch size must be at least 1, got 0"),
     ],

@@ -17,11 +17,12 @@ def compose(overrides: list[str]) -> None:
     """
     from dvc.utils.hydra import compose_and_dump
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     folder = str(DECLARED.parent.resolve())
     try:
         compose_and_dump(str(PARAMS), folder, None, DECLARED.stem, ".dvc/hydra_plugins", overrides)
-    except HydraException as error:
+    except (HydraException, OmegaConfBaseException) as error:
         known = declared_names()
         names = [override.partition("=")[0].lstrip("+~") for override in overrides]
         unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
