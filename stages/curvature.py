@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from gapscope.config import load_params
+from gapscope.errors import InputError
 from gapscope.runtime import describe_device, pick_device, run_stage, set_threads
 
 
@@ -40,7 +41,10 @@ def main() -> None:
             batch_norm=settings.batch_norm,
         )
         record["conditions"] = objective.conditions()
-        record |= geometry.measure(objective, objective.weights(), settings, seed=header["seed"])
+        try:
+            record |= geometry.measure(objective, objective.weights(), settings, seed=header["seed"])
+        except ValueError as error:
+            raise InputError(f"{args.weights}: {error}") from error
     made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
     write_record(args.out, {**record, "provenance": made})
 

@@ -20,11 +20,12 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params()
     records = [(cell.columns(), read_record(cell.record("curvature", ".json"))) for cell in cells(params)]
-    noise = [
-        read_table(Path(f"{path}.csv")).assign(**about)
+    noise = (
+        (about, read_record(Path(f"{path}.json")), read_table(Path(f"{path}.csv")))
         for about, path in seed_records(params, "noise_scale", params.seeds)
-    ]
-    rows, scales = curvature.curvature(records), pd.concat(noise, ignore_index=True)
+    )
+    settings = params.section("curvature_report", curvature.CurvatureReportSettings)
+    rows, scales = curvature.curvature(records, settings.level), curvature.noise_scale(noise, params.batch_sizes)
     write_table(args.out / "curvature.csv", rows)
     write_table(args.out / "noise_scale.csv", scales)
     drawn: dict[str, tuple[pd.DataFrame, figures.Draw]] = {

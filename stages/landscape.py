@@ -57,7 +57,10 @@ def main() -> None:
             train, test = objective(model, training, settings.images), objective(model, testing, None)
             both = partial(landscape.loss_and_error, train, test)
             ends[name] = landscape.End(train.weights(), train.shapes, train, both)
-            curved[name], vectors[name] = landscape.steepness(ends[name], settings, seed=shared["seed"])
+            try:
+                curved[name], vectors[name] = landscape.steepness(ends[name], settings, seed=shared["seed"])
+            except (ValueError, RuntimeError) as error:
+                raise InputError(f"{getattr(args, name)}: {error}") from error
             print(f"{args.out.name} {name}: largest eigenvalue {curved[name]['eigenvalues'][0]:.4g}", flush=True)
         record |= {"conditions": {"train": train.conditions(), "test": test.conditions()}, "ends": curved}
         record["distance"] = (ends["large"].x - ends["small"].x).norm().item()

@@ -31,12 +31,11 @@ def main() -> None:
     spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, training.batch_norm, training.linear)
     with seeds.seeded(args.seed, "initialisation"):
         model = models.build(spec).to(device)
-    rows = critical_batch.noise_scales(
-        model, dataset, training, settings, batch_sizes=params.batch_sizes, seed=args.seed, device=device
-    )
+    status, rows = critical_batch.noise_scales(model, dataset, training, settings, seed=args.seed, device=device)
     write_table(args.out.with_name(f"{args.out.name}.csv"), rows)
     made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    header = {"model": spec.to_header(), "dataset": dataset.name, "seed": args.seed, "settings": vars(settings)}
+    header = {"status": status, "model": spec.to_header(), "dataset": dataset.name, "seed": args.seed}
+    header |= {"settings": vars(settings), "train": training.identity()}
     write_record(args.out.with_name(f"{args.out.name}.json"), {**header, "provenance": made})
     columns = ["epoch", "loss", "noise_scale", "low", "high"]
     print(pd.DataFrame(rows)[columns].to_string(index=False, float_format="%.4g"))

@@ -11,6 +11,7 @@ from gapscope.artifacts.records import read_record, read_table, write_table
 from gapscope.artifacts.spectra import read_spectra
 from gapscope.cells import cells
 from gapscope.config import load_params
+from gapscope.errors import InputError
 from gapscope.report import keskar, paper, tables
 from gapscope.runtime import run_stage
 
@@ -40,6 +41,8 @@ def main() -> None:
     write_table(args.out / "batch_sizes.csv", batches)
     write_text(args.out / "summary.json", json.dumps(tables.summary(batches), indent=2) + "\n")
     settings, table, text = params.section("tables", paper.TableSettings), pd.DataFrame(), ""
+    if settings.paper_table and settings.keskar:
+        raise InputError("tables.paper_table and tables.keskar exclude each other")
     if settings.paper_table:
         table = paper.beside(paper.printed(settings.paper_table), batches)
         text = paper.markdown(table)

@@ -75,8 +75,8 @@ def test_an_edit_changes_the_digests_of_the_stages_that_run_it(copy: Path) -> No
     assert changed_by(copy, "src/gapscope/report/papers/oyedotun2022_tables.csv") == {"tables", "plots"}
     assert changed_by(copy, "src/gapscope/measure/gram.py") == {"spectra", "controls"}
     # imported within a function
-    assert changed_by(copy, "src/gapscope/training/loop.py") == {"train", "noise_scale", "warmstart"}
-    assert changed_by(copy, "src/gapscope/measure/landscape.py") == {"landscape"}
+    assert changed_by(copy, "src/gapscope/training/loop.py") == {"train", "noise_scale", "warmstart", "plan"}
+    assert changed_by(copy, "src/gapscope/measure/landscape.py") == {"landscape", "plan"}
     assert changed_by(copy, "src/gapscope/report/landscape.py") == {"landscape_report"}
     assert changed_by(copy, "src/gapscope/config.py") == {*OTHERS} - {"random_matrices_report"}
     assert changed_by(copy, "stages/near_rank.py") == {"near_rank"}

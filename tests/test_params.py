@@ -19,6 +19,7 @@ from gapscope.measure.perturbation import PerturbationSettings
 from gapscope.measure.random_matrices import RandomMatrixSettings
 from gapscope.measure.sharpness import SharpnessSettings
 from gapscope.measure.spectra import SpectraSettings
+from gapscope.report.curvature import CurvatureReportSettings
 from gapscope.report.paper import TableSettings
 from gapscope.training.settings import TrainSettings
 from gapscope.warmstart import WarmstartSettings
@@ -34,6 +35,7 @@ SETTINGS = {
     "near_rank": NearRankSettings,
     "sharpness": SharpnessSettings,
     "curvature": GeometrySettings,
+    "curvature_report": CurvatureReportSettings,
     "noise_scale": NoiseScaleSettings,
     "warmstart": WarmstartSettings,
     "landscape": LandscapeSettings,
@@ -78,6 +80,7 @@ def test_every_study_runs_its_pipelines_under_its_own_name(study: str, tmp_path:
     assert set(pipelines) == set(declared)
     assert all(studies in ([], [study]) for studies in pipelines.values())
     assert any(pipelines.values())
+    assert not (pipelines["warmstart"] and pipelines["networks"])  # both write summary.json
     for measured in ("curvature", "landscape"):  # they measure what networks trains
         assert not (pipelines[measured] and not pipelines["networks"])
 
@@ -86,7 +89,7 @@ def test_the_landscape_lies_between_two_batch_sizes_of_its_study(tmp_path: Path)
     params = load(compose(tmp_path, "study=keskar_table3", "batch_size=100"))
     settings = params.section("landscape", LandscapeSettings)
     assert (settings.small, settings.large) == (256, 6000)
-    assert settings.micro_batch >= (settings.images or 60000)  # no ghost batches
+    assert settings.micro_batch >= settings.images  # the training loss has no ghost batches
 
 
 @pytest.mark.parametrize("study", sorted(set(STUDIES) - {"random_matrices", "keskar_warmstart"}))

@@ -42,46 +42,50 @@ def noise_scales(
     training: TrainSettings,
     settings: NoiseScaleSettings,
     *,
-    batch_sizes: Sequence[int],
     seed: int,
     device: str,
-) -> list[dict[str, Any]]:
-    """Return a row an epoch, 0 being the initial weights; `model` is trained in place.
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return how the training ended ("ok" or "diverged"), and a row an epoch, 0 being the initial weights.
 
-    A row has the noise scale (its prediction of the critical batch size) with its 95 % interval, and for each of
-    `batch_sizes` how many times the fewest possible steps (`steps_ratio_b...`) and examples training would take.
+    `model` is trained in place, at a constant rate: a curve laid over so few epochs would end in an annealed network,
+    which a longer training has not after as many. A row has the noise scale, which predicts the critical batch size,
+    with its 95 % interval; where training diverged, rows end before.
 
     Raises:
-        InputError: too few images for three batches; the training's batch size is outside the training set.
+        InputError: too few images for three batches, or more asked for than there are; a batch size outside the
+            training set; gradients of which no noise scale can be taken.
     """
     images = split_images(data, "train", device)
-    count = len(images) if settings.images is None else min(settings.images, len(images))
-    if count < 3 * settings.gradient_batch:
-        raise InputError(f"noise_scale needs three batches of {settings.gradient_batch}; there are {count} images")
+    count = settings.images or len(images)
+    if not 3 * settings.gradient_batch <= count <= len(images):
+        raise InputError(
+            f"noise_scale.images must be in {3 * settings.gradient_batch}..{len(images)} (three batches of "
+            f"{settings.gradient_batch}, the training set), got {count}"
+        )
     order = torch.randperm(count, generator=seeds.generator(seed, "noise scale"))
     rows: list[dict[str, Any]] = []
 
-    def measured() -> dict[str, Any]:
+    def measured(epoch: int) -> None:
         # statistics of the batch, as in training: at the initial weights the running ones mean nothing
         size = settings.gradient_batch
         objective = Objective.of_images(model, images, count, size, torch.float32, batch_norm="batch")
         x = objective.weights()
-        found = noise_scale(lambda: objective.gradients(x, size, order), size)
-        row = {"critical_batch_size": found.critical_batch_size, **asdict(found), "loss": float(objective(x))}
-        for batch in dict.fromkeys(batch_sizes):
-            row[f"steps_ratio_b{batch}"] = found.steps_ratio(batch)
-            row[f"examples_ratio_b{batch}"] = found.examples_ratio(batch)
-        return row
+        try:
+            found = noise_scale(lambda: objective.gradients(x, size, order), size)
+        except ValueError as error:
+            raise InputError(f"noise scale after {epoch} epochs: {error}") from error
+        figures = {("gradient_batch" if name == "batch_size" else name): value for name, value in asdict(found).items()}
+        rows.append({"epoch": epoch, "loss": float(objective(x)), **figures, **objective.conditions()})
 
     def watched(epochs: Sequence[int]) -> Iterator[int]:
         for epoch in epochs:
-            rows.append({"epoch": epoch - 1, **measured()})
+            measured(epoch - 1)
             yield epoch
-        rows.append({"epoch": epochs[-1], **measured()})
+        measured(epochs[-1])
 
-    plain = replace(training, batch_schedule=(), updates=None, patience=None)  # of another length
-    train(
+    plain = replace(training, lr_shape="constant", batch_schedule=(), updates=None, patience=None)
+    result = train(
         model, data, plain, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed, device=device,
         on_epoch=watched,
     )  # fmt: skip
-    return rows
+    return result.status, rows

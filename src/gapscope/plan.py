@@ -1,15 +1,39 @@
 """What a study costs, and whether it can run, before its first cell starts."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gapscope.activations import ActivationSettings, activation_bytes
 from gapscope.cells import cells
 from gapscope.config import Params
+from gapscope.critical_batch import NoiseScaleSettings
+from gapscope.errors import InputError
+from gapscope.measure.geometry import GeometrySettings
+from gapscope.measure.landscape import LandscapeSettings
+from gapscope.measure.sharpness import SharpnessSettings
 from gapscope.models import ModelSpec, build
 from gapscope.runtime import check_disk
 from gapscope.training.settings import TrainSettings, check_batches
+
+
+def check_measures(params: Params, train_images: int) -> None:
+    """Raise InputError where a measure of the study cannot be taken: now, and not after the training."""
+    pipelines = params.groups["pipelines"]
+    settings: dict[str, Any] = {"sharpness": params.section("sharpness", SharpnessSettings)}
+    if pipelines["curvature"]:
+        settings["curvature"] = params.section("curvature", GeometrySettings)
+        settings["noise_scale"] = params.section("noise_scale", NoiseScaleSettings)
+    if pipelines["landscape"]:
+        settings["landscape"] = params.section("landscape", LandscapeSettings)
+        for end in ("small", "large"):
+            if (size := getattr(settings["landscape"], end)) not in params.batch_sizes:
+                sizes = ", ".join(map(str, dict.fromkeys(params.batch_sizes)))
+                raise InputError(f"landscape.{end} must be one of the study's batch sizes, {sizes}; got {size}")
+    for name, group in settings.items():
+        if group.images is not None and not 1 <= group.images <= train_images:
+            raise InputError(f"{name}.images must be in 1..{train_images}, the training images, got {group.images}")
 
 
 def check(
@@ -25,6 +49,7 @@ def check(
         InputError: an unknown model, or a batch size that cannot be trained at, or too little disk for what is to come.
     """
     settings = params.section("train", TrainSettings)
+    check_measures(params, train_images)
     probe = params.section("activations", ActivationSettings).probe_images
     todo = [cell for cell in cells(params) if cell.dataset == dataset]
     updates = needed_bytes = 0

@@ -47,3 +47,8 @@ def test_the_table_says_ratios_spreads_n_and_what_was_not_measured() -> None:
 def test_another_network_is_refused() -> None:
     with pytest.raises(InputError, match="have no lenet5"):
         keskar.beside(batches("lenet5"))
+
+
+def test_one_batch_size_is_refused() -> None:
+    with pytest.raises(InputError, match="two batch sizes"):
+        keskar.beside(batches().iloc[:1])

@@ -50,7 +50,8 @@ def record(seed: int = 0, status: str = "ok", dataset: str = "mnist") -> dict[st
         }
         for end, factor in (("small", 1.0), ("large", 10.0))
     }
-    return {**about, "distance": 3.0, "ends": ends}
+    conditions = {"train": {"images": 64, "batch_norm": "statistics of batches of 64", "precision": "float32"}}
+    return {**about, "distance": 3.0, "ends": ends, "conditions": conditions}
 
 
 @pytest.fixture
@@ -70,6 +71,7 @@ def test_the_summary_has_a_row_an_end_and_seed_the_diverged_too(records: list[la
     assert table["status"].tolist() == ["ok"] * 4 + ["diverged"] * 2
     assert table["end"].tolist() == ["small", "large"] * 3
     assert table["batch_size"].tolist() == [32, 512] * 3
+    assert table.loc[0, ["images", "batch_norm"]].tolist() == [64, "statistics of batches of 64"]
     assert table.loc[4:, "largest_eigenvalue"].isna().all()
     small, large = table.iloc[0], table.iloc[1]
     assert (small["largest_eigenvalue"], large["largest_eigenvalue"]) == (8, 80)

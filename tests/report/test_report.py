@@ -181,7 +181,11 @@ def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None
     rows = series.sharpness(runs)
     assert rows.loc[rows["series"] == "test accuracy", "value"].tolist() == [93.0, 91.0, 90.0]
     figure = figures.styled(figures.draw_sharpness, rows)
-    assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)", "sharpness φ (%)"]
+    labels = ["test accuracy (%)", "sharpness φ of the train loss (%)", "sharpness φ of the test loss (%)"]
+    assert [axes.get_ylabel() for axes in figure.axes] == labels
+    for axes, panel in zip(figure.axes, rows["panel"].drop_duplicates(), strict=True):
+        drawn = {text.get_text() for text in axes.get_legend().get_texts()}
+        assert drawn == set(rows.loc[rows["panel"] == panel, "series"])
     plt.close(figure)
 
 

@@ -26,7 +26,6 @@ class GeometrySettings:
     batch_norm: str
     micro_batch: int
     precision: str
-    level: float
     trace_probes: int
     steps: int
     radius: float
@@ -49,10 +48,9 @@ def measure(loss: Loss, x: Tensor, settings: GeometrySettings, *, seed: int) -> 
     """Return the record of a loss that has `hvp` and `gnvp`, at x (n,).
 
     Returns:
-        `hessian` and `gauss_newton`: Lanczos's nodes (ascending; the outermost are extreme eigenvalues, each to within
-        its residual) and weights, the trace with its standard error, and `above_level`: at least so many eigenvalues
-        lie above the level (nodes interlace with them). `ball`: the rise within an L2 ball and within the adaptive one.
-        `gradient_norm` tells how far from stationary x is.
+        `hessian` and `gauss_newton`: Lanczos's nodes (ascending; the outermost are extreme eigenvalues, each to about
+        its residual) and weights, and the trace with its standard error. `ball`: the rise within an L2 ball and within
+        the adaptive one. `gradient_norm` tells how far from stationary x is.
 
     Raises:
         ValueError: the loss is not finite, or not twice differentiable to finite numbers, at x.
@@ -69,7 +67,6 @@ def measure(loss: Loss, x: Tensor, settings: GeometrySettings, *, seed: int) -> 
             "nodes": density.nodes.tolist(),
             "weights": density.weights.tolist(),
             "residuals": density.residuals.tolist(),
-            "above_level": int((density.nodes > settings.level).sum()),
             "trace": trace.value,
             "trace_standard_error": trace.standard_error,
         }

@@ -1,6 +1,8 @@
 """Curvature against batch size, spectral densities, and the noise scale along training: tables, and redraws of them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -17,15 +19,27 @@ SERIES = {  # of a figure: series -> panel, column
     "Hessian, smallest (negative)": ("eigenvalue", "hessian_smallest"),
     "Hessian, trace": ("trace", "hessian_trace"),
     "Gauss-Newton, trace": ("trace", "gauss_newton_trace"),
-    "Hessian, at least": ("count", "hessian_above_level"),
+    "Hessian": ("count", "hessian_above_level"),
+    "Gauss-Newton": ("count", "gauss_newton_above_level"),
     "L2 ball (SAM)": ("rise", "ball_plain_rise"),
     "adaptive ball (ASAM)": ("rise", "ball_adaptive_rise"),
 }
 DENSITY_POINTS, DENSITY_WIDTH = 400, 0.01  # of a density: points, and the kernel's deviation as a part of the span
 
 
-def curvature(records: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> pd.DataFrame:
-    """Return one row a run, from (cell, record of the curvature stage); a diverged run has its status alone."""
+@dataclass(frozen=True)
+class CurvatureReportSettings:
+    """Params of the curvature_report stage; `conf/config.yaml` says what each is."""
+
+    level: float
+
+
+def curvature(records: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], level: float) -> pd.DataFrame:
+    """Return one row a run, from (cell, record of the curvature stage); a diverged run has its status alone.
+
+    `*_above_level`: at least so many eigenvalues lie above the level, since Lanczos's nodes interlace with them; it
+    cannot exceed the number of steps, and values that stand apart are found sooner.
+    """
     rows = []
     for cell, record in records:
         row: dict[str, Any] = {**cell, "status": record["status"]}
@@ -35,12 +49,31 @@ def curvature(records: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) ->
                 for end, place in (("largest", -1), ("smallest", 0)):
                     row[f"{name}_{end}"] = found["nodes"][place]
                     row[f"{name}_{end}_residual"] = found["residuals"][place]
-                row |= {f"{name}_{key}": found[key] for key in ("trace", "trace_standard_error", "above_level")}
+                row |= {f"{name}_{key}": found[key] for key in ("trace", "trace_standard_error")}
+                row[f"{name}_above_level"] = sum(node > level for node in found["nodes"])
             row |= {f"ball_{name}_rise": found["rise"] for name, found in record["ball"].items()}
             row |= {key: record[key] for key in ("gradient_norm", "weight_norm", "parameters")}
-            row |= {"level": record["settings"]["level"], **record["conditions"]}
+            row |= {"level": level, "steps": record["settings"]["steps"], **record["conditions"]}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def noise_scale(
+    records: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], pd.DataFrame]], batch_sizes: Iterable[int]
+) -> pd.DataFrame:
+    """Return a row an epoch of every seed's short training, from (what identifies it, record, table).
+
+    For each batch size B of the study, how many times the fewest possible steps (1 + S / B) and examples (1 + B / S)
+    McCandlish et al. 2018, section 2.3, predict, S being the noise scale.
+    """
+    frames = []
+    for about, record, table in records:
+        frame = table.assign(**about, status=record["status"], trained_at=record["settings"]["batch_size"])
+        for size in dict.fromkeys(batch_sizes):
+            frame[f"steps_ratio_b{size}"] = 1 + frame["noise_scale"] / size
+            frame[f"examples_ratio_b{size}"] = 1 + size / frame["noise_scale"]
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
 
 
 def against_size(rows: pd.DataFrame) -> pd.DataFrame:
@@ -80,7 +113,7 @@ def draw_curvature(rows: pd.DataFrame) -> Figure:
     panels = {
         "eigenvalue": "extreme eigenvalue",
         "trace": "trace",
-        "count": "eigenvalues above the level",
+        "count": "eigenvalues above the level, at least",
         "rise": "rise of the loss (nats)",
     }
     figure = against_batch_size(rows, panels, "Curvature of the training cross-entropy", columns=2)
@@ -117,14 +150,20 @@ def draw_noise_scale(rows: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(1, len(pairs), figsize=(6.4 * len(pairs), 3.9), squeeze=False)
     for axes, pair in zip(grid[0], pairs, strict=True):
         here = of_pair(rows, pair)
-        for seed, run in here.groupby("seed"):
-            known = run.dropna(subset=["noise_scale"])
-            (line,) = axes.plot(known["epoch"], known["noise_scale"], label=f"seed {seed}")
-            top = known["high"].fillna(known["noise_scale"].max() * 10)  # an interval without an upper end
-            axes.fill_between(known["epoch"], known["low"], top, color=line.get_color(), alpha=0.15)
+        bounds = here[["noise_scale", "high"]].to_numpy(dtype=float)
+        ceiling = 10 * max(bounds[np.isfinite(bounds)], default=1.0)
+        for (seed, run), look in zip(here.groupby("seed"), cycle(plt.rcParams["axes.prop_cycle"])):
+            known = np.isfinite(run["noise_scale"])
+            axes.plot(run["epoch"][known], run["noise_scale"][known], label=f"seed {seed}", **look)
+            # |G|^2 cannot be told from zero: only a lower limit is known
+            style = {"color": look["color"], "fillstyle": "none", "markersize": 9}
+            axes.plot(run["epoch"][~known], run["low"][~known], "^", **style)
+            top = run["high"].clip(upper=ceiling)
+            axes.fill_between(run["epoch"], run["low"], top, color=look["color"], alpha=0.15)
+        axes.set_ylim(top=ceiling)
         axes.set(yscale="log", xlabel="epochs of training", ylabel="critical batch size (images)")
         axes.set_title(pair_title(pair, here))
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
-    figure.suptitle("Critical batch size predicted by the gradient noise scale (band: 95 % interval)")
+    figure.suptitle("Critical batch size by the gradient noise scale (band: 95 % interval; ▵: its lower end, no upper)")
     return figure

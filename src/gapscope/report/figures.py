@@ -1,6 +1,7 @@
 """Figures: each a pure redraw of its table in plots/<study>. Axes name quantity and unit, titles name n."""
 
 from collections.abc import Callable, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def styled(draw: Draw, rows: pd.DataFrame) -> Figure:
     with plt.style.context(Path(__file__).with_name("gapscope.mplstyle")):
         if rows.empty:
             figure = plt.figure(figsize=(5, 1))
-            figure.suptitle("nothing to draw: every run of this study diverged")
+            figure.suptitle("nothing to draw: every run (or one of each pair) diverged")
             return figure
         return draw(rows)
 
@@ -72,10 +73,12 @@ def _counted(panel: str) -> str:
 
 def draw_sharpness(rows: pd.DataFrame) -> Figure:
     """Test accuracy and sharpness against batch size: Keskar et al. 2017, Figure 4."""
-    panels = {"accuracy_pct": "test accuracy (%)", "sharpness_pct": "sharpness φ (%)"}
+    panels = {"accuracy_pct": "test accuracy (%)"}
+    panels |= {f"{split}_sharpness_pct": f"sharpness φ of the {split} loss (%)" for split in ("train", "test")}
+    panels = {panel: label for panel, label in panels.items() if panel in set(rows["panel"])}
     figure = against_batch_size(rows, panels, "Test accuracy, and sharpness of the cross-entropy")
     for axes in figure.axes:
-        if axes.get_ylabel() == panels["sharpness_pct"]:
+        if axes.get_ylabel().startswith("sharpness"):
             axes.set_yscale("log")
     return figure
 
@@ -170,7 +173,7 @@ def against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str, c
         here = of_pair(rows, pair)
         for axes, (panel, label) in zip(line, panels.items(), strict=True):
             groups = here[here["panel"] == panel].groupby("series", sort=False)
-            for (series, group), look in zip(groups, _looks(), strict=False):
+            for (series, group), look in zip(groups, cycle(_looks()), strict=False):
                 _draw_series(axes, str(series), group, look)
             _batch_axis(axes, here["batch_size"])
             axes.set(ylabel=label, title=pair_title(pair, here[here["source"] == "measured"]))
@@ -181,8 +184,8 @@ def against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str, c
 
 def _looks() -> list[dict[str, Any]]:
     """Colour, marker and dashes of each series in turn; earlier ones are wider, so that coinciding lines all show."""
-    cycle = list(plt.rcParams["axes.prop_cycle"])
-    return [{**look, "linewidth": max(2.8 - 0.6 * turn, 1.2)} for turn, look in enumerate(cycle)]
+    looks = list(plt.rcParams["axes.prop_cycle"])
+    return [{**look, "linewidth": max(2.8 - 0.6 * turn, 1.2)} for turn, look in enumerate(looks)]
 
 
 def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, Any]) -> None:

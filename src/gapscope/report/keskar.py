@@ -21,7 +21,8 @@ def printed(network: str) -> pd.DataFrame:
     for line in accuracy.to_dict("records"):
         for split in ("train", "test"):
             for side, name in SIDES.items():
-                about = {"table": 2, "quantity": f"{split} accuracy (%)", "side": name, "column": f"{split}_error_pct"}
+                about = {"table": 2, "quantity": f"{split} accuracy (%)", "side": name}
+                about["column"] = f"{split}_error_pct"
                 rows.append({**about, "printed": line[f"{split}_{side}"], "printed_std": None})
     for line in sharpness.to_dict("records"):
         space = "full space" if line["space"] == "full" else "random manifold, p = 100"
@@ -47,6 +48,8 @@ def beside(batches: pd.DataFrame) -> pd.DataFrame:
         paper = printed(str(model).upper())
         if paper.empty:
             raise InputError(f"tables.keskar is for f1, f2, c1 to c4; Keskar et al. 2017 have no {model}")
+        if len(found) < 2:
+            raise InputError("tables.keskar needs two batch sizes, a small one and a large one: give -S batch_size=N")
         by_size = found.sort_values("batch_size")
         ends = {"small": by_size.iloc[0], "large": by_size.iloc[-1]}
         for line in paper.to_dict("records"):
@@ -54,6 +57,7 @@ def beside(batches: pd.DataFrame) -> pd.DataFrame:
             mean, std = end.get(f"{line['column']}_mean"), end.get(f"{line['column']}_std")
             mean = 100 - mean if line["table"] == 2 and mean is not None else mean
             about = {"model": model, "dataset": dataset, "batch_size": end["batch_size"], "n": end["n"]}
+            about["sharpness_images"] = end.get("sharpness_images")
             measured = {"mean": mean, "std": std}
             rows.append({**about, **{str(name): value for name, value in line.items()}, **measured})
     return pd.DataFrame(rows)
@@ -72,7 +76,10 @@ def markdown(rows: pd.DataFrame) -> str:
             cells = [cell for names in (("printed", "printed_std"), ("mean", "std")) for cell in _cells(sides, *names)]
             lines.append(f"| {quantity} | {' | '.join(cells)} |")
         counts = " to ".join(dict.fromkeys(str(n) for n in sorted(found["n"])))
-        texts.append("\n".join(lines) + f"\n\nMean ± standard deviation; paper: n = 5; measured: n = {counts}.\n")
+        images = found["sharpness_images"].iloc[0]
+        over = "" if pd.isna(images) else f", sharpness over {images:,.0f} training images, or all test images"
+        rows_of = f"Mean ± standard deviation; paper: n = 5, all training images; measured: n = {counts}{over}."
+        texts.append("\n".join(lines) + f"\n\n{rows_of}\n")
     return "\n".join(texts)
 
 

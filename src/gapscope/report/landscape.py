@@ -113,6 +113,7 @@ def _end_summary(record: Mapping[str, Any], table: pd.DataFrame, end: str) -> di
         "random_rise_std": flat.std(skipna=False),
         "rise_ratio": steep.mean(skipna=False) / flat.mean(skipna=False),
         "distance": record["distance"],
+        **record["conditions"]["train"],
         "barrier": between - highest,
     }
 

@@ -86,9 +86,10 @@ def sharpness(runs: pd.DataFrame) -> pd.DataFrame:
     for column in [name for name in runs.columns if name.startswith("sharpness_") and name.endswith("_pct")]:
         *split, space, epsilon = column.removeprefix("sharpness_").removesuffix("_pct").split("_")
         space = "full space" if space == "full" else f"random manifold, p = {space.removeprefix('random')}"
-        loss = "test loss, " if split else ""
-        measures[f"{loss}{space}, ε = {float(epsilon):g}"] = ("sharpness_pct", column)
-    return pd.DataFrame(_runs_long(runs, measures), columns=LONG)
+        panel = f"{split[0] if split else 'train'}_sharpness_pct"
+        measures[f"{column}@{space}, ε = {float(epsilon):g}"] = (panel, column)
+    rows = _runs_long(runs, measures)
+    return pd.DataFrame([{**row, "series": row["series"].rpartition("@")[2]} for row in rows], columns=LONG)
 
 
 def curves(histories: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.DataFrame:

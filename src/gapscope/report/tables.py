@@ -99,7 +99,7 @@ def batch_table(runs: pd.DataFrame) -> pd.DataFrame:
     for key, group in runs.groupby(KEYS, sort=False):
         good = group[group["status"] == "ok"]
         row = {**dict(zip(KEYS, key, strict=True)), "n": len(good), "diverged": len(group) - len(good)}
-        row["updates"] = group["updates"].max()
+        row |= {"updates": group["updates"].max(), "sharpness_images": group["sharpness_images"].max()}
         for name in measures:
             row |= {f"{name}_mean": good[name].mean(), f"{name}_std": good[name].std()}
         rows.append(row)
