@@ -1,4 +1,4 @@
-"""What must hold on a GPU as on a CPU: `pytest -m gpu -n 0` where there is one. The CPU cases keep the tests honest."""
+"""What must hold on a GPU as on a CPU: `pytest -m gpu -n 0` where there is one. CPU cases show only that they run."""
 
 from pathlib import Path
 

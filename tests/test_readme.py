@@ -5,6 +5,7 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -44,8 +45,31 @@ def test_every_study_named_exists_and_every_study_is_named() -> None:
     assert {name for name in studies if f"`{name}`" in README} == studies
 
 
-def test_the_table_of_paper_against_measured_is_the_committed_one() -> None:
-    assert (ROOT / "metrics/table05/paper.md").read_text().strip() in README
+@pytest.mark.parametrize("study", ["table05", "keskar_table3"])
+def test_the_table_of_paper_against_measured_is_the_committed_one(study: str) -> None:
+    assert (ROOT / f"metrics/{study}/paper.md").read_text().strip() in README
+
+
+def test_what_is_said_of_the_runs_of_keskar_table3_is_what_they_recorded() -> None:
+    runs = pd.read_csv(ROOT / "metrics/keskar_table3/runs.csv").set_index(["batch_size", "seed"]).sort_index()
+    said = README.split("## Run it")[0].replace("\n", " ")
+    small, large = runs.loc[256], runs.loc[6000]
+    updates = [f"{value:,}" for value in small["updates"]]
+    assert f"({updates[0]} and {updates[1]} updates at b = 256, {large['updates'].max():,} at b = 6000" in said
+    norms = [f"{value:.0f}" for value in [*small["weight_norm"], *large["weight_norm"]]]
+    assert "weights of norm {} and {} against {} and {} here".format(*norms) in said
+
+
+def test_the_speeds_are_those_of_the_benchmark() -> None:
+    table = (ROOT / "benchmarks/training.md").read_text().splitlines()
+    rows = [row.strip("| ").split(" | ") for row in table if "gapscope |" in row or "128 |" in row]
+    ratios = {row[0]: float(row[-2].split()[0]) for row in rows}
+    text = README.replace("\n", " ")
+    usual = "LeNet-5, batch {}: usual / gapscope"
+    faster = [f"{ratios[usual.format(size)]:.1f}" for size in (128, 4096)]
+    assert "LeNet-5: {} times as fast at b = 128, {} at b = 4096".format(*faster) in text
+    peak = [ratios[f"{name}, channels_last: peak / gapscope"] for name in ("ResNet-56", "VGG-16")]
+    assert "ResNet-56 reaches {} of it, VGG-16 {}, with".format(*peak) in text
 
 
 def test_the_table_of_networks_is_that_of_the_code() -> None:
