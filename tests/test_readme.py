@@ -60,6 +60,22 @@ def test_what_is_said_of_the_runs_of_keskar_table3_is_what_they_recorded() -> No
     assert "weights of norm {} and {} against {} and {} here".format(*norms) in said
 
 
+def test_what_is_said_of_curvature_is_what_every_seed_shows() -> None:
+    runs = pd.read_csv(ROOT / "metrics/keskar_table3/curvature.csv").set_index(["batch_size", "seed"])
+    small, large = runs.loc[256], runs.loc[6000]
+    for smaller, larger, column in (
+        (large, small, "hessian_largest"),
+        (small, large, "hessian_trace"),
+        (small, large, "ball_plain_rise"),
+        (large, small, "ball_adaptive_rise"),
+    ):
+        assert smaller[column].max() < larger[column].min(), column
+    ends = pd.read_csv(ROOT / "metrics/keskar_table3/landscape.csv")
+    corner = ends[ends["end"] == "large"]
+    quadratic = corner["radius"] ** 2 * corner["largest_eigenvalue"] / 2  # the most that it can be
+    assert (corner["eigenvector_rise_mean"] > 10 * quadratic).all()
+
+
 def test_the_speeds_are_those_of_the_benchmark() -> None:
     table = (ROOT / "benchmarks/training.md").read_text().splitlines()
     rows = [row.strip("| ").split(" | ") for row in table if "gapscope |" in row or "128 |" in row]

@@ -49,11 +49,12 @@ def test_a_row_has_both_ends_with_their_residuals_and_the_conditions(rows: pd.Da
 def test_the_figure_draws_every_run_but_a_diverged_one(rows: pd.DataFrame) -> None:
     long = curvature.against_size(rows)
     assert len(long) == 3 * len(curvature.SERIES)
+    assert set(long.loc[long["panel"] == "count", "series"]) == {"Hessian, above 4", "Gauss-Newton, above 4"}
     largest = long[long["series"] == "Gauss-Newton, largest"]
     assert largest["value"].tolist() == [3, 9, 30]
     figure = figures.styled(curvature.draw_curvature, long)
     assert [axes.get_ylabel() for axes in figure.axes] == [
-        "extreme eigenvalue", "trace", "eigenvalues above the level, at least", "rise of the loss (nats)",
+        "extreme eigenvalue", "trace", "large eigenvalues, at least", "rise of the loss (nats)",
     ]  # fmt: skip
     assert all("n = 2" in axes.get_title() for axes in figure.axes)
     plt.close(figure)

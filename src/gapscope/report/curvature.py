@@ -79,7 +79,8 @@ def noise_scale(
 def against_size(rows: pd.DataFrame) -> pd.DataFrame:
     """Return `curvature` as the figure draws it: a row a run and series."""
     long = [
-        {**{key: row[key] for key in [*LONG[:4]]}, "panel": panel, "series": series, "value": row[column]}
+        {**{key: row[key] for key in LONG[:4]}, "panel": panel, "value": row[column]}
+        | {"series": f"{series}, above {row['level']:g}" if panel == "count" else series}
         | {"source": "measured"}
         for row in rows.to_dict("records")
         for series, (panel, column) in SERIES.items()
@@ -113,7 +114,7 @@ def draw_curvature(rows: pd.DataFrame) -> Figure:
     panels = {
         "eigenvalue": "extreme eigenvalue",
         "trace": "trace",
-        "count": "eigenvalues above the level, at least",
+        "count": "large eigenvalues, at least",
         "rise": "rise of the loss (nats)",
     }
     figure = against_batch_size(rows, panels, "Curvature of the training cross-entropy", columns=2)
@@ -122,6 +123,7 @@ def draw_curvature(rows: pd.DataFrame) -> Figure:
             axes.set_yscale("symlog", linthresh=0.1)
         if axes.get_ylabel() == panels["rise"]:
             axes.set_yscale("symlog", linthresh=1e-3)
+            axes.set_ylim(bottom=0)  # d = 0 is in the ball
     return figure
 
 
