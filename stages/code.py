@@ -6,7 +6,7 @@ So an edit reruns the stages that import what was edited, and no others, and no 
 import argparse
 import ast
 import hashlib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 SOURCE = Path("src")
@@ -19,14 +19,16 @@ READ = {  # files that a module reads and does not import
 }
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield the package's modules that a file imports, at its top or within a function."""
+@cache
+def imported(path: Path) -> list[str]:
+    """Return the package's modules that a file imports, at its top or within a function, and the names in them."""
+    names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name.split(".")[0] == PACKAGE]
 
 
 def file_of(module: str) -> Path | None:
@@ -40,8 +42,6 @@ def needed(script: Path) -> list[Path]:
     files, todo = {script}, [script]
     while todo:
         for module in imported(todo.pop()):
-            if module.split(".")[0] != PACKAGE:
-                continue
             parts = module.split(".")
             for name in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
                 path = file_of(name)

@@ -1,8 +1,9 @@
 """What each stage depends on: no less than it runs (stale results), no more (work done again for nothing)."""
 
+import runpy
 import shutil
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import grimp
@@ -17,8 +18,10 @@ GRAPH = grimp.build_graph("gapscope", cache_dir=None)
 
 def digests(folder: Path) -> dict[str, dict[str, str]]:
     """Stage -> file -> its hash, as the stage `code` writes them."""
-    command = [sys.executable, "stages/code.py", "--out", "digests"]
-    subprocess.run(command, cwd=folder, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["code.py", "--out", "digests"])
+        runpy.run_path("stages/code.py", run_name="__main__")
     found = {path.stem: path.read_text().splitlines() for path in (folder / "digests").glob("*.txt")}
     return {name: {line.split()[1]: line.split()[0] for line in lines} for name, lines in found.items()}
 
@@ -29,6 +32,11 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("src", "stages"):
         shutil.copytree(ROOT / name, folder / name)
     return folder
+
+
+@pytest.fixture(scope="module")
+def whole(copy: Path) -> dict[str, dict[str, str]]:
+    return digests(copy)
 
 
 def file_of(module: str) -> str:
@@ -48,9 +56,9 @@ def test_a_stage_depends_on_its_own_digest_and_on_no_other_code(name: str) -> No
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_digest_holds_what_the_stage_imports(name: str, copy: Path) -> None:
+def test_a_digest_holds_what_the_stage_imports(name: str, whole: dict[str, dict[str, str]]) -> None:
     """Against grimp, which knows imports of the package's modules; packages' own `__init__` come on top."""
-    found = {file for file in digests(copy)[name] if file.endswith(".py")}
+    found = {file for file in whole[name] if file.endswith(".py")}
     direct = {module for module in GRAPH.modules if file_of(module) in found}
     needed = direct.union(*(GRAPH.find_upstream_modules(module) for module in direct))
     assert found - {f"stages/{name}.py"} == {file_of(module) for module in needed}
@@ -58,8 +66,7 @@ def test_a_digest_holds_what_the_stage_imports(name: str, copy: Path) -> None:
     assert {file_of(module) for module in imported & set(GRAPH.modules)} <= found
 
 
-def changed_by(copy: Path, file: str) -> set[str]:
-    before = digests(copy)
+def changed_by(copy: Path, before: dict[str, dict[str, str]], file: str) -> set[str]:
     text = (copy / file).read_text()
     (copy / file).write_text(text + "\n# edited\n")
     after = digests(copy)
@@ -67,20 +74,21 @@ def changed_by(copy: Path, file: str) -> set[str]:
     return {name for name in OTHERS if before[name] != after[name]}
 
 
-def test_an_edit_changes_the_digests_of_the_stages_that_run_it(copy: Path) -> None:
-    assert changed_by(copy, "src/gapscope/report/series.py") == {"plots", "curvature_report"}
-    assert changed_by(copy, "src/gapscope/report/gapscope.mplstyle") == {
+def test_an_edit_changes_the_digests_of_the_stages_that_run_it(copy: Path, whole: dict[str, dict[str, str]]) -> None:
+    changed = partial(changed_by, copy, whole)
+    assert changed("src/gapscope/report/series.py") == {"plots", "curvature_report"}
+    assert changed("src/gapscope/report/gapscope.mplstyle") == {
         "plots", "random_matrices_report", "curvature_report", "landscape_report", "warmstart_report",
     }  # fmt: skip
-    assert changed_by(copy, "src/gapscope/report/papers/oyedotun2022_tables.csv") == {"tables", "plots"}
-    assert changed_by(copy, "src/gapscope/measure/gram.py") == {"spectra", "controls"}
+    assert changed("src/gapscope/report/papers/oyedotun2022_tables.csv") == {"tables", "plots"}
+    assert changed("src/gapscope/measure/gram.py") == {"spectra", "controls"}
     # imported within a function
-    assert changed_by(copy, "src/gapscope/training/loop.py") == {"train", "noise_scale", "warmstart", "plan"}
-    assert changed_by(copy, "src/gapscope/measure/landscape.py") == {"landscape", "plan"}
-    assert changed_by(copy, "src/gapscope/report/landscape.py") == {"landscape_report"}
-    assert changed_by(copy, "src/gapscope/config.py") == {*OTHERS} - {"random_matrices_report"}
-    assert changed_by(copy, "stages/near_rank.py") == {"near_rank"}
-    assert changed_by(copy, "src/gapscope/cli.py") == set()
+    assert changed("src/gapscope/training/loop.py") == {"train", "noise_scale", "warmstart", "plan"}
+    assert changed("src/gapscope/measure/landscape.py") == {"landscape", "plan"}
+    assert changed("src/gapscope/report/landscape.py") == {"landscape_report"}
+    assert changed("src/gapscope/config.py") == {*OTHERS} - {"random_matrices_report"}
+    assert changed("stages/near_rank.py") == {"near_rank"}
+    assert changed("src/gapscope/cli.py") == set()
 
 
 @pytest.mark.parametrize("name", STAGES)

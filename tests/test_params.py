@@ -1,7 +1,9 @@
 """conf/ is the source, params.yaml its composition; every study composes, and every group has its settings class."""
 
 import subprocess
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from dvc.utils.hydra import compose_and_dump
@@ -46,9 +48,17 @@ SETTINGS = {
 READ_BY_DVC = {"pipelines", "code"}
 
 
+@cache
+def composed(*overrides: str) -> str:
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "params.yaml"
+        compose_and_dump(str(out), str(ROOT / "conf"), None, "config", folder, list(overrides))
+        return out.read_text()
+
+
 def compose(folder: Path, *overrides: str) -> Path:
     out = folder / "params.yaml"
-    compose_and_dump(str(out), str(ROOT / "conf"), None, "config", str(folder), list(overrides))
+    out.write_text(composed(*overrides))
     return out
 
 
