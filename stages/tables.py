@@ -28,6 +28,7 @@ def main() -> None:
         tables.run_row(
             cell.columns(),
             read_record(cell.record("train", ".json")),
+            read_table(cell.record("train", ".csv")),
             read_record(cell.record("sharpness", ".json")),
             near_rank,
         )

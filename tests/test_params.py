@@ -21,6 +21,7 @@ from gapscope.measure.perturbation import PerturbationSettings
 from gapscope.measure.random_matrices import RandomMatrixSettings
 from gapscope.measure.sharpness import SharpnessSettings
 from gapscope.measure.spectra import SpectraSettings
+from gapscope.report.claims import ClaimSettings
 from gapscope.report.curvature import CurvatureReportSettings
 from gapscope.report.paper import TableSettings
 from gapscope.training.settings import TrainSettings
@@ -41,6 +42,7 @@ SETTINGS = {
     "noise_scale": NoiseScaleSettings,
     "warmstart": WarmstartSettings,
     "landscape": LandscapeSettings,
+    "claims": ClaimSettings,
     "tables": TableSettings,
     "random_matrices": RandomMatrixSettings,
     "perturbation": PerturbationSettings,

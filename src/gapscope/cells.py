@@ -1,5 +1,6 @@
 """A study's cells, one training run each, and where their files lie."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
@@ -8,6 +9,8 @@ from typing import Any
 
 from gapscope.config import Params
 from gapscope.errors import InputError
+
+WIDENED = re.compile(r"(?P<name>\w+)_w(?P<width>\d+(\.\d+)?)", re.ASCII)  # lenet5_w2: lenet5, twice as wide
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 from gapscope.report import figures, paper, series, tables
 
 CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
+HISTORY = pd.DataFrame({"test_error_pct_running": [9.5, 6.5, 8.0]})
 MADE = {"device": "cpu (test)", "wall_s": 1.0, "commit": "abc"}
 
 
@@ -29,7 +30,7 @@ def counts(size: int, seed: int) -> list[dict[str, Any]]:
         about
         | {"mode": m, "economy": e, "structural": s, "full": e + s, "certain": e, "possible": e + m}
         | {"method": "gram" if m else "qr"}
-        | {"undecidable": False}
+        | {"undecidable": False, "condition_number": 100.0 * (m + 1) + size}
         for m, e, s in ((0, 3, size), (1, 1, 0))
     ]
 
@@ -48,7 +49,7 @@ def runs() -> pd.DataFrame:
             "conditions": {"train": {"images": 64}, "test": {"images": 32}},
         }
         record = trained(error) if error is not None else trained(0.0, "diverged")
-        rows.append(tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, sharp, near_rank))
+        rows.append(tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, HISTORY, sharp, near_rank))
     return pd.DataFrame(rows)
 
 
@@ -64,6 +65,8 @@ def test_a_run_sums_its_counts_over_layers_and_modes(runs: pd.DataFrame) -> None
     assert first["sharpness_full_0.001_pct"] == 256.0
     assert first["sharpness_test_full_0.001_pct"] == 384.0
     assert first["sharpness_images"] == 64
+    assert first["condition_number_run"] == 228.0  # of the first mode alone
+    assert first["test_error_pct_best_epoch"] == 6.5
     assert first["train_loss_keras"] == pytest.approx(0.5 + 2 * 0.25)
 
 
@@ -158,7 +161,7 @@ def test_an_undecidable_count_is_marked_in_table_and_figure(runs: pd.DataFrame) 
 def test_a_relative_threshold_has_columns_and_a_panel_of_its_own() -> None:
     rows = pd.DataFrame(counts(128, 0) + [row | {"relative": True, "economy": 0} for row in counts(128, 0)])
     sharp = {"sharpness": []}
-    runs = pd.DataFrame([tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), sharp, rows)])
+    runs = pd.DataFrame([tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), HISTORY, sharp, rows)])
     assert runs["near_rank_run_0.0001_excess"].tolist() == [4]
     assert runs["near_rank_run_0.0001-relative_excess"].tolist() == [0]
     figure = figures.styled(figures.draw_near_rank, series.near_rank(runs))

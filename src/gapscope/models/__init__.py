@@ -10,7 +10,6 @@ layer's unit activations (after the non-linearity, before pooling), in forward o
 
 import importlib
 import inspect
-import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 from torch import nn
 
+from gapscope.cells import WIDENED
 from gapscope.errors import InputError, did_you_mean
 from gapscope.models.alexnet import AlexNet
 from gapscope.models.hidden import unit_layers as unit_layers
@@ -42,7 +42,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "c3": Shallow,  # C1 with the classes of CIFAR-100
     "c4": Deep,  # C2 with the same
 }
-WIDENED = re.compile(r"(?P<name>\w+)_w(?P<width>\d+(\.\d+)?)", re.ASCII)
 
 
 @dataclass(frozen=True)

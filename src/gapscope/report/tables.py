@@ -27,20 +27,27 @@ COMPANIONS = ("stable_rank", "effective_rank", "participation_ratio", "condition
 
 
 def run_row(
-    cell: Mapping[str, Any], trained: Mapping[str, Any], sharp: Mapping[str, Any], near_rank: pd.DataFrame
+    cell: Mapping[str, Any],
+    trained: Mapping[str, Any],
+    history: pd.DataFrame,
+    sharp: Mapping[str, Any],
+    near_rank: pd.DataFrame,
 ) -> dict[str, Any]:
     """Return one run's row.
 
     Args:
         cell: model, dataset, batch_size, seed.
         trained: record of the train stage.
+        history: its rows, one an epoch; `test_error_pct_best_epoch` is its least test error, chosen on the test set.
         sharp: record of the sharpness stage.
         near_rank: all rows of the near_rank stage. A column sums over layers and modes, as Algorithm 1 of Oyedotun et
             al. 2022 does; `excess` are values at or below the threshold, `structural` zeros by shape, `full` both;
-            `undecidable` is the number of spectra whose count is.
+            `undecidable` is the number of spectra whose count is. `condition_number_*` is the median over layers, each
+            layer's of samples x units.
     """
     row = {**cell, "status": trained["status"], "updates": trained["updates"], "epochs": trained["epochs_run"]}
     row |= {name: trained.get(name) for name in TRAINED}
+    row["test_error_pct_best_epoch"] = history["test_error_pct_running"].min() if trained["status"] == "ok" else None
     row["train_loss_keras"] = _sum(trained.get("train_cross_entropy"), 2 * (trained.get("penalty") or float("nan")))
     mine = near_rank[(near_rank[list(cell)] == pd.Series(cell)).all(axis=1)]
     by = ["sample", "threshold", "relative"]
@@ -53,6 +60,8 @@ def run_row(
         row[f"{prefix}_certain"] = group["certain"].sum()
         row[f"{prefix}_possible"] = group["possible"].sum()
         row[f"{prefix}_undecidable"] = int(group["undecidable"].sum())
+    first = counted[counted["mode"] == 0].drop_duplicates(["sample", "layer"])
+    row |= {f"condition_number_{name!s}": of["condition_number"].median() for name, of in first.groupby("sample")}
     if len(counted):
         row["spectra_methods"] = " ".join(sorted(counted["method"].unique()))
     for entry in sharp["sharpness"]:

@@ -1,0 +1,233 @@
+"""The papers' claims (`claims.yaml`) and what a study's runs say of each: supported, contradicted or undecided.
+
+A claim is supported where the test of `evidence` rejects chance in its direction at `claims.level`, corrected for all
+the claims that the study tests; contradicted where it does so in the other direction, or where the quantity is the same
+in every run. Fewer than three seeds decide nothing, whatever they show. An effect stands beside each verdict, since
+what is beyond chance may still be small.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from gapscope.cells import WIDENED
+from gapscope.errors import InputError, did_you_mean
+from gapscope.report import evidence
+from gapscope.report.evidence import Array, Effect, Outcome
+
+ENOUGH = 3  # seeds
+COLUMNS = [
+    *("claim", "statement", "source", "model", "dataset", "quantity", "test", "n", "levels"),
+    *("effect", "effect_low", "effect_high", "effect_unit", "p", "p_corrected", "verdict", "why", "caution"),
+]
+TABLES = {"start_epoch": "warmstart"}  # what holds the levels, where it is not the table of runs
+REMOVED = {"shrinks": 1.0, "removes_half": 0.5}  # the part of the reference's gap that must be exceeded
+
+
+@dataclass(frozen=True)
+class ClaimSettings:
+    """Params of the claims stage; `conf/config.yaml` says what each is."""
+
+    arm: str
+    reference: str
+    level: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim; `claims.yaml` says what the fields mean."""
+
+    name: str
+    statement: str
+    source: str
+    test: str
+    quantity: str
+    unit: str
+    arm: str = "plain"
+    over: str = "batch_size"
+    of: str | None = None
+    less: str | None = None
+    beside: str | None = None
+    caution: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one claim's test found."""
+
+    n: int
+    levels: str
+    test: str
+    effect: Effect
+    outcome: Outcome
+    sign: int  # +1 where the claim is that the tested value rises
+
+    @property
+    def p_for(self) -> float:
+        """One-sided p value in the claim's direction."""
+        return self.outcome.p_rises if self.sign > 0 else self.outcome.p_falls
+
+    @property
+    def p_against(self) -> float:
+        """One-sided p value in the other direction."""
+        return self.outcome.p_falls if self.sign > 0 else self.outcome.p_rises
+
+
+def load_claims() -> list[Claim]:
+    """Return the claims, in the order of the file."""
+    text = (files("gapscope.report") / "claims.yaml").read_text(encoding="utf-8")
+    return [Claim(**entry) for entry in yaml.safe_load(text)]
+
+
+def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settings: ClaimSettings) -> pd.DataFrame:
+    """Return a row a claim, model and data set that a study's tables can test.
+
+    Args:
+        tables: `runs`, a row a run, `warmstart`, a row a start; either may be missing or empty.
+        reference: the table of runs of the study that `shrinks` compares with.
+        settings: params.
+
+    Raises:
+        InputError: an arm that no claim belongs to.
+    """
+    every = load_claims()
+    if settings.arm not in {claim.arm for claim in every}:
+        arms = list(dict.fromkeys(claim.arm for claim in every))
+        raise InputError(f"unknown claims.arm {settings.arm!r}; {did_you_mean(settings.arm, arms)}")
+    found: list[tuple[dict[str, Any], Claim, Finding]] = []
+    for claim in (claim for claim in every if claim.arm == settings.arm):
+        table = tables.get(TABLES.get(claim.over, "runs"), pd.DataFrame())
+        if table.empty or not {claim.quantity, *filter(None, (claim.less, claim.beside))} <= set(table.columns):
+            continue
+        table = _prepared(table, claim)
+        for (model, dataset), here in table.groupby(["model", "dataset"], sort=False):
+            about = {"model": model, "dataset": dataset}
+            beside = reference[(reference["model"] == model) & (reference["dataset"] == dataset)]
+            finding = _difference(claim, here, beside) if claim.test in REMOVED else _trend(claim, here)
+            if finding:
+                found.append((about, claim, finding))
+    p_for = evidence.holm([finding.p_for for _, _, finding in found])
+    p_against = evidence.holm([finding.p_against for _, _, finding in found])
+    rows = [
+        _row(about, claim, finding, (p_for[i], p_against[i]), settings.level)
+        for i, (about, claim, finding) in enumerate(found)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
+    """The runs with the claim's quantity in `value`, its level in `level`; diverged ones have neither."""
+    value = table[claim.quantity] - (table[claim.less] if claim.less else 0.0)
+    table = table.assign(value=value.where(table["status"] == "ok"))
+    if claim.over != "width":
+        return table.assign(level=table[claim.over])
+    named = table["model"].map(WIDENED.fullmatch)
+    table = table.assign(
+        level=[float(match["width"]) if match else 1.0 for match in named],
+        model=[match["name"] if match else name for match, name in zip(named, table["model"], strict=True)],
+    )
+    by_size = table.pivot_table(index=["model", "dataset", "level", "seed"], columns="batch_size", values="value")
+    chosen = by_size[by_size.columns.max()]
+    if claim.of == "gap":
+        chosen = chosen - by_size[by_size.columns.min()]
+    return chosen.rename("value").reset_index()
+
+
+def _blocks(table: pd.DataFrame, column: str = "value") -> pd.DataFrame:
+    """Seeds by levels, of the levels that every seed has."""
+    return table.pivot_table(index="seed", columns="level", values=column, dropna=False).dropna(axis=1)
+
+
+def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
+    blocks = _blocks(table)
+    sign = -1 if claim.test == "falls" else 1
+    values = blocks.to_numpy(dtype=float)
+    n, k = values.shape
+    if k < 2:
+        return None
+    ends = values[:, [0, -1]]
+    ratio = claim.unit == "times" and bool((ends > 0).all())
+    levels = f"{blocks.columns[0]:g} ... {blocks.columns[-1]:g}" if k > 2 else " and ".join(f"{v:g}" for v in blocks)
+    generator = np.random.default_rng(0)
+    if claim.beside:
+        if k < ENOUGH:
+            return None
+        beside = _blocks(table.assign(beside=table[claim.beside].where(table["status"] == "ok")), "beside")
+        outcome = evidence.trend(beside[blocks.columns].to_numpy(dtype=float), values, generator)
+        test = f"rank correlation with {claim.beside} within a seed, permutation"
+        return Finding(n, levels, test, Effect(outcome.statistic), outcome, sign)
+    effect = evidence.interval(_change(ends, ratio), ratio=ratio)
+    if k > 2:
+        outcome = evidence.trend(blocks.columns.to_numpy(dtype=float), values, generator)
+        return Finding(n, levels, "Page's trend test, seeds as blocks, permutation", effect, outcome, sign)
+    change = _change(ends, ratio)
+    outcome = evidence.paired(np.log(change) if ratio else change)
+    return Finding(n, levels, "paired t test over seeds", effect, outcome, sign)
+
+
+def _change(ends: Array, ratio: bool) -> Array:
+    with np.errstate(invalid="ignore"):  # both infinite
+        return ends[:, 1] / ends[:, 0] if ratio else ends[:, 1] - ends[:, 0]
+
+
+def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame) -> Finding | None:
+    """The gap in this study against that in the reference, over the batch sizes and seeds that both have."""
+    here, there = _blocks(table), _blocks(_prepared(reference, claim)) if len(reference) else pd.DataFrame()
+    seeds = here.index.intersection(there.index)
+    sizes = sorted(set(here.columns) & set(there.columns))
+    if len(sizes) < 2 or not len(seeds):
+        return None
+    gaps = [
+        (blocks.loc[seeds, sizes[1:]].mean(axis=1) - blocks.loc[seeds, sizes[0]]).to_numpy(dtype=float)
+        for blocks in (here, there)
+    ]
+    outcome = evidence.paired(gaps[0] - REMOVED[claim.test] * gaps[1])
+    levels = f"{', '.join(f'{size:g}' for size in sizes[1:])} less {sizes[0]:g}"
+    test = "paired t test over seeds, of the gap less " + ("" if claim.test == "shrinks" else "half of ")
+    return Finding(len(seeds), levels, f"{test}the reference's", evidence.interval(gaps[0] - gaps[1]), outcome, -1)
+
+
+def _row(
+    about: Mapping[str, Any], claim: Claim, finding: Finding, corrected: tuple[float, float], level: float
+) -> dict[str, Any]:
+    against = finding.p_against < finding.p_for
+    verdict, why = _verdict(finding, *corrected, level)
+    effect = finding.effect
+    quantity = f"{claim.quantity} - {claim.less}" if claim.less else claim.quantity
+    return {
+        "claim": claim.name,
+        "statement": claim.statement,
+        "source": claim.source,
+        **about,
+        "quantity": {"gap": f"gap of {quantity}"}.get(claim.of or "", quantity),
+        "test": finding.test,
+        "n": finding.n,
+        "levels": finding.levels,
+        "effect": effect.mean,
+        "effect_low": effect.low,
+        "effect_high": effect.high,
+        "effect_unit": claim.unit,
+        "p": finding.p_against if against else finding.p_for,
+        "p_corrected": corrected[against],
+        "verdict": verdict,
+        "why": why,
+        "caution": claim.caution,
+    }
+
+
+def _verdict(finding: Finding, p_for: float, p_against: float, level: float) -> tuple[str, str]:
+    if finding.n < ENOUGH:
+        return "undecided", f"n = {finding.n}: fewer than {ENOUGH} seeds decide nothing"
+    if finding.outcome.constant:
+        return "contradicted", "the same value in every run"
+    if p_for <= level:
+        return "supported", f"chance would do this with p = {p_for:.2g} at most"
+    if p_against <= level:
+        return "contradicted", f"the opposite is seen, which chance would do with p = {p_against:.2g} at most"
+    leaning = "the claim's direction" if finding.p_for <= finding.p_against else "the other direction"
+    return "undecided", f"it leans in {leaning}, within what chance does (p = {min(p_for, p_against):.2g})"

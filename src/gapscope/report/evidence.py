@@ -1,0 +1,101 @@
+"""What a few seeds can say: trends over batch sizes with seeds as blocks, paired differences, Holm's correction.
+
+Every p value is one-sided, and given both ways. Trends are Page's test (Page 1963) with midranks, its p values by
+permutation within each block: exact under ties, which counts of singular values have. Two levels have no ranks to
+speak of; there the differences within a seed are tested by Student's t, which supposes that they are normal.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+
+DRAWS = 9_999  # of a permutation test: p values down to 1e-4
+CONFIDENCE = 0.95  # of intervals of effects
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A test's one-sided p values and what they were computed from."""
+
+    p_rises: float
+    p_falls: float
+    statistic: float  # mean rank correlation within a block, in [-1, 1], or Student's t
+    constant: bool = False  # the response is the same in every run
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean over seeds, with its 95 % interval by Student's t; None where there is no finite one."""
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+def trend(predictor: Array, response: Array, generator: np.random.Generator) -> Outcome:
+    """Test whether the response rises with the predictor, from level to level within each block.
+
+    Args:
+        predictor: (blocks, levels), or (levels,) where it is the same in every block; at least 3 levels.
+        response: (blocks, levels); infinities are ranked.
+        generator: draws the permutations.
+
+    Raises:
+        ValueError: fewer than 3 levels, or a NaN.
+    """
+    x, y = np.broadcast_to(predictor, response.shape), np.asarray(response, dtype=float)
+    if y.shape[1] < 3:
+        raise ValueError(f"a trend needs at least 3 levels, got {y.shape[1]}")
+    if np.isnan(x).any() or np.isnan(y).any():
+        raise ValueError("a trend is of complete blocks: NaN found")
+    if np.ptp(stats.rankdata(y)) == 0:
+        return Outcome(1.0, 1.0, 0.0, constant=True)
+    x, y = _scores(x), _scores(y)
+    observed = float((x * y).sum(axis=1).mean())
+    shuffled = generator.permuted(np.broadcast_to(y, (DRAWS, *y.shape)), axis=2)
+    drawn = (x * shuffled).sum(axis=2).mean(axis=1)
+    slack = 1e-12  # sums in another order
+    above, below = (drawn >= observed - slack).sum(), (drawn <= observed + slack).sum()
+    return Outcome(float(1 + above) / (1 + DRAWS), float(1 + below) / (1 + DRAWS), observed)
+
+
+def paired(differences: Array) -> Outcome:
+    """Test whether the differences, one a seed, are above zero on average (rises) or below it (falls)."""
+    if np.ptp(differences) == 0:  # Student's t has no spread to go by
+        return Outcome(1.0, 1.0, 0.0, constant=bool(differences[0] == 0))
+    found = stats.ttest_1samp(differences, 0.0, alternative="greater")
+    return Outcome(float(found.pvalue), float(1 - found.pvalue), float(found.statistic))
+
+
+def interval(values: Array, *, ratio: bool = False) -> Effect:
+    """Return the mean of one value a seed, with its interval; of logarithms, as a factor, where `ratio`."""
+    values = np.log(values) if ratio else values
+    if not np.isfinite(values).all():
+        return Effect(None)
+    back = np.exp if ratio else float
+    mean = values.mean()
+    if len(values) < 2:
+        return Effect(float(back(mean)))
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return Effect(*(float(back(value)) for value in (mean, mean - reach, mean + reach)))
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """Return the p values corrected for their number (Holm 1979)."""
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def _scores(values: Array) -> Array:
+    """Midranks within each block, centred and of length 1: their sum of products is Spearman's correlation."""
+    ranks = stats.rankdata(values, axis=1)
+    centred = ranks - ranks.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))

@@ -1,0 +1,202 @@
+"""Verdicts on made-up runs whose answer is known."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from gapscope.errors import InputError
+from gapscope.report import claims, evidence
+from gapscope.report.claims import ClaimSettings, evaluate
+
+SIZES = (128, 512, 1024, 2048, 4096, 8192)
+PLAIN = ClaimSettings(arm="plain", reference="made_up", level=0.02)
+
+
+def made_up(
+    rise: float, noise: float, seeds: int, seed: int = 0, sizes: tuple[int, ...] = SIZES, **more: Any
+) -> pd.DataFrame:
+    """Test error that rises by `rise` from one size to the next, with noise, and an offset of each seed's own."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for block in range(seeds):
+        offset = draw.normal()
+        for level, size in enumerate(sizes):
+            error = 8 + offset + rise * level + noise * draw.normal()
+            rows.append(
+                {"model": "lenet5", "dataset": "mnist", "batch_size": size, "seed": block, "status": "ok"}
+                | {"test_error_pct": error, **more}
+            )
+    return pd.DataFrame(rows)
+
+
+def verdict(table: pd.DataFrame, claim: str = "test_error_rises", **settings: Any) -> pd.Series:
+    reference = settings.pop("reference_table", table)
+    found = evaluate({"runs": table}, reference, ClaimSettings(**{**vars(PLAIN), **settings})).set_index("claim")
+    return found.loc[claim]
+
+
+def test_a_planted_rise_is_supported_and_a_planted_fall_contradicts() -> None:
+    assert verdict(made_up(0.5, 0.2, seeds=3))["verdict"] == "supported"
+    assert verdict(made_up(-0.5, 0.2, seeds=3))["verdict"] == "contradicted"
+    assert verdict(made_up(0.0, 0.2, seeds=3))["verdict"] == "undecided"
+
+
+def test_the_effect_is_the_change_from_the_first_to_the_last_batch_size_with_its_interval() -> None:
+    table = made_up(0.5, 0.2, seeds=4)
+    blocks = table.pivot_table(index="seed", columns="batch_size", values="test_error_pct").to_numpy()
+    expected = stats.ttest_1samp(blocks[:, -1] - blocks[:, 0], 0).confidence_interval(0.95)
+    row = verdict(table)
+    assert (row["effect_low"], row["effect_high"]) == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert row["effect"] == pytest.approx((blocks[:, -1] - blocks[:, 0]).mean(), rel=1e-12)
+    assert row["n"] == 4
+    assert row["levels"] == "128 ... 8192"
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
+    row = verdict(made_up(5.0, 0.01, seeds))
+    assert row["verdict"] == "undecided"
+    assert f"n = {seeds}" in row["why"]
+    assert row["effect"] == pytest.approx(25, abs=1)  # shown all the same
+
+
+def test_a_quantity_that_never_changes_contradicts_a_rise_but_not_with_one_seed() -> None:
+    flat = {"near_rank_probe_0.0001_excess": 0}
+    assert verdict(made_up(0.5, 0.2, seeds=3, **flat), "probe_excess_rises")["verdict"] == "contradicted"
+    assert verdict(made_up(0.5, 0.2, seeds=2, **flat), "probe_excess_rises")["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (256, 6000)], ids=["trend", "two sizes"])
+def test_a_planted_null_is_seldom_called_supported(sizes: tuple[int, ...]) -> None:
+    """Nominal 2 % each way; 5 % of 200 trials is 10, which a true 2 % exceeds with a probability of 0.3 %."""
+    verdicts = [verdict(made_up(0.0, 1.0, seeds=3, seed=trial, sizes=sizes))["verdict"] for trial in range(200)]
+    assert verdicts.count("supported") <= 10
+    assert verdicts.count("contradicted") <= 10
+    assert verdicts.count("undecided") < 200  # a test that never decides would pass the two above
+
+
+def test_without_seeds_as_blocks_the_offsets_of_seeds_would_hide_the_rise() -> None:
+    table = made_up(0.15, 0.05, seeds=3)
+    assert verdict(table)["verdict"] == "supported"
+    pooled = stats.spearmanr(table["batch_size"], table["test_error_pct"], alternative="greater").pvalue
+    assert pooled > 0.02
+
+
+def test_many_tests_at_once_are_corrected_for() -> None:
+    table = made_up(0.08, 0.25, seeds=3, seed=5)
+    alone = verdict(table)
+    many = ("train_cross_entropy", "train_loss", "penalty", "train_error_pct")
+    draw = np.random.default_rng(9)
+    crowd = table.assign(**{name: draw.normal(size=len(table)) for name in many})
+    corrected = verdict(crowd)
+    assert alone["verdict"] == "supported"
+    assert corrected["p"] == alone["p"]
+    assert corrected["p_corrected"] > 3 * alone["p_corrected"]
+    assert corrected["verdict"] == "undecided"
+
+
+def test_holm_is_the_known_one() -> None:
+    assert evidence.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm 1979, by hand
+    assert evidence.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_trend_is_pages_where_there_are_no_ties() -> None:
+    values = np.random.default_rng(3).normal(size=(3, 4)) + np.arange(4)
+    ours = evidence.trend(np.arange(4.0), values, np.random.default_rng(0))
+    exact = stats.page_trend_test(values, method="exact").pvalue
+    spread = np.sqrt(exact * (1 - exact) / evidence.DRAWS)
+    assert abs(ours.p_rises - exact) < 4 * spread
+    assert 0.0001 < exact < 0.2
+
+
+def test_ties_and_infinities_are_ranked_and_a_nan_is_refused() -> None:
+    values = np.array([[1, 1, np.inf], [0, 2, np.inf], [0, 0, 5.0]])
+    found = evidence.trend(np.arange(3.0), values, np.random.default_rng(0))
+    assert found.p_rises < 0.02 < found.p_falls
+    with pytest.raises(ValueError, match="NaN"):
+        evidence.trend(np.arange(3.0), np.array([[1, np.nan, 2.0]]), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="3 levels"):
+        evidence.trend(np.arange(2.0), np.ones((3, 2)), np.random.default_rng(0))
+
+
+def test_two_batch_sizes_are_compared_within_seeds_and_sharpness_by_its_factor() -> None:
+    table = made_up(0.0, 0.1, seeds=4, sizes=(256, 6000))
+    factors = [100.0, 120.0, 90.0, 110.0]
+    sharp = np.where(table["batch_size"] == 256, 1.0, 0.0) + np.repeat(factors, 2) * (table["batch_size"] == 6000)
+    row = verdict(table.assign(**{"sharpness_full_0.001_pct": sharp}), "sharpness_rises")
+    assert row["verdict"] == "supported"
+    assert row["effect"] == pytest.approx(stats.gmean(factors), rel=1e-12)
+    assert row["effect_unit"] == "times"
+    assert row["effect_low"] < row["effect"] < row["effect_high"]
+
+
+def test_a_batch_size_at_which_a_run_diverged_is_left_out() -> None:
+    table = made_up(0.5, 0.2, seeds=3)
+    lost = (table["batch_size"] == 8192) & (table["seed"] == 1)
+    row = verdict(table.assign(status=np.where(lost, "diverged", "ok")))
+    assert row["levels"] == "128 ... 4096"
+    assert row["n"] == 3
+
+
+def test_a_correlation_is_within_seeds() -> None:
+    table = made_up(0.5, 0.2, seeds=3)
+    table = table.assign(
+        **{"train_loss": table["test_error_pct"] / 100, "near_rank_run_0.0001_full": table["batch_size"]}
+    )
+    row = verdict(table, "near_rank_with_train_loss")
+    assert row["verdict"] == "supported"
+    assert row["effect"] == pytest.approx(1.0, abs=0.1)
+    assert "batch size" in row["caution"]
+
+
+@pytest.mark.parametrize(
+    ("left", "shrinks", "removes"),
+    [(0.0, "supported", "supported"), (0.8, "supported", "contradicted"), (1.6, "contradicted", "contradicted")],
+    ids=["removed", "a fifth removed", "grown"],
+)
+def test_an_arms_gap_is_set_against_the_references(left: float, shrinks: str, removes: str) -> None:
+    reference, arm = made_up(0.5, 0.01, seeds=4), made_up(0.5 * left, 0.01, seeds=4, seed=1, sizes=SIZES[::5])
+    arm.loc[arm["batch_size"] == 8192, "test_error_pct"] += 4 * 0.5 * left  # of two sizes, as after six
+    switched = {"arm": "switching", "reference_table": reference}
+    row = verdict(arm, "switching_shrinks_gap", **switched)
+    assert row["verdict"] == shrinks
+    assert row["effect"] == pytest.approx(2.5 * (left - 1), abs=0.05)
+    assert row["levels"] == "8192 less 128"
+    assert verdict(arm, "switching_removes_gap", **switched)["verdict"] == removes
+
+
+def test_width_is_read_from_the_models_names() -> None:
+    shares = {"lenet5_w0.5": 0.3, "lenet5": 0.2, "lenet5_w2": 0.1}
+    draw = np.random.default_rng(0)
+    table = pd.concat(
+        made_up(0.5 * share, 0.01, seeds=3, sizes=(128, 8192)).assign(
+            model=name, **{"near_rank_run_0.0001_fraction": share + 0.001 * draw.normal(size=6)}
+        )
+        for name, share in shares.items()
+    )
+    row = verdict(table, "width_raises_share", arm="width")
+    assert (row["model"], row["levels"]) == ("lenet5", "0.5 ... 2")
+    assert row["verdict"] == "supported"
+    assert row["effect"] == pytest.approx(-0.2, abs=0.01)
+    gap = verdict(table, "width_shrinks_gap", arm="width")
+    assert gap["quantity"] == "gap of test_error_pct"
+    assert gap["effect"] == pytest.approx(0.5 * 0.1 - 0.5 * 0.3, abs=0.05)
+
+
+def test_every_claim_of_the_file_is_one_that_its_code_knows() -> None:
+    every = claims.load_claims()
+    assert len({claim.name for claim in every}) == len(every)
+    for claim in every:
+        assert claim.test in {"rises", "falls", "rises_with", *claims.REMOVED}, claim.name
+        assert (claim.beside is not None) == (claim.test == "rises_with"), claim.name
+        assert (claim.of is not None) == (claim.over == "width"), claim.name
+        assert claim.statement, claim.name
+        assert claim.source, claim.name
+
+
+def test_an_unknown_arm_is_named() -> None:
+    with pytest.raises(InputError, match="switching"):
+        evaluate({"runs": made_up(0, 1, 3)}, pd.DataFrame(), ClaimSettings("switchin", "x", 0.02))
