@@ -2,8 +2,8 @@
 
 The paper does not say which values count. Mode-n has I_n of them if its structural zeros (zero by shape: I_n minus the
 number of columns, where that is positive) are included ("full"), min(I_n, columns) if not ("economy"). Structural zeros
-grow with the batch size whatever training did, so both are given apart, with the interval that the solver's error
-leaves.
+follow the batch size whatever training did (a dense layer of u units has |b - u|), so both are given apart, with the
+interval that the solver's error leaves.
 """
 
 from collections.abc import Sequence

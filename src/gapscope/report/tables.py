@@ -48,7 +48,7 @@ def run_row(
     row = {**cell, "status": trained["status"], "updates": trained["updates"], "epochs": trained["epochs_run"]}
     row |= {name: trained.get(name) for name in TRAINED}
     row["test_error_pct_best_epoch"] = history["test_error_pct_running"].min() if trained["status"] == "ok" else None
-    row["train_loss_keras"] = _sum(trained.get("train_cross_entropy"), 2 * (trained.get("penalty") or float("nan")))
+    row["train_loss_keras"] = _sum(trained.get("train_cross_entropy"), trained.get("penalty"), trained.get("penalty"))
     mine = near_rank[(near_rank[list(cell)] == pd.Series(cell)).all(axis=1)]
     by = ["sample", "threshold", "relative"]
     counted = mine.dropna(subset=["threshold"])
