@@ -98,9 +98,14 @@ def test_the_papers_values_stand_beside_the_measured_and_missing_rows_are_said(r
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1  # as many cells in each
 
 
-def test_a_cell_lost_in_print_is_said() -> None:
-    rows = paper.beside(paper.printed(6), pd.DataFrame({"batch_size": [1]}))
-    assert "| 512 | lost | 0.62 |" in paper.markdown(rows)
+def test_a_cell_that_is_lost_or_evidently_wrong_in_print_is_said() -> None:
+    lost = paper.markdown(paper.beside(paper.printed(6), pd.DataFrame({"batch_size": [1]})))
+    assert "| 512 † | lost | 0.62 |" in lost
+    assert "† 512: train error not separable" in lost
+    wrong = paper.markdown(paper.beside(paper.printed(7), pd.DataFrame({"batch_size": [1]})))
+    assert "† 512: train loss printed 1.1031 between 0.0785 and 0.1561: evidently 0.1031." in wrong
+    assert wrong.count("†") == 2  # the row and its note, no other
+    assert "†" not in paper.markdown(paper.beside(paper.printed(5), pd.DataFrame({"batch_size": [1]})))
 
 
 def test_all_tables_of_the_paper_are_there() -> None:

@@ -49,7 +49,7 @@ def beside(paper: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return `beside` as a Markdown table, paper and measured side by side; one seed prints as (n = 1)."""
+    """Return `beside` as a Markdown table, paper and measured side by side; notes on printed cells stand below it (†)."""
     heads = ["batch size", "train error %", "test error %", "train loss", "test loss"]
     heads += ["train cross-entropy", "+ penalty", "+ Keras penalty", "test cross-entropy"]
     lines = [
@@ -62,8 +62,10 @@ def markdown(rows: pd.DataFrame) -> str:
         measured = {str(row["measured_column"]): row for _, row in group.iterrows()}
         wanted = ["train_error_pct", "test_error_pct", *COLUMNS["train_loss"], "test_cross_entropy"]
         cells = [_printed(paper[c]) for c in COLUMNS] + [_measured(measured[c], c) for c in wanted]
-        lines.append(f"| {size} | {' | '.join(cells)} |")
-    return "\n".join(lines) + f"\n\nMeasured: {_spread(rows)}.\n"
+        lines.append(f"| {size}{' †' if pd.notna(group['note']).any() else ''} | {' | '.join(cells)} |")
+    noted = rows.dropna(subset=["note"]).drop_duplicates("batch_size").groupby("note", sort=False)["batch_size"]
+    notes = "".join(f"† {', '.join(map(str, sizes))}: {note}.\n\n" for note, sizes in noted)
+    return "\n".join(lines) + f"\n\n{notes}Measured: {_spread(rows)}.\n"
 
 
 def _printed(value: float) -> str:
