@@ -65,8 +65,9 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
 
 def paired(differences: Array) -> Outcome:
     """Test whether the differences, one a seed, are above zero on average (rises) or below it (falls)."""
-    if np.ptp(differences) == 0:  # Student's t has no spread to go by
-        return Outcome(1.0, 1.0, 0.0, constant=bool(differences[0] == 0))
+    if np.ptp(differences) == 0:  # Student's t has no spread to go by, as with counts: the sign test
+        above, below = (0.5 ** len(differences) if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
+        return Outcome(above, below, 0.0, constant=bool(differences[0] == 0))
     found = stats.ttest_1samp(differences, 0.0, alternative="greater")
     return Outcome(float(found.pvalue), float(1 - found.pvalue), float(found.statistic))
 

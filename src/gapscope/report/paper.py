@@ -49,7 +49,7 @@ def beside(paper: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return `beside` as a Markdown table, paper and measured side by side; notes on printed cells stand below it (†)."""
+    """Return `beside` as a Markdown table, paper and measured side by side; notes on printed cells below it (†)."""
     heads = ["batch size", "train error %", "test error %", "train loss", "test loss"]
     heads += ["train cross-entropy", "+ penalty", "+ Keras penalty", "test cross-entropy"]
     lines = [
