@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gapscope.errors import InputError
+from gapscope.models import kernels
 
 
 class Unit(nn.Sequential):
@@ -39,7 +40,7 @@ class Units:
         self, depth: int, channels: int, size: int, *, stride: int = 1, padding: int = 0, activate: bool = True
     ) -> Unit:
         """Return a unit of `channels` convolutions, size x size, of `depth` channels."""
-        layer = nn.Conv2d(depth, channels, size, stride, padding, bias=not self.batch_norm)
+        layer = kernels.Conv2d(depth, channels, size, stride, padding, bias=not self.batch_norm)
         norm = nn.BatchNorm2d(channels) if self.batch_norm else nn.Identity()
         return Unit(layer, norm, self.activation() if activate else nn.Identity())
 
@@ -56,7 +57,7 @@ class Units:
         """Return pooling over size x size; `ceil` keeps a last window that is not full."""
         if self.linear:  # an average over what there is of the image: padding is not part of it
             return nn.AvgPool2d(size, stride, padding, ceil_mode=ceil, count_include_pad=False)
-        return nn.MaxPool2d(size, stride, padding, ceil_mode=ceil)
+        return kernels.MaxPool2d(size, stride, padding, ceil_mode=ceil)
 
 
 class Chain(nn.Module):

@@ -1,0 +1,139 @@
+"""Two layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution of grey images.
+
+Both are PyTorch's own layers (names, weights, hooks) with another path on a CPU, for the shapes where it is faster, and
+can be differentiated twice. LeNet-5 spent half of a step in them; `benchmarks/training.md` has its speed.
+
+Pooling: PyTorch goes from window to window, the maximum of slices is vectorised. Values and gradients are PyTorch's
+own: of equal values the first of the window, in row-major order, has the gradient; NaN propagates.
+
+Convolution: the weights' gradient is itself a convolution, of the images with the upstream gradient, batch and channels
+swapped. oneDNN is faster at that one for a single channel, slower for three, and slower in float64. The sums are the
+same in another order. Images that need a gradient themselves take PyTorch's path.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, max_pool2d
+
+Context = Any  # torch's FunctionCtx, which does not declare what a Function keeps in it
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution; where images are grey, float32 and need no gradient, the weights' gradient is `_Swapped`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (b, out_channels, h', w') of images (b, in_channels, h, w)."""
+        if not self._is_faster(input):
+            return super().forward(input)
+        return _Convolution.apply(input, self.weight, self.bias, self.padding)  # type: ignore[no-any-return]
+
+    def _is_faster(self, images: Tensor) -> bool:
+        return (
+            images.device.type == "cpu"
+            and images.dtype == self.weight.dtype == torch.float32
+            and images.dim() == 4
+            and self.in_channels == 1
+            and self.stride == self.dilation == (1, 1)
+            and self.padding_mode == "zeros"
+            and not isinstance(self.padding, str)
+            and not images.requires_grad
+            and self.weight.requires_grad
+            and torch.is_grad_enabled()
+            and not torch.is_autocast_enabled("cpu")
+            and not torch._C._are_functorch_transforms_active()
+        )
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Context, images: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(images)
+        ctx.padding = padding
+        return conv2d(images, weight, bias, padding=padding)
+
+    @staticmethod
+    def backward(ctx: Context, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (images,) = ctx.saved_tensors
+        weight = _Swapped.apply(images, upstream, ctx.padding) if ctx.needs_input_grad[1] else None
+        bias = upstream.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return None, weight, bias, None
+
+
+class _Swapped(torch.autograd.Function):
+    """The weights' gradient; linear in the upstream one, with `_Convolution` its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Context, images: Tensor, upstream: Tensor, padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(images)
+        ctx.padding = padding
+        return conv2d(images.transpose(0, 1), upstream.transpose(0, 1), padding=padding).transpose(0, 1)
+
+    @staticmethod
+    def backward(ctx: Context, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (images,) = ctx.saved_tensors
+        return None, _Convolution.apply(images, upstream, None, ctx.padding), None
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """Maximum pooling; that over 2 x 2 by steps of 2 takes maxima of slices."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return (b, c, h // 2, w // 2), or of the size that other settings give, of images (b, c, h, w)."""
+        if not self._is_faster(input):
+            return super().forward(input)  # type: ignore[no-any-return]
+        return _Pooling.apply(input)  # type: ignore[no-any-return]
+
+    def _is_faster(self, images: Tensor) -> bool:
+        return (
+            images.device.type == "cpu"
+            and images.dtype in (torch.float32, torch.float64)
+            and images.dim() == 4
+            and images.is_contiguous()  # PyTorch's kernel for channels_last is as fast
+            and (self.kernel_size, self.stride, self.padding, self.dilation) == (2, 2, 0, 1)
+            and not self.return_indices
+            and min(images.shape[2:]) >= 2
+            and not (self.ceil_mode and _covered(images) != images.shape[2:])
+            and not torch._C._are_functorch_transforms_active()
+        )
+
+
+class _Pooling(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Context, images: Tensor) -> Tensor:
+        height, width = _covered(images)
+        # whole rows first: then only the second maximum steps over every other value
+        rows = torch.maximum(images[:, :, 0:height:2, :width], images[:, :, 1:height:2, :width])
+        pooled = torch.maximum(rows[..., 0::2], rows[..., 1::2])
+        ctx.save_for_backward(images, pooled)
+        return pooled
+
+    @staticmethod
+    def backward(ctx: Context, upstream: Tensor) -> Tensor:  # type: ignore[override]
+        images, pooled = ctx.saved_tensors
+        indices = _indices(images.detach(), pooled.detach())
+        # can be differentiated itself; after the images: size, step, padding, dilation, ceil_mode
+        gradient: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+            upstream, images, [2, 2], [2, 2], [0, 0], [1, 1], False, indices
+        )
+        return gradient
+
+
+def _covered(images: Tensor) -> tuple[int, int]:
+    """Return the height and width that windows cover: PyTorch leaves out an odd last row or column."""
+    return images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
+
+
+def _indices(images: Tensor, pooled: Tensor) -> Tensor:
+    """Return the place in its image of each window's first maximum, (b, c, h // 2, w // 2), as PyTorch does."""
+    if bool(pooled.isnan().any()):
+        return max_pool2d(images, 2, return_indices=True)[1]
+    (height, width), across = _covered(images), images.shape[3]
+    # how far the maximum is in its window: not the first, nor the second, nor the third. Adding up, since torch.where
+    # takes as long as all of this
+    second = images[:, :, 0:height:2, 0:width:2] != pooled
+    third = (images[:, :, 0:height:2, 1:width:2] != pooled).logical_and_(second)
+    fourth = (images[:, :, 1:height:2, 0:width:2] != pooled).logical_and_(third)
+    first = torch.arange(0, height, 2)[:, None] * across + torch.arange(0, width, 2)
+    return (first + second).add_(third, alpha=across - 1).add_(fourth)

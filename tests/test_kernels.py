@@ -1,0 +1,218 @@
+"""Our convolution and pooling against PyTorch's: values, gradients, second derivatives, and where PyTorch's run."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.nn.functional import conv2d, max_pool2d
+from torch.utils.checkpoint import checkpoint
+
+from gapscope.models import ModelSpec, build, kernels
+
+DIRECT = 1e-12  # float64 sums in another order
+NAN, INFINITE = float("nan"), float("inf")
+
+
+def drawn(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
+
+
+def swapped_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send float64 the way of float32, which is too coarse to compare sums."""
+    monkeypatch.setattr(kernels.Conv2d, "_is_faster", lambda _self, images: not images.requires_grad)
+
+
+def ran(output: Tensor) -> str:
+    """The backward function of what computed it."""
+    return type(output.grad_fn).__name__
+
+
+# --- pooling ----------------------------------------------------------------------------------------------------------
+
+
+def pooling_images(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> Tensor:
+    images = drawn(*shape, dtype=dtype)
+    if kind == "ties":
+        images = images.round().clamp(-1, 1)  # three values, and so windows with every pattern of ties
+    if kind == "not finite":
+        draw = torch.Generator().manual_seed(0)
+        values = torch.tensor([NAN, -INFINITE, INFINITE, 1], dtype=dtype)
+        images = values[torch.randint(4, shape, generator=draw)]
+    return images
+
+
+@pytest.mark.parametrize("shape", [(40, 6, 28, 28), (40, 3, 10, 12), (40, 3, 5, 8), (40, 3, 6, 7), (40, 3, 3, 3)])
+@pytest.mark.parametrize("kind", ["distinct", "ties", "not finite"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pooling_has_the_bits_of_pytorchs(shape: tuple[int, ...], kind: str, dtype: torch.dtype) -> None:
+    images = pooling_images(shape, kind, dtype)
+    ours, theirs = images.clone().requires_grad_(), images.clone().requires_grad_()
+    found, known = kernels.MaxPool2d(2)(ours), max_pool2d(theirs, 2)
+    assert ran(found) == "_PoolingBackward"
+    torch.testing.assert_close(found, known, rtol=0, atol=0, equal_nan=True)
+    upstream = drawn(*known.shape, dtype=dtype)
+    gradients = [torch.autograd.grad(y, x, upstream)[0] for y, x in ((found, ours), (known, theirs))]
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+def test_the_second_derivatives_of_pooling_are_pytorchs() -> None:
+    def second(pool: nn.Module) -> Tensor:
+        images = drawn(4, 2, 7, 6, dtype=torch.float64).round().requires_grad_()
+        (gradient,) = torch.autograd.grad((pool(images) ** 3).sum(), images, create_graph=True)
+        return torch.autograd.grad((gradient**2).sum(), images)[0]
+
+    torch.testing.assert_close(second(kernels.MaxPool2d(2)), second(nn.MaxPool2d(2)), rtol=0, atol=0)
+    images = drawn(2, 2, 5, 4, dtype=torch.float64).requires_grad_()
+    assert gradcheck(kernels.MaxPool2d(2), images)
+    assert gradgradcheck(kernels.MaxPool2d(2), images)
+
+
+@pytest.mark.parametrize(
+    ("settings", "images"),
+    [
+        ({"kernel_size": 3, "stride": 2}, drawn(2, 3, 8, 8)),
+        ({"kernel_size": 2, "stride": 1}, drawn(2, 3, 8, 8)),
+        ({"kernel_size": 2, "padding": 1}, drawn(2, 3, 8, 8)),
+        ({"kernel_size": 2, "dilation": 2}, drawn(2, 3, 8, 8)),
+        ({"kernel_size": 2, "ceil_mode": True}, drawn(2, 3, 8, 7)),
+        ({"kernel_size": 2, "ceil_mode": True}, drawn(2, 3, 7, 8)),
+        ({"kernel_size": 2}, drawn(3, 8, 8)),
+        ({"kernel_size": 2}, drawn(2, 3, 8, 8).bfloat16()),
+        ({"kernel_size": 2}, drawn(2, 3, 8, 8).contiguous(memory_format=torch.channels_last)),
+    ],
+)
+def test_other_pooling_is_pytorchs(settings: dict, images: Tensor) -> None:
+    images.requires_grad_()
+    found, known = (cls(**settings)(images) for cls in (kernels.MaxPool2d, nn.MaxPool2d))
+    assert ran(found) == ran(known) == "MaxPool2DWithIndicesBackward0"
+    torch.testing.assert_close(found, known, rtol=0, atol=0)
+
+
+def test_pooling_that_returns_indices_is_pytorchs() -> None:
+    images = drawn(2, 3, 8, 8)
+    found = kernels.MaxPool2d(2, return_indices=True)(images)
+    torch.testing.assert_close(found, max_pool2d(images, 2, return_indices=True), rtol=0, atol=0)
+
+
+def test_images_too_small_to_pool_raise() -> None:
+    with pytest.raises(RuntimeError, match="Output size is too small"):
+        kernels.MaxPool2d(2)(drawn(2, 3, 1, 8))
+
+
+# --- convolution ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("size", "padding", "sides"), [(5, 2, (28, 28)), (5, 0, (9, 12)), ((3, 2), (1, 0), (7, 6))])
+def test_the_weight_gradient_is_pytorchs(
+    bias: bool, size: int, padding: int, sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swapped_in_float64(monkeypatch)
+    ours = kernels.Conv2d(1, 6, size, padding=padding, bias=bias).double()
+    theirs = nn.Conv2d(1, 6, size, padding=padding, bias=bias).double()
+    theirs.load_state_dict(ours.state_dict())
+    images = drawn(9, 1, *sides, dtype=torch.float64)
+    found, known = ours(images), theirs(images)
+    assert ran(found) == "_ConvolutionBackward"
+    torch.testing.assert_close(found, known, rtol=0, atol=0)
+    upstream = drawn(*known.shape, dtype=torch.float64)
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        pair = [torch.autograd.grad(y, p, upstream, retain_graph=True)[0] for y, p in ((found, mine), (known, other))]
+        torch.testing.assert_close(*pair, rtol=DIRECT, atol=DIRECT * float(pair[1].abs().max()), msg=name)
+
+
+def test_the_second_derivatives_of_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    swapped_in_float64(monkeypatch)
+    layer, images = kernels.Conv2d(1, 2, 3, padding=1).double(), drawn(3, 1, 4, 5, dtype=torch.float64)
+
+    def convolve(weight: Tensor, bias: Tensor) -> Tensor:
+        output: Tensor = torch.func.functional_call(layer, {"weight": weight, "bias": bias}, images)
+        return output
+
+    assert gradcheck(convolve, tuple(layer.parameters()))
+    assert gradgradcheck(convolve, tuple(layer.parameters()))
+    upstream = drawn(3, 2, 4, 5, dtype=torch.float64).requires_grad_()
+    assert gradgradcheck(lambda upstream: kernels._Swapped.apply(images, upstream, (1, 1)), upstream)
+
+
+@pytest.mark.parametrize(
+    ("settings", "change"),
+    [
+        ({"in_channels": 3}, {}),
+        ({"stride": 2}, {}),
+        ({"dilation": 2}, {}),
+        ({"padding": "same"}, {}),
+        ({"padding": 1, "padding_mode": "circular"}, {}),
+        ({"dtype": torch.float64}, {}),
+        ({}, {"requires_grad": True}),
+    ],
+)
+def test_other_convolution_is_pytorchs(settings: dict, change: dict) -> None:
+    settings = {"in_channels": 1, "out_channels": 2, "kernel_size": 3} | settings
+    ours, theirs = kernels.Conv2d(**settings), nn.Conv2d(**settings)
+    theirs.load_state_dict(ours.state_dict())
+    images = drawn(2, settings["in_channels"], 8, 8, dtype=ours.weight.dtype)
+    images.requires_grad_(change.get("requires_grad", False))
+    found, known = ours(images), theirs(images)
+    assert ran(found) == ran(known) == "ConvolutionBackward0"
+    torch.testing.assert_close(found, known, rtol=0, atol=0)
+
+
+def test_bfloat16_is_pytorchs() -> None:
+    ours, images = kernels.Conv2d(1, 2, 3), drawn(2, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, known = ours(images), conv2d(images, ours.weight, ours.bias)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, known, rtol=0, atol=0)
+    found.float().sum().backward()
+    assert ours.weight.grad.dtype == torch.float32
+
+
+# --- both, in a network -----------------------------------------------------------------------------------------------
+
+
+def lenet5(*, pytorchs: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    model = build(ModelSpec("lenet5", (1, 28, 28), 10, batch_norm=True, linear=False))
+    if pytorchs:
+        for module in model.modules():
+            for ours, theirs in ((kernels.Conv2d, nn.Conv2d), (kernels.MaxPool2d, nn.MaxPool2d)):
+                if isinstance(module, ours):
+                    module.__class__ = theirs
+    return model
+
+
+def gradient(model: nn.Module) -> list[Tensor]:
+    model(drawn(16, 1, 28, 28)).logsumexp(1).sum().backward()
+    return [p.grad for p in model.parameters()]
+
+
+def test_a_gradient_has_the_same_bits_each_time_and_when_computed_again() -> None:
+    once, again, recomputed = gradient(lenet5()), gradient(lenet5()), lenet5()
+    torch.testing.assert_close(once, again, rtol=0, atol=0)
+    for module in (recomputed.conv1, recomputed.pool):
+        module.forward = lambda x, forward=module.forward: checkpoint(forward, x, use_reentrant=False)
+    torch.testing.assert_close(once, gradient(recomputed), rtol=0, atol=0)
+
+
+def test_a_network_has_pytorchs_logits_with_and_without_gradients() -> None:
+    ours, theirs, images = lenet5().eval(), lenet5(pytorchs=True).eval(), drawn(3, 1, 28, 28)
+    known = theirs(images)
+    torch.testing.assert_close(ours(images), known, rtol=0, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), known, rtol=0, atol=0)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), known, rtol=0, atol=0)
+
+
+def test_torchs_function_transforms_go_through_a_network() -> None:
+    model, images = lenet5().eval(), drawn(3, 1, 28, 28)
+    weights = dict(model.named_parameters())
+
+    def loss(weights: dict[str, Tensor], images: Tensor) -> Tensor:
+        logits: Tensor = torch.func.functional_call(model, weights, images)
+        return logits.logsumexp(1).sum()
+
+    gradients = torch.func.grad(loss)(weights, images)
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(weights, images[:, None])
+    torch.testing.assert_close(each["conv1.layer.weight"].sum(0), gradients["conv1.layer.weight"], rtol=1e-4, atol=1e-4)
