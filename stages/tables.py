@@ -12,7 +12,7 @@ from gapscope.artifacts.spectra import read_spectra
 from gapscope.cells import cells
 from gapscope.config import load_params
 from gapscope.errors import InputError
-from gapscope.report import keskar, paper, tables
+from gapscope.report import gap, keskar, paper, tables
 from gapscope.runtime import run_stage
 
 
@@ -42,6 +42,7 @@ def main() -> None:
     write_table(args.out / "batch_sizes.csv", batches)
     write_text(args.out / "summary.json", json.dumps(tables.summary(batches), indent=2) + "\n")
     settings, table, text = params.section("tables", paper.TableSettings), pd.DataFrame(), ""
+    write_table(args.out / "gap.csv", gap.gap_table(runs, settings.tolerance_points))
     if settings.paper_table and settings.keskar:
         raise InputError("tables.paper_table and tables.keskar exclude each other")
     if settings.paper_table:

@@ -144,7 +144,7 @@ def test_a_width_of_one_is_the_network_itself() -> None:
         ("lenet5_w0.05", "a width of 0.05 leaves LeNet-5's first layer of 6 without a channel"),
         ("lenet5_w0", "a width of 0 leaves"),
         ("vgg16_w2", "vgg16 takes no width=, so there is no vgg16_w2"),
-        ("lenet_w2", "unknown model 'lenet_w2'; did you mean 'lenet5'"),
+        ("lenet_w2", "unknown model 'lenet'; did you mean 'lenet5'"),
         ("lenet5_w-1", "unknown model 'lenet5_w-1'"),
     ],
 )
@@ -176,6 +176,11 @@ class Switched(Plain):
 def function(image_shape, classes):
     return Plain(image_shape, classes)
 
+class Wide(Plain):
+    def __init__(self, image_shape, classes, width=1.0):
+        super().__init__(image_shape, classes)
+        self.width = width
+
 class Needy(Plain):
     def __init__(self, image_shape, classes, depth):
         super().__init__(image_shape, classes)
@@ -197,6 +202,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("attribute", ["Plain", "function"])
 def test_a_network_of_ones_own_is_imported_from_the_working_folder(own: str, attribute: str) -> None:
     assert build(spec(f"{own}:{attribute}", classes=3)).made_with == ((1, 28, 28), 3)
+
+
+def test_a_network_of_ones_own_may_take_a_width(own: str) -> None:
+    assert build(spec(f"{own}:Wide_w2.5")).width == 2.5
+    assert build(spec(f"{own}:Wide")).width == 1.0
+    with pytest.raises(InputError, match=f"{own}:Plain takes no width="):
+        build(spec(f"{own}:Plain_w2"))
 
 
 def test_a_network_of_ones_own_gets_the_settings_that_it_takes(own: str) -> None:

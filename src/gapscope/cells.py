@@ -10,7 +10,7 @@ from typing import Any
 from gapscope.config import Params
 from gapscope.errors import InputError
 
-WIDENED = re.compile(r"(?P<name>\w+)_w(?P<width>\d+(\.\d+)?)", re.ASCII)  # lenet5_w2: lenet5, twice as wide
+WIDENED = re.compile(r"(?P<name>[\w.:]+)_w(?P<width>\d+(\.\d+)?)", re.ASCII)  # lenet5_w2: lenet5, twice as wide
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Networks by name: a dict, or an import path `package.module:Class` of one's own.
 
-A name from the dict may end in a width factor: `lenet5_w2` is `lenet5` with hidden layers twice as wide. It is part of
-the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
+Either may end in a width factor, if the network takes `width`: `lenet5_w2` is `lenet5` with hidden layers twice as wide.
+It is part of the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
 
 A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. It may also take
-`batch_norm` and `linear`, and it may have `unit_layers`, a dict from layer name to the module whose output is that
-layer's unit activations (after the non-linearity, before pooling), in forward order.
+`batch_norm`, `linear` and `width`, and it may have `unit_layers`, a dict from layer name to the module whose output is
+that layer's unit activations (after the non-linearity, before pooling), in forward order.
 """
 
 import importlib
@@ -72,7 +72,7 @@ def build(spec: ModelSpec) -> nn.Module:
     """
     widened = WIDENED.fullmatch(spec.name)
     name, width = (widened["name"], float(widened["width"])) if widened else (spec.name, 1.0)
-    make = MODELS.get(name) or _imported(spec.name)
+    make = MODELS.get(name) or _imported(name)
     if not callable(make):
         raise InputError(f"model {spec.name} is a {type(make).__name__}, not a class or function")
     taken = inspect.signature(make).parameters

@@ -13,6 +13,7 @@ class TableSettings:
 
     paper_table: int | None
     keskar: bool
+    tolerance_points: float
 
 
 COLUMNS = {  # printed column -> measured columns set beside it

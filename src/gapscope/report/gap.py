@@ -1,0 +1,65 @@
+"""How large a batch a network stands: its test error at each batch size less that at the smallest, seed by seed."""
+
+import numpy as np
+import pandas as pd
+
+from gapscope.report import evidence
+
+ENOUGH = 3  # seeds; fewer say nothing
+
+
+def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
+    """Return a row a model, data set and batch size above the smallest one.
+
+    Args:
+        runs: a row a run; diverged ones are left out, and their seeds with them at that batch size.
+        tolerance: points of test error that may be lost.
+
+    Returns:
+        Columns model, dataset, batch_size, smallest, n (seeds), gap (mean, points), gap_low, gap_high (95 % interval by
+        Student's t), tolerance, and verdict: within (the interval ends at or below the tolerance), beyond (it begins
+        above it), undecided (neither, or fewer than 3 seeds), diverged (no seed is left).
+    """
+    rows = []
+    good = runs[runs["status"] == "ok"]
+    for (model, dataset), all_runs in runs.groupby(["model", "dataset"], sort=False):
+        here = good[(good["model"] == model) & (good["dataset"] == dataset)]
+        errors = here.pivot_table(index="seed", columns="batch_size", values="test_error_pct")
+        smallest, *sizes = sorted(all_runs["batch_size"].unique())
+        for size in sizes:
+            both = errors.reindex(columns=[smallest, size]).dropna()
+            gaps = (both[size] - both[smallest]).to_numpy(dtype=float)
+            found = evidence.interval(gaps) if len(gaps) else evidence.Effect(None)
+            rows.append(
+                {"model": model, "dataset": dataset, "batch_size": size, "smallest": smallest, "n": len(gaps)}
+                | {"gap": found.mean, "gap_low": found.low, "gap_high": found.high, "tolerance": tolerance}
+                | {"verdict": _verdict(found, len(gaps), tolerance)}
+            )
+    return pd.DataFrame(rows)
+
+
+def answer(table: pd.DataFrame) -> list[str]:
+    """Return a sentence a model and data set: the batch size up to which every one is within the tolerance."""
+    sentences = []
+    for (model, dataset), rows in table.groupby(["model", "dataset"], sort=False):
+        fits = np.logical_and.accumulate(rows["verdict"] == "within")
+        smallest, tolerance = rows["smallest"].iloc[0], rows["tolerance"].iloc[0]
+        lost = f"{tolerance:g} points of test error of that at b = {smallest}"
+        if fits.any():
+            sentence = f"up to b = {rows['batch_size'][fits].max()} it stays within {lost}"
+        else:
+            sentence = f"no larger batch is shown to stay within {lost}"
+        beyond = rows.loc[rows["verdict"].isin(["beyond", "diverged"]), "batch_size"]
+        sentence += f"; from b = {beyond.min()} on it does not" if len(beyond) else ""
+        if rows["n"].max() < ENOUGH:
+            sentence += f" (n = {rows['n'].max()}: {ENOUGH} seeds are the least that decide)"
+        sentences.append(f"{model} on {dataset}: {sentence}.")
+    return sentences
+
+
+def _verdict(found: evidence.Effect, n: int, tolerance: float) -> str:
+    if n == 0:
+        return "diverged"
+    if n < ENOUGH or found.low is None or found.high is None:
+        return "undecided"
+    return "within" if found.high <= tolerance else "beyond" if found.low > tolerance else "undecided"

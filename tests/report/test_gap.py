@@ -1,0 +1,63 @@
+"""How large a batch a network stands, on made-up runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from gapscope.report import gap
+
+
+def runs(errors: dict[int, list[float | None]]) -> pd.DataFrame:
+    """One list a batch size, one error a seed; None where it diverged."""
+    return pd.DataFrame(
+        {"model": "net", "dataset": "mine", "batch_size": size, "seed": seed, "test_error_pct": error}
+        | {"status": "diverged" if error is None else "ok"}
+        for size, values in errors.items()
+        for seed, error in enumerate(values)
+    )
+
+
+GROWING = {
+    32: [5.0, 6.0, 7.0],
+    64: [5.1, 6.0, 7.1],
+    256: [5.6, 6.4, 7.5],
+    1024: [7.1, 8.0, 9.0],
+    4096: [None, None, None],
+}
+
+
+def test_each_batch_size_is_judged_by_the_interval_of_its_gap() -> None:
+    table = gap.gap_table(runs(GROWING), tolerance=0.5).set_index("batch_size")
+    assert table["verdict"].to_dict() == {64: "within", 256: "undecided", 1024: "beyond", 4096: "diverged"}
+    low, high = stats.ttest_1samp([2.1, 2.0, 2.0], 0).confidence_interval(0.95)
+    assert table.loc[1024, ["gap", "gap_low", "gap_high"]].tolist() == pytest.approx([6.1 / 3, low, high], rel=1e-9)
+    assert table["n"].tolist() == [3, 3, 3, 0]
+
+
+def test_the_answer_names_the_last_batch_size_before_the_first_doubt() -> None:
+    (sentence,) = gap.answer(gap.gap_table(runs(GROWING), tolerance=0.5))
+    assert sentence == (
+        "net on mine: up to b = 64 it stays within 0.5 points of test error of that at b = 32; "
+        "from b = 1024 on it does not."
+    )
+    doubtful = {**GROWING, 64: [5.0, 6.5, 7.9], 256: [5.0, 6.0, 7.0]}  # 256 would fit, and 64 is not shown to
+    assert "no larger batch is shown" in gap.answer(gap.gap_table(runs(doubtful), tolerance=0.5))[0]
+
+
+def test_seeds_are_paired() -> None:
+    """Unpaired, the seeds' own spread of 1 point would hide a gap of 0.1."""
+    table = gap.gap_table(runs({32: [5.0, 6.0, 7.0], 64: [5.1, 6.1, 7.11]}), tolerance=0.2)
+    assert table["verdict"].tolist() == ["within"]
+    assert np.std([5.1, 6.1, 7.11]) > 0.5
+
+
+def test_two_seeds_decide_nothing_and_the_answer_says_so() -> None:
+    table = gap.gap_table(runs({32: [5.0, 6.0], 64: [5.0, 6.0]}), tolerance=0.5)
+    assert table["verdict"].tolist() == ["undecided"]
+    assert "n = 2" in gap.answer(table)[0]
+
+
+def test_a_seed_that_diverged_is_left_out_of_its_batch_size_alone() -> None:
+    table = gap.gap_table(runs({32: [5.0, 6.0, 7.0, 8.0], 64: [5.1, None, 7.1, 8.1], 128: [5, 6, 7, 8]}), tolerance=0.5)
+    assert table["n"].tolist() == [3, 4]
