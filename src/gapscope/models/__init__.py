@@ -1,7 +1,7 @@
 """Networks by name: a dict, or an import path `package.module:Class` of one's own.
 
-Either may end in a width factor, if the network takes `width`: `lenet5_w2` is `lenet5` with hidden layers twice as wide.
-It is part of the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
+Either may end in a width factor, if the network takes `width`: `lenet5_w2` is `lenet5` with hidden layers twice as
+wide. It is part of the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
 
 A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. It may also take
 `batch_norm`, `linear` and `width`, and it may have `unit_layers`, a dict from layer name to the module whose output is
