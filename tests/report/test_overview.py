@@ -1,0 +1,75 @@
+"""The page of all studies, from made-up verdicts and from what is committed."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gapscope.artifacts.records import write_table
+from gapscope.report import overview
+
+ROOT = Path(__file__).parents[2]
+
+
+def verdicts(study: str, verdict: str, effect: float, model: str = "lenet5") -> pd.DataFrame:
+    about = {"claim": "test_error_rises", "statement": "Test error rises", "model": model, "dataset": "mnist", "n": 3}
+    rest = {"effect": effect, "effect_low": effect - 1, "effect_high": effect + 1, "effect_unit": "points"}
+    return pd.DataFrame([{**about, **rest, "levels": "128 ... 8192", "verdict": verdict, "study": study}])
+
+
+def test_claims_are_rows_and_studies_columns_with_sign_and_effect() -> None:
+    both = pd.concat([verdicts("table05", "supported", 2.0), verdicts("table06", "contradicted", -2.0, "wide")])
+    head, _, line = overview.verdict_table(both).splitlines()
+    assert head == "| claim | table05: lenet5 on mnist, n = 3 | table06: wide on mnist, n = 3 |"
+    assert line == "| Test error rises | ✔ +2 (1 to 3) points | ✘ -2 (-3 to -1) points |"
+
+
+def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -> None:
+    for study in ("table05", "table11", "quick"):
+        write_table(tmp_path / f"{study}.csv", verdicts(study, "undecided", 0.5).drop(columns="study"))
+    page = overview.page(overview.read_verdicts(tmp_path), "| status |")
+    assert "| `table11`: lenet5 on mnist | Test error rises | ? undecided | +0.5 (-0.5 to 1.5) points |" in page
+    assert "quick" not in page
+    assert page.index("### Oyedotun") < page.index("table05: lenet5") < page.index("### Arms")
+    assert page.rstrip().endswith("| status |")
+
+
+def test_without_a_verdict_the_page_says_so(tmp_path: Path) -> None:
+    assert "No study has tested its claims yet." in overview.page(overview.read_verdicts(tmp_path), "")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"effect": 3.5, "effect_low": 2.0, "effect_high": 6.0, "effect_unit": "times"}, "3.5 (2 to 6) times"),
+        ({"effect": 0.5, "effect_low": None, "effect_high": None, "effect_unit": "nats"}, "+0.5 nats"),
+        ({"effect": None, "effect_low": None, "effect_high": None, "effect_unit": "times"}, "no finite effect"),
+    ],
+)
+def test_an_effect_is_said_with_its_interval_and_unit(row: dict[str, object], words: str) -> None:
+    assert overview.effect(row) == words
+
+
+def test_what_was_run_is_read_from_the_tables_and_the_rest_has_its_reason(tmp_path: Path) -> None:
+    runs = pd.DataFrame({"batch_size": [128, 128, 512], "seed": [0, 1, 0]})
+    write_table(tmp_path / "metrics/table05/runs.csv", runs)
+    (tmp_path / "metrics/table05/paper.md").write_text("")
+    status = overview.status_table(tmp_path / "metrics", tmp_path / "plots", above="../")
+    line = next(line for line in status.splitlines() if "| Table 5 |" in line)
+    assert "b = 128, 512; 2 seeds" in line
+    assert "table05/paper.md" in line
+    assert "not run yet" in next(line for line in status.splitlines() if "| Table 6 |" in line)
+    assert "sized for a GPU" in next(line for line in status.splitlines() if "| Table 1 |" in line)
+
+
+def test_every_printed_table_and_figure_has_a_study() -> None:
+    listed = overview.items()
+    for item in listed:
+        assert (ROOT / f"conf/study/{item['study']}.yaml").exists(), item
+    oyedotun = [
+        name.strip() for item in listed if item["paper"].startswith("Oyedotun") for name in item["item"].split(",")
+    ]
+    for number in range(1, 12):
+        assert f"Table {number}" in oyedotun
+    for name in ("Figure 1", "Figure 2", "Figures 3", "4", "Figure 5", "Figure 6", "Tables A1", "A2", "Figure A3"):
+        assert name in oyedotun
