@@ -1,0 +1,60 @@
+"""The worked example of docs/own_model.md, cut to two batch sizes, one seed and a few epochs, through DVC."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from test_pipeline import ROOT, run
+
+GUIDE = (ROOT / "docs/own_model.md").read_text()
+CUT = ["-S", "seeds=[0]", "-S", "batch_sizes=[16,1024]", "-S", "epochs=3", "-S", "sharpness.images=500"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tracked files in which the example's data were made."""
+    made = tmp_path_factory.mktemp("example") / "gapscope"
+    for name in run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "reports/")) and name != "dvc.lock":
+            (made / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, made / name)
+    run(made, "git", "init", "-q", "-b", "main")
+    run(made, "python", "examples/make_data.py")
+    return made
+
+
+def test_the_example_answers_its_question_and_a_remedy_is_set_against_it(folder: Path) -> None:
+    run(folder, "gapscope", "run", "example", "-j", "2", *CUT)
+    gap = pd.read_csv(folder / "metrics/example/gap.csv").set_index("batch_size")
+    runs = pd.read_csv(folder / "metrics/example/runs.csv").set_index("batch_size")
+    assert gap.loc[1024, "gap"] == pytest.approx(runs.loc[1024, "test_error_pct"] - runs.loc[16, "test_error_pct"])
+    assert gap["verdict"].tolist() == ["undecided"]  # one seed
+    assert runs["near_rank_run_0.0001_structural"].tolist() == [(128 - 16) + (64 - 16), (1024 - 128) + (1024 - 64)]
+    page = (folder / "reports/example.html").read_text()
+    assert "examples.nets:Net" in page
+    switch = ["-S", "train.batch_schedule=[{epoch: 3, batch_size: 16, lr: null}]"]
+    run(folder, "gapscope", "run", "example_switched", "-j", "2", *CUT, *switch)
+    claims = pd.read_csv(folder / "metrics/claims/example_switched.csv").set_index("claim")
+    both = [pd.read_csv(folder / f"metrics/{s}/gap.csv")["gap"][0] for s in ("example_switched", "example")]
+    assert claims.loc["switching_shrinks_gap", "effect"] == pytest.approx(both[0] - both[1], rel=1e-6)
+    assert "example_switched" in (folder / "reports/README.md").read_text()
+
+
+def test_the_guide_shows_the_study_files_as_they_are() -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
+    for text, name in zip(shown, ("example", "example_switched"), strict=True):
+        file = (ROOT / f"conf/study/{name}.yaml").read_text()
+        assert file.endswith(text), name
+        assert len(text.splitlines()) <= 10
+        assert yaml.safe_load(text)["study"] == name
+
+
+def test_every_path_that_the_guide_names_exists_or_is_made_by_it() -> None:
+    made = {"metrics/example/gap.csv", "reports/example.html"}
+    named = set(re.findall(r"`((?:examples|conf|src|metrics|reports)/[\w./*]+)`", GUIDE)) - made
+    assert len(named) >= 5
+    for name in named:
+        assert list(ROOT.glob(name)), name
