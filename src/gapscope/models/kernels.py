@@ -1,4 +1,4 @@
-"""Two layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution of grey images.
+"""Layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution's weight gradient.
 
 Both are PyTorch's own layers (names, weights, hooks) with another path on a CPU, for the shapes where it is faster, and
 can be differentiated twice. LeNet-5 spent half of a step in them; `benchmarks/training.md` has its speed.
@@ -6,74 +6,106 @@ can be differentiated twice. LeNet-5 spent half of a step in them; `benchmarks/t
 Pooling: PyTorch goes from window to window, the maximum of slices is vectorised. Values and gradients are PyTorch's
 own: of equal values the first of the window, in row-major order, has the gradient; NaN propagates.
 
-Convolution: the weights' gradient is itself a convolution, of the images with the upstream gradient, batch and channels
-swapped. oneDNN is faster at that one for a single channel, slower for three, and slower in float64. The sums are the
-same in another order. Images that need a gradient themselves take PyTorch's path.
+Weight gradient, in float32, by steps of 1: the same sums in another order.
+- Grey images: it is itself a convolution, of the images with the upstream gradient, batch and channels swapped. oneDNN
+  is faster at that one for a single channel, slower for three.
+- Images of up to 4 x 4 with many channels, the last layers of VGG-16: a matrix product for each place in the kernel.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, max_pool2d
+from torch.nn.functional import conv2d, max_pool2d, pad
+from torch.nn.grad import conv2d_input
 
+# by measurement: with images of more pixels, fewer channels, or fewer pixels in all of the batch oneDNN is as fast
+SMALL, CHANNELS, PIXELS = 4 * 4, 128, 256
 Context = Any  # torch's FunctionCtx, which does not declare what a Function keeps in it
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution; where images are grey, float32 and need no gradient, the weights' gradient is `_Swapped`."""
+    """Convolution; where that is faster, the weights' gradient is `_weight_gradient`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (b, out_channels, h', w') of images (b, in_channels, h, w)."""
-        if not self._is_faster(input):
+        if not (self._is_covered(input) and self._is_faster(input)):
             return super().forward(input)
         return _Convolution.apply(input, self.weight, self.bias, self.padding)  # type: ignore[no-any-return]
 
-    def _is_faster(self, images: Tensor) -> bool:
+    def _is_covered(self, images: Tensor) -> bool:
         return (
-            images.device.type == "cpu"
-            and images.dtype == self.weight.dtype == torch.float32
-            and images.dim() == 4
-            and self.in_channels == 1
+            images.dim() == 4
             and self.stride == self.dilation == (1, 1)
+            and self.groups == 1
             and self.padding_mode == "zeros"
             and not isinstance(self.padding, str)
-            and not images.requires_grad
             and self.weight.requires_grad
             and torch.is_grad_enabled()
             and not torch.is_autocast_enabled("cpu")
             and not torch._C._are_functorch_transforms_active()
         )
 
+    def _is_faster(self, images: Tensor) -> bool:
+        grey = self.in_channels == 1 and not images.requires_grad
+        batch, _, height, width = images.shape
+        small = height * width <= SMALL and batch * height * width >= PIXELS
+        many = min(self.in_channels, self.out_channels) >= CHANNELS
+        is_float32 = images.dtype == self.weight.dtype == torch.float32
+        return images.device.type == "cpu" and is_float32 and (grey or (small and many))
+
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, images: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(images)
+        ctx.save_for_backward(images, weight)
         ctx.padding = padding
         return conv2d(images, weight, bias, padding=padding)
 
     @staticmethod
     def backward(ctx: Context, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        (images,) = ctx.saved_tensors
-        weight = _Swapped.apply(images, upstream, ctx.padding) if ctx.needs_input_grad[1] else None
-        bias = upstream.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return None, weight, bias, None
+        (images, weight), (for_images, for_weight, for_bias, _) = ctx.saved_tensors, ctx.needs_input_grad
+        return (
+            conv2d_input(images.shape, weight, upstream, padding=ctx.padding) if for_images else None,
+            _WeightGradient.apply(images, upstream, ctx.padding) if for_weight else None,
+            upstream.sum((0, 2, 3)) if for_bias else None,
+            None,
+        )
 
 
-class _Swapped(torch.autograd.Function):
-    """The weights' gradient; linear in the upstream one, with `_Convolution` its adjoint."""
-
+class _WeightGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, images: Tensor, upstream: Tensor, padding: tuple[int, int]) -> Tensor:
-        ctx.save_for_backward(images)
+        ctx.save_for_backward(images, upstream)
         ctx.padding = padding
-        return conv2d(images.transpose(0, 1), upstream.transpose(0, 1), padding=padding).transpose(0, 1)
+        return _weight_gradient(images, upstream, padding)
 
     @staticmethod
-    def backward(ctx: Context, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        (images,) = ctx.saved_tensors
-        return None, _Convolution.apply(images, upstream, None, ctx.padding), None
+    def backward(ctx: Context, direction: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        # linear in either argument: what remains are convolutions with the direction in the weights' place
+        (images, upstream), (for_images, for_upstream, _) = ctx.saved_tensors, ctx.needs_input_grad
+        return (
+            conv2d_input(images.shape, direction, upstream, padding=ctx.padding) if for_images else None,
+            conv2d(images, direction, padding=ctx.padding) if for_upstream else None,
+            None,
+        )
+
+
+def _weight_gradient(images: Tensor, upstream: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Return (out_channels, in_channels, size, size) of images (b, in_channels, h, w)."""
+    if images.shape[1] == 1:
+        return conv2d(images.transpose(0, 1), upstream.transpose(0, 1), padding=padding).transpose(0, 1)
+    pixels = pad(images.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
+    height, width = upstream.shape[2:]
+    rows, columns = pixels.shape[1] - height + 1, pixels.shape[2] - width + 1
+    above = upstream.permute(1, 0, 2, 3).flatten(1)
+    products = [
+        above @ pixels[:, row : row + height, column : column + width].flatten(0, 2)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    gradient: Tensor = torch.stack(products, dim=-1).unflatten(-1, (rows, columns))  # type: ignore[no-untyped-call]
+    return gradient
 
 
 class MaxPool2d(nn.MaxPool2d):
