@@ -14,6 +14,9 @@ for the gradient of the images, which nobody computes.
 """
 
 import argparse
+import platform
+import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -37,6 +40,7 @@ from gapscope import config, data, models, runtime, seeds
 from gapscope.training.loop import train
 from gapscope.training.settings import TrainSettings
 
+CPUS = Path("/proc/cpuinfo")
 DEFAULTS = Path(__file__).parents[1] / "conf" / "config.yaml"
 CONVOLUTIONS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels in and out, side
 Clock = np.ndarray  # CPU seconds and wall seconds
@@ -202,12 +206,24 @@ def row(case: str, most_images: int, repeats: int, mnist: Path) -> str:
                 found = fresh.submit(seconds, replace(run, **other) if side == "A" else run, mnist).result()
             times[side].append(found)
             print(f"  {side}: CPU {found[0]:.2f} s, wall {found[1]:.2f} s", flush=True)
-    cpu, wall = np.median(np.divide(times["A"], times["B"]), axis=0)
+    ratio = np.median(np.divide(times["A"], times["B"]), axis=0)
     medians = [np.median(side, axis=0) for side in times.values()]
     rates = [run.images / median[1] for median in medians]
-    cells = [case, f"{run.images:,}", str(repeats), *("{:.2f} ({:.2f})".format(*median) for median in medians)]
+    order = slice(None) if run.device == "cpu" else slice(None, None, -1)  # a GPU works while the CPU waits or sleeps
+    pairs = ["{:.2f} ({:.2f})".format(*pair[order]) for pair in (*medians, ratio)]
+    cells = [case, f"{run.images:,}", str(repeats), *pairs[:2]]
     cells += [f"{rate:,.0f}" for rate in rates] + [f"{rate * run.operations() / 1e9:.1f}" for rate in rates]
-    return f"| {' | '.join([*cells, f'{cpu:.2f} ({wall:.2f})', target])} |"
+    return f"| {' | '.join([*cells, pairs[2], target])} |"
+
+
+def conditions() -> str:
+    """Return the commit and the CPU's model, as far as they are known."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    commit = subprocess.run(
+        [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout
+    models_of_cpus = re.findall(r"model name\s*: (.*)", CPUS.read_text()) if CPUS.exists() else []
+    return f"commit {commit.strip() or 'unknown'}, {(models_of_cpus or [platform.processor()])[0]}"
 
 
 def main() -> None:
@@ -222,8 +238,9 @@ def main() -> None:
     lines = [
         "# Training: an epoch",
         "",
-        f"torch {torch.__version__}, one thread. Seconds and ratios are of CPU time, in brackets of wall time; "
-        "medians, the ratios' of paired runs. Rates are of wall time, which is what counts on a GPU.",
+        f"torch {torch.__version__}, one thread, {conditions()}. Seconds and ratios are of CPU time, in brackets of "
+        "wall time (on a GPU of wall time, in brackets of CPU time); medians, the ratios' of paired runs. Rates are of "
+        "wall time.",
         "",
         "| case: A / B | images | n | s: A | B | images/s: A | B | GFLOP/s: A | B | A / B | target |",
         "|" + "---|" * 11,
