@@ -1,15 +1,19 @@
 """The `gapscope` command."""
 
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from dvc.utils.hydra import compose_and_dump
 from safetensors.torch import save_file
 
-from gapscope import cli
+from gapscope import cli, cost, locks, runner
+from gapscope.cli import compare, studies
 from gapscope.config import load_params
 
 ROOT = Path(__file__).parents[1]
@@ -113,3 +117,246 @@ def test_what_spectra_cannot_measure_is_one_line(
     assert call(monkeypatch, "spectra", *arguments.split()) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("gapscope: ")]
     assert hint in line
+
+
+def test_help_answers_without_torch_and_dvc() -> None:
+    for command in ([], *([name] for name in ("studies", "run", "report", "compare", "compose", "spectra"))):
+        code = (
+            f"import sys; from gapscope import cli; sys.argv = ['gapscope', *{command}, '--help']\n"
+            "try: cli.main()\nexcept SystemExit as end: print(end.code, {'torch', 'dvc', 'pandas'} & set(sys.modules))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "0 set()", command
+
+
+def test_ctrl_c_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(locks, "swap", interrupted)
+    assert call(monkeypatch, "compose", "study=smoke") == 130
+    assert capsys.readouterr().err == "gapscope: stopped\n"
+
+
+@pytest.fixture
+def stages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[str], int]]:
+    """Two stages to run, and what was given to the runner, in place of DVC; `fails` is one that fails."""
+    calls: list[tuple[set[str], int]] = []
+
+    def run(graph: runner.Graph, _start: object, jobs: int) -> runner.Progress:
+        calls.append((set(graph), jobs))
+        failed = [name for name in graph if "fails" in name]
+        return runner.Progress([name for name in graph if name not in failed], failed, [])
+
+    monkeypatch.setattr(runner, "changed", lambda: {"train@a": set(), "train@b": set()})
+    monkeypatch.setattr(runner, "run", run)
+    return calls
+
+
+def test_run_composes_as_dvc_exp_run_does_and_prints_its_command_once(
+    folder: Path, stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "run", "smoke", "-j", "3", "-S", "epochs=7", "-S", "train.momentum=0.5") == 0
+    assert stages == [({"train@a", "train@b"}, 3)]
+    commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$")]
+    assert commands == ["$ dvc --wait-for-lock repro --single-item STAGE"]
+    by_run = (folder / "params.yaml").read_text()
+    folder_config = str(folder / "conf")
+    overrides = ["study=smoke", "epochs=7", "train.momentum=0.5"]
+    compose_and_dump(str(folder / "params.yaml"), folder_config, None, "config", ".dvc/hydra_plugins", overrides)
+    assert by_run == (folder / "params.yaml").read_text()
+
+    # without a study: the one that params.yaml names, and -S of before are gone, as with dvc exp run
+    assert call(monkeypatch, "run", "-S", "seeds=[4]") == 0
+    params = load_params(folder / "params.yaml")
+    assert (params.study, params.seeds, params.epochs) == ("smoke", (4,), 1)
+    assert call(monkeypatch, "run", "-S", "study=table05") == 0
+    assert load_params(folder / "params.yaml").study == "table05"
+    written = (folder / "params.yaml").stat().st_mtime_ns
+    assert call(monkeypatch, "run") == 0
+    assert (folder / "params.yaml").stat().st_mtime_ns == written  # composes nothing
+
+
+def test_run_says_that_there_is_nothing_to_run_and_what_failed(
+    stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runner, "changed", lambda: {"train@fails": set()})
+    assert call(monkeypatch, "run", "smoke") == 2
+    assert capsys.readouterr().err == "gapscope: failed: train@fails; see data/logs/\n"
+    monkeypatch.setattr(runner, "changed", dict)
+    assert call(monkeypatch, "run") == 0
+    assert capsys.readouterr().out == "study smoke is up to date\n"
+    assert len(stages) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        ("smoke -S study=quick", "the study is given twice"),
+        ("-S other.yaml:epochs=2", "not of other.yaml"),
+        ("-S epochs=2", "params.yaml is missing"),
+        ("smoke -S epochs", "epochs"),
+        ("smok", "Could not find 'study/smok'"),
+    ],
+)
+def test_what_run_cannot_compose_is_one_line_and_runs_nothing(
+    stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: str, hint: str
+) -> None:
+    assert call(monkeypatch, "run", *arguments.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert hint in line
+    assert not stages
+
+
+def test_the_command_that_is_printed_is_the_one_that_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
+    runner.start_stage(gpus=0)("report@quick", 0)
+    ((_, _, *command),) = started  # python -m
+    assert " ".join(command) == runner.command("report@quick")
+
+
+def test_report_runs_its_stage_and_says_where_the_page_is(
+    folder: Path, stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (folder / "metrics/smoke", folder / "reports"):
+        path.mkdir(parents=True)
+    (folder / "reports/smoke.html").touch()
+    assert call(monkeypatch, "report", "smoke") == 0
+    assert stages == [({"report@smoke"}, 1)]
+    said = ["params.yaml: study smoke", "$ dvc --wait-for-lock repro --single-item report@smoke", "reports/smoke.html"]
+    assert capsys.readouterr().out.splitlines() == said
+    assert call(monkeypatch, "report") == 0  # of params.yaml
+    assert capsys.readouterr().out.splitlines() == said[1:]
+
+
+def test_report_needs_results_and_a_page(
+    folder: Path, stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "report", "smoke") == 2
+    assert "metrics/smoke is missing" in capsys.readouterr().err
+    assert not (folder / "params.yaml").exists()
+    (folder / "metrics/smoke").mkdir(parents=True)
+    assert call(monkeypatch, "report", "smoke") == 2
+    assert "reports/smoke.html is missing; see data/logs/report@smoke.log" in capsys.readouterr().err
+    study = (folder / "conf/study/smoke.yaml").read_text()
+    (folder / "conf/study/fails.yaml").write_text(study.replace("study: smoke", "study: fails"))
+    (folder / "metrics/fails").mkdir()
+    assert call(monkeypatch, "report", "fails") == 2
+    assert "failed: report@fails" in capsys.readouterr().err
+
+
+def test_compare_refuses_an_unknown_revision_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert call(monkeypatch, "compare", "HEAD", "nosuch") == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "gapscope: unknown Git revision 'nosuch'\n")
+    compare.check_revisions("HEAD", "workspace")  # neither is unknown
+
+
+def test_compare_prints_what_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = {"params": "epochs 3 4\n", "metrics": "", "plots": "file:///here/dvc_plots/index.html\n"}
+
+    def dvc(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        assert command[:3] == [sys.executable, "-m", "dvc"]
+        assert command[4:] == ["diff", "old", "new"]
+        code = 0 if command[3] in outputs else 255
+        return subprocess.CompletedProcess(command, code, outputs.get(command[3], ""), "WARNING: a\nERROR: no room\n")
+
+    monkeypatch.setattr(compare, "check_revisions", lambda *_: None)
+    monkeypatch.setattr(subprocess, "run", dvc)
+    assert call(monkeypatch, "compare", "old", "new") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "$ dvc params diff old new",
+        "epochs 3 4",
+        "$ dvc metrics diff old new",
+        "no metrics differ",
+        "$ dvc plots diff old new",
+        "file:///here/dvc_plots/index.html",
+    ]
+    del outputs["plots"]
+    assert call(monkeypatch, "compare", "old", "new") == 2
+    assert capsys.readouterr().err == "gapscope: dvc plots diff failed: ERROR: no room\n"
+
+
+@pytest.fixture
+def four(folder: Path) -> Path:
+    """Few studies, one of them broken."""
+    for path in (folder / "conf/study").glob("*.yaml"):
+        if path.stem not in ("smoke", "random_matrices", "keskar_warmstart", "keskar_table3_timit"):
+            path.unlink()
+    text = (folder / "conf/study/smoke.yaml").read_text()
+    (folder / "conf/study/broken.yaml").write_text(text.replace("models: [lenet5]", "modles: [lenet5]"))
+    return folder
+
+
+def listed(out: str) -> dict[str, list[str]]:
+    """Study -> its columns and its description."""
+    lines = out.splitlines()
+    rows = [(line, text.strip()) for line, text in zip(lines[1::2], lines[2::2]) if text.startswith("    ")]
+    return {line.split()[0]: [*re.split(r"\s{2,}", line)[1:], text] for line, text in rows}
+
+
+def test_studies_are_listed(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cost, "measure", None)  # called, it would raise
+    assert call(monkeypatch, "studies", "--no-probe") == 0
+    rows = listed(capsys.readouterr().out)
+    smoke = ["2 = lenet5 x digits x b 128-1024 (2) x 1 seed", "1 epoch", "not run"]
+    assert rows["smoke"] == [*smoke, "Seconds: for tests of the pipeline itself."]
+    assert rows["keskar_warmstart"][:2] == ["24 = f1 x mnist x 11 starts x 2 seeds", "100, then 100 epochs"]
+    assert rows["keskar_table3_timit"][1] == "at most 100 epochs"
+    assert rows["random_matrices"][:2] == ["no network is trained", "not run"]
+    assert rows["broken"][0] == "cannot be run: conf/study/broken.yaml: unknown param 'modles'; did you mean 'models'?"
+    assert not (four / "params.yaml").exists()
+
+
+def test_a_study_has_been_run_where_its_table_is(folder: Path) -> None:
+    params = studies.composed("smoke")
+
+    def state(file: str, text: str) -> str:
+        path = folder / "metrics/smoke" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return studies.state(params)
+
+    assert studies.state(params) == "not run"
+    assert state("train/lenet5-digits-b128-s0.json", "{}") == "1 of 2 trained"
+    table = "model,dataset,batch_size,seed\nlenet5,digits,128,0\n"
+    assert state("runs.csv", table) == "run, 1 seed, 1 cell missing"
+    more = "lenet5,digits,1024,0\nlenet5,digits,2048,0\nlenet5,digits,128,1\n"  # cells and a seed added with -S
+    assert state("runs.csv", table + more) == "run, 2 seeds"
+
+
+def test_studies_say_what_each_costs(
+    four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GAPSCOPE_DEVICE", "cpu")
+    monkeypatch.setattr(cost, "measure", lambda *_: cost.Speed(60.0, 0.0, 0.0))  # a minute an update
+    assert call(monkeypatch, "studies") == 0
+    out = capsys.readouterr().out
+    assert "training on one core, disk" in out.splitlines()[0]
+    assert "Not in it: spectra" in out
+    rows = listed(out)
+    assert rows["smoke"][3] == "about 26 min, 0.1 GB"  # 23 and 3 updates on 2,874 images
+    assert rows["keskar_table3_timit"][3] == "unknown until downloaded"
+    assert rows["random_matrices"][2] == "no training"
+    # 2 seeds x 100 epochs x (235 updates at 256, and 11 x 10 at 6000)
+    assert rows["keskar_warmstart"][3] == "about 48 days"
+
+
+def test_studies_need_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "studies") == 2
+    assert capsys.readouterr().err.startswith("gapscope: conf/study holds no study")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.4, "1 s"), (59, "59 s"), (95, "1.6 min"), (5400, "1.5 h"), (12_345_678, "140 days")]
+)
+def test_a_duration_in_words(seconds: float, words: str) -> None:
+    assert studies.duration(seconds) == words

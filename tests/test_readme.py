@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from gapscope import cli
 from gapscope.models import MODELS, ModelSpec, build
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,13 @@ def test_every_path_in_a_command_exists(command: str) -> None:
     for word in shlex.split(command):
         if re.fullmatch(r"(stages|conf|src|tests|docs|benchmarks)/\S+", word):
             assert (ROOT / word).exists(), word
+
+
+def test_every_gapscope_command_is_one_that_it_takes() -> None:
+    commands = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("gapscope ")]
+    assert {command[0] for command in commands} == {module.__name__.split(".")[-1] for module in cli.COMMANDS}
+    for command in commands:
+        cli.parser().parse_args(command)
 
 
 def test_every_link_and_picture_exists() -> None:

@@ -100,6 +100,22 @@ def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
         process.wait()
 
 
+def check(progress: Progress) -> None:
+    """Raise InputError where a stage failed, in one line."""
+    if progress.failed:
+        left_out = f"; {len(progress.left_out)} that depend on them were left out" if progress.left_out else ""
+        raise InputError(f"failed: {', '.join(progress.failed)}{left_out}; see {LOGS}/")
+
+
+def command(stage: str) -> str:
+    """Return the command of one stage, as one types it."""
+    return " ".join(["dvc", *_repro(stage)])
+
+
+def _repro(stage: str) -> list[str]:
+    return ["--wait-for-lock", "repro", "--single-item", stage]
+
+
 def start_stage(gpus: int) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
     """Return a function that starts one stage through DVC, its output in a log file; slots take turns on the GPUs."""
 
@@ -109,7 +125,7 @@ def start_stage(gpus: int) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", name],
+                [sys.executable, "-m", "dvc", *_repro(name)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"} | device,

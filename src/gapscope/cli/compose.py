@@ -1,0 +1,68 @@
+"""`gapscope compose`: conf/ -> params.yaml."""
+
+from pathlib import Path
+from typing import Any
+
+from gapscope import locks
+from gapscope.config import DECLARED, PARAMS, declared_names, load_params
+from gapscope.errors import InputError, did_you_mean
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    purpose = f"write {PARAMS} from {DECLARED.parent}/"
+    parser = commands.add_parser("compose", help=purpose, description=purpose)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. study=table05 epochs=30")
+    parser.set_defaults(run=lambda args: compose(args.overrides))
+
+
+def compose(overrides: list[str]) -> None:
+    """Compose params.yaml from conf/ exactly as `dvc exp run` does, check it, and put its study's lock in place.
+
+    Raises:
+        InputError: an override of a param that is not declared, or that Hydra cannot read.
+    """
+    write(PARAMS, overrides)
+    study = load_params().study
+    locks.swap(study)
+    print(f"{PARAMS}: study {study}")
+
+
+def write(out: Path, overrides: list[str]) -> None:
+    """Compose a params file, by DVC's own function.
+
+    Raises:
+        InputError: as `compose`.
+    """
+    from dvc.utils.hydra import compose_and_dump
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = str(DECLARED.parent.resolve())
+    try:
+        compose_and_dump(str(out), folder, None, DECLARED.stem, ".dvc/hydra_plugins", overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        known = declared_names()
+        names = [override.partition("=")[0].lstrip("+~") for override in overrides]
+        unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
+        raise InputError(" ".join(unknown) or str(error)) from error
+
+
+def with_study(study: str | None, overrides: list[str]) -> list[str]:
+    """Return the overrides of a study, as `dvc exp run -S` takes them; without one, of the study in params.yaml.
+
+    Raises:
+        InputError: a study given twice, or a param of another file.
+    """
+    from dvc.utils.cli_parse import to_path_overrides
+
+    files = to_path_overrides(overrides)
+    own: list[str] = files.pop(str(PARAMS), [])
+    if files:
+        raise InputError(f"-S sets params of {PARAMS} here, not of {', '.join(files)}: take dvc exp run for those")
+    named = any(override.partition("=")[0] == "study" for override in own)
+    if study and named:
+        raise InputError(f"the study is given twice, as {study} and with -S; give it once")
+    if not named:
+        own = [f"study={study or load_params().study}", *own]
+    return own

@@ -1,0 +1,43 @@
+"""`gapscope run`: a study brought up to date, several stages at once."""
+
+from typing import Any
+
+from gapscope import runner
+from gapscope.cli.compose import compose, with_study
+from gapscope.config import load_params
+from gapscope.runtime import pick_device
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    purpose = "bring a study up to date, several stages at once"
+    parser = commands.add_parser("run", help=purpose, description=purpose)
+    parser.add_argument("study", nargs="?", help="compose this one first; default: as params.yaml stands")
+    parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="stages at once, default 2")
+    parser.add_argument(
+        "-S", "--set-param", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
+        help="compose with this param, as dvc exp run -S does; repeatable",
+    )  # fmt: skip
+    parser.set_defaults(run=lambda args: run(args.study, args.overrides, args.jobs))
+
+
+def run(study: str | None, overrides: list[str], jobs: int) -> None:
+    """Compose if asked to, and run all stages that are not up to date.
+
+    Raises:
+        InputError: an override that cannot be composed, or a stage failed.
+        StoppedError: a signal came.
+    """
+    if study or overrides:
+        compose(with_study(study, overrides))
+    name = load_params().study
+    graph = runner.changed()
+    if not graph:
+        print(f"study {name} is up to date")
+        return
+    import torch
+
+    gpus = torch.cuda.device_count() if pick_device() == "cuda" else 0  # GAPSCOPE_DEVICE=cuda:1 holds for every stage
+    print(f"$ {runner.command('STAGE')}")
+    print(f"for each of {len(graph)} stages, {jobs} at once; their output goes to {runner.LOGS}/", flush=True)
+    runner.check(runner.run(graph, runner.start_stage(gpus), jobs))

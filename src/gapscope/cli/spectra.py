@@ -1,0 +1,67 @@
+"""`gapscope spectra`: the near-rank table of any tensor."""
+
+from pathlib import Path
+from typing import Any
+
+from gapscope.errors import InputError
+from gapscope.runtime import pick_device
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser."""
+    purpose = "count near-zero singular values of every unfolding of any tensor"
+    parser = commands.add_parser("spectra", help=purpose, description=purpose)
+    parser.add_argument("file", type=Path, metavar="FILE", help=".npy, .npz or .safetensors")
+    parser.add_argument("--threshold", type=float, nargs="+", default=[1e-4, 1e-5], help="default: 1e-4 1e-5")
+    parser.add_argument("--relative", type=float, nargs="+", default=[], help="parts of each mode's largest value")
+    parser.add_argument("--method", default="certified", help="certified (default), qr, tensorly")
+    parser.set_defaults(run=lambda args: spectra(args.file, args.threshold, args.relative, args.method))
+
+
+def spectra(file: Path, thresholds: list[float], relative: list[float], method: str) -> None:
+    """Print the near-rank table of every tensor in a file.
+
+    A count is followed by the interval that the error bounds leave, where that is wider than the count, and by a
+    question mark where it is too wide for use.
+
+    Raises:
+        InputError: no tensor to be measured, or a value that no spectrum has.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from gapscope.artifacts.tensors import read_tensors
+    from gapscope.measure.companions import companions
+    from gapscope.measure.near_rank import NearRank, near_rank_count
+    from gapscope.measure.spectra import mode_singular_values
+
+    def counted(found: NearRank) -> str:
+        interval = "" if found.certain == found.possible else f" [{found.certain}, {found.possible}]"
+        return f"{found.economy}{interval}{' ?' if found.undecidable else ''}"
+
+    rows, left_out = [], []
+    for name, tensor in read_tensors(file):
+        if len(tensor.shape) < 2:
+            left_out.append(name)
+            continue
+        try:
+            modes = mode_singular_values(tensor, method=method, device=pick_device())
+            counts = {f"<= {t:g}": near_rank_count(modes, t) for t in thresholds}
+            counts |= {f"<= {t:g} of largest": near_rank_count(modes, t, relative=True) for t in relative}
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from error
+        for mode, (spectrum, companion) in enumerate(zip(modes, companions(modes), strict=True)):
+            bound = np.max(spectrum.error_bound)
+            rows.append(
+                {"tensor": name, "mode": mode, "size": spectrum.size, "structural": spectrum.structural}
+                | {"values": len(spectrum.values)}
+                | {label: counted(found[mode]) for label, found in counts.items()}
+                | {"largest": spectrum.values[0], "smallest": spectrum.values[-1], "error": bound}
+                | {"stable rank": companion.stable_rank, "effective rank": companion.effective_rank}
+                | {"condition": companion.condition_number, "method": spectrum.method}
+            )
+    if left_out:
+        print(f"left out, of fewer than two axes: {', '.join(left_out)}")
+    if not rows:
+        raise InputError(f"{file} holds no tensor of two or more axes")
+    print(pd.DataFrame(rows).to_string(index=False, float_format="%.4g"))
