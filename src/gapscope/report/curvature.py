@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gapscope.report.figures import against_batch_size, batch_colours, of_pair, pair_title, pairs_of
+from gapscope.report.figures import against_batch_size, batch_looks, of_pair, pair_title, pairs_of
 from gapscope.report.series import LONG
 
 SERIES = {  # of a figure: series -> panel, column
@@ -134,11 +134,9 @@ def draw_density(rows: pd.DataFrame) -> Figure:
     for axes, pair in zip(grid[0], pairs, strict=True):
         here = of_pair(rows, pair)
         here = here[here["seed"] == here["seed"].min()]
-        looks = zip(here.groupby("batch_size"), ("-", "--", "-.", ":") * len(here), strict=False)
-        for (size, run), dashes in looks:
-            colour = batch_colours(here)[size]
-            share = run["share"].clip(lower=1e-9)
-            axes.plot(run["eigenvalue"], share, color=colour, linestyle=dashes, marker="", label=f"b = {size}")
+        looks = batch_looks(here)
+        for size, run in here.groupby("batch_size"):
+            axes.plot(run["eigenvalue"], run["share"].clip(lower=1e-9), **looks[size], label=f"b = {size}")
         axes.set(yscale="log", ylim=(1e-8, 1), xlabel="eigenvalue of the Hessian", ylabel="share of eigenvalues")
         axes.set_title(pair_title(pair, here))
         axes.legend()
@@ -159,7 +157,8 @@ def draw_noise_scale(rows: pd.DataFrame) -> Figure:
             axes.plot(run["epoch"][known], run["noise_scale"][known], label=f"seed {seed}", **look)
             # |G|^2 cannot be told from zero: only a lower limit is known
             style = {"color": look["color"], "fillstyle": "none", "markersize": 9}
-            axes.plot(run["epoch"][~known], run["low"][~known], "^", **style)
+            name = f"seed {seed}: lower end of the interval"
+            axes.plot(run["epoch"][~known], run["low"][~known], "^", **style, gid=name)
             top = run["high"].clip(upper=ceiling)
             axes.fill_between(run["epoch"], run["low"], top, color=look["color"], alpha=0.15)
         axes.set_ylim(top=ceiling)

@@ -1,5 +1,6 @@
 """Figures: each a pure redraw of its table in plots/<study>. Axes name quantity and unit, titles name n."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 from itertools import cycle
 from pathlib import Path
@@ -19,6 +20,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from gapscope.artifacts.files import atomic_path
 from gapscope.artifacts.records import read_table, write_table
 
+# told apart without colour; a study has six batch sizes at most, more than nine share dashes
+DASHES: tuple[Any, ...] = (
+    "-", "--", ":", "-.", (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 2, 2, 2)), (0, (2, 1)),
+)  # fmt: skip
+PRINTED = dict(zip("os^DvPX", "x+1234|", strict=True))  # a measured series' marker -> that of the paper's
 MODES = {2: ["samples x units"], 4: ["mode 1: samples", "mode 2: channels", "mode 3: rows", "mode 4: columns"]}
 BATCH_LABEL = "training batch size b"
 
@@ -43,7 +49,10 @@ def styled(draw: Draw, rows: pd.DataFrame) -> Figure:
             figure = plt.figure(figsize=(5, 1))
             figure.suptitle("nothing to draw: every run (or one of each pair) diverged")
             return figure
-        return draw(rows)
+        figure = draw(rows)
+        # about 12 letters to the inch at the size of a title; a narrow figure would cut it at both ends
+        figure.suptitle(textwrap.fill(figure.get_suptitle(), int(12 * figure.get_figwidth())))
+        return figure
 
 
 def draw_gap(rows: pd.DataFrame) -> Figure:
@@ -90,18 +99,12 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(len(pairs), 2, figsize=(9, 3.4 * len(pairs)), squeeze=False)
     for line, pair in zip(grid, pairs, strict=True):
         here = of_pair(rows, pair)
-        colours = batch_colours(here)
+        looks = batch_looks(here)
         for axes, (column, label) in zip(line, panels.items(), strict=True):
             for (size, seed), run in here.groupby(["batch_size", "seed"]):
                 first = seed == here["seed"].min()
-                axes.plot(
-                    run["epoch"],
-                    run[column],
-                    color=colours[size],
-                    marker="",
-                    linestyle="-",
-                    label=f"b = {size}" if first else None,
-                )
+                name, label_of_size = f"b = {size}, seed {seed}", f"b = {size}" if first else None
+                axes.plot(run["epoch"], run[column], **looks[size], label=label_of_size, gid=name)
             axes.set(xlabel="epoch", ylabel=label, title=pair_title(pair, here))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_yscale("log")
@@ -119,7 +122,7 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
     pair = pairs_of(rows)[0]
     here = of_pair(rows, pair)
     here = here[here["seed"] == here["seed"].min()]
-    layers, colours = list(here["layer"].drop_duplicates()), batch_colours(here)
+    layers, looks = list(here["layer"].drop_duplicates()), batch_looks(here)
     wide = int(here["mode"].max()) + 1
     figure, grid = plt.subplots(
         len(layers), wide, figsize=(2.6 * wide + 0.6, 2.1 * len(layers) + 0.8), squeeze=False, sharey=True
@@ -133,14 +136,7 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
                 axes.set_visible(False)
                 continue
             for size, run in of_mode.groupby("batch_size"):
-                axes.plot(
-                    run["index"],
-                    run["value"].clip(lower=1e-17),
-                    color=colours[size],
-                    marker="",
-                    linestyle="-",
-                    label=f"b = {size}",
-                )
+                axes.plot(run["index"], run["value"], **looks[size], label=f"b = {size}")
             floor = of_mode.loc[of_mode["index"] == of_mode["count"], "error_bound"].max()  # of the smallest values
             axes.axhspan(1e-17, floor, color="0.88", zorder=0)
             for threshold in thresholds:
@@ -195,7 +191,9 @@ def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, A
         spread = by_size.std().fillna(0.0)
         axes.errorbar(by_size.mean().index, by_size.mean(), yerr=spread, label=series, capsize=2, elinewidth=1, **look)
         if by_size.size().max() > 1:
-            axes.plot(measured["batch_size"], measured["value"], ".", color=look["color"], alpha=0.4)
+            style = look | {"linestyle": "", "markersize": 2.5, "alpha": 0.5}
+            for seed, run in measured.groupby("seed"):
+                axes.plot(run["batch_size"], run["value"], **style, gid=f"{series}, seed {seed}")
         if "undecidable" in measured and (unsure := measured[measured["undecidable"].astype(bool)]).size:
             ring: dict[str, Any] = {
                 "marker": "o",
@@ -206,7 +204,12 @@ def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, A
             }
             axes.plot(unsure["batch_size"], unsure["value"], label=f"{series}: undecidable", **ring)
     if not paper.empty:
-        printed: dict[str, Any] = {"marker": "x", "markersize": 6, "linestyle": (0, (1, 1)), "linewidth": 1.0}
+        printed: dict[str, Any] = {
+            "marker": PRINTED[look["marker"]],
+            "markersize": 6,
+            "linestyle": (0, (1, 1)),
+            "linewidth": 1.0,
+        }
         label = f"paper: {series}"
         axes.plot(paper["batch_size"], paper["value"], color=look["color"], label=label, **printed)
 
@@ -219,10 +222,12 @@ def _batch_axis(axes: Axes, sizes: pd.Series) -> None:
     axes.set_xlabel(BATCH_LABEL)
 
 
-def batch_colours(rows: pd.DataFrame) -> dict[Any, tuple[float, ...]]:
-    """Return a colour for each batch size, darker for smaller ones."""
+def batch_looks(rows: pd.DataFrame) -> dict[Any, dict[str, Any]]:
+    """Return colour and dashes of each batch size's line, darker for smaller ones."""
     sizes = sorted(rows["batch_size"].unique())
-    return dict(zip(sizes, plt.get_cmap("viridis")(np.linspace(0, 0.9, len(sizes))), strict=True))
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(sizes)))
+    looks = zip(colours, cycle(DASHES), strict=False)
+    return {s: {"color": c, "linestyle": d, "marker": ""} for s, (c, d) in zip(sizes, looks, strict=True)}
 
 
 def pairs_of(rows: pd.DataFrame) -> list[tuple[str, str]]:

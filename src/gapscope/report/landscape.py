@@ -124,10 +124,10 @@ def draw_line(rows: pd.DataFrame) -> Figure:
     figure, grid = plt.subplots(len(pairs), 2, figsize=(10, 3.9 * len(pairs)), squeeze=False)
     for (loss, accuracy), here in zip(grid, pairs, strict=True):
         for split, look in zip(("train", "test"), _looks(), strict=False):
-            for index, (_, run) in enumerate(here.groupby("seed")):
-                label = None if index else split
-                loss.plot(run["alpha"], run[f"{split}_loss"], **look, label=label)
-                accuracy.plot(run["alpha"], 100 - run[f"{split}_error_pct"], **look, label=label)
+            for index, (seed, run) in enumerate(here.groupby("seed")):
+                style = {**look, "label": None if index else split, "gid": f"{split}, seed {seed}"}
+                loss.plot(run["alpha"], run[f"{split}_loss"], **style)
+                accuracy.plot(run["alpha"], 100 - run[f"{split}_error_pct"], **style)
         loss.set(ylabel="cross-entropy (nats)", yscale="log")
         accuracy.set(ylabel="accuracy (%)")
         for axes in (loss, accuracy):
@@ -154,9 +154,10 @@ def draw_directions(rows: pd.DataFrame) -> Figure:
             loss, error = panels[2 * turn : 2 * turn + 2]
             of_kind = here[here["kind"] == kind]
             for end, look in _of_ends(of_kind):
-                for index, (_, run) in enumerate(end.groupby(["seed", "direction"])):
-                    style = look | {"marker": "", "linewidth": 1.0}
-                    style["label"] = None if index else f"b = {run['batch_size'].iloc[0]}"
+                for index, ((seed, direction), run) in enumerate(end.groupby(["seed", "direction"])):
+                    size = f"b = {run['batch_size'].iloc[0]}"
+                    style = look | {"marker": "", "linewidth": 1.0, "label": None if index else size}
+                    style["gid"] = f"{size}, seed {seed}, {kind} {int(str(direction)) + 1}"
                     loss.plot(run["a"], run["train_loss"], **style)
                     error.plot(run["a"], run["train_error_pct"], **style)
             loss.set(ylabel="training cross-entropy (nats)", yscale="log")
@@ -202,17 +203,20 @@ def draw_rises(rows: pd.DataFrame) -> Figure:
         for turn, (end, look) in enumerate(_of_ends(here)):
             along, random = (end[end["kind"] == kind] for kind in ("eigenvector", "random"))
             size = f"b = {end['batch_size'].iloc[0]}"
-            for index, (_, run) in enumerate(along.groupby("seed")):
-                axes.plot(run["direction"] + 1, run["rise"], **look, label=None if index else size)
+            for index, (seed, run) in enumerate(along.groupby("seed")):
+                label, name = None if index else size, f"{size}, seed {seed}"
+                axes.plot(run["direction"] + 1, run["rise"], **look, label=label, gid=name)
                 style = {**look, "markersize": 2.5, "linestyle": ":", "linewidth": 0.9}
-                label = None if index else f"{size}: r² λ / 2, as if quadratic"
-                axes.plot(run["direction"] + 1, run["quadratic"], **style, label=label)
+                quadratic = "r² λ / 2, as if quadratic"
+                label, name = None if index else f"{size}: {quadratic}", f"{name}: {quadratic}"
+                axes.plot(run["direction"] + 1, run["quadratic"], **style, label=label, gid=name)
             # apart by end, and spread by their order, so that none hides another
             place = top + 1.3 + turn + 0.6 * random["direction"] / max(drawn - 1, 1)
-            axes.plot(place, random["rise"], **look | {"linestyle": ""})
+            axes.plot(place, random["rise"], **look | {"linestyle": ""}, gid=f"{size}, random directions")
         ticks = {float(index): f"λ{index}" for index in range(1, top + 1)}
         ticks[top + 2.1] = f"{drawn} random\na seed"
         axes.set_xticks([*ticks], [*ticks.values()])
+        axes.fmt_xdata = {place: label for place, label in ticks.items() if place <= top}.get
         axes.axvline(top + 0.65, **MARK)
         distance = f"distance r = {here['radius'].iloc[0]:g}"
         axes.set(xlabel="direction: eigenvector of the k-th largest eigenvalue, or random", yscale="log")

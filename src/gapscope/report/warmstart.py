@@ -94,8 +94,8 @@ def _draw_panel(axes: Axes, panel: str, rows: pd.DataFrame) -> None:
     for series, look in zip(SIDES.values(), plt.rcParams["axes.prop_cycle"], strict=False):  # the same in every panel
         group = rows[rows["series"] == series]
         points, mean = group.dropna(subset=["value"]), group.groupby("start_epoch")["value"].mean()
-        axes.plot(points["start_epoch"], points["value"], **{**look, "linestyle": ""})
-        axes.plot(mean.index, mean, color=look["color"], linestyle=look["linestyle"], marker="")
+        axes.plot(points["start_epoch"], points["value"], **{**look, "linestyle": ""}, gid=series)
+        axes.plot(mean.index, mean, color=look["color"], linestyle=look["linestyle"], marker="", gid=f"{series}, mean")
         axes.plot([], [], **look, label=f"{series}, b = {_sizes(group)}")  # the legend's: line and point together
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
