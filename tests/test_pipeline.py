@@ -43,7 +43,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline") / "gapscope"
     files = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
     for name in files:
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/")) and name != "dvc.lock":
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "reports/")) and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     run(folder, "git", "init", "-q", "-b", "main")
@@ -51,7 +51,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "code")
     first = ran(run(folder, "dvc", "repro"))
-    assert len(first) == 3 + 4 * 2 + 4  # code, download, plan; four stages a cell; controls, near_rank, tables, plots
+    # code, download, plan; four stages a cell; controls, near_rank, tables, plots; report
+    assert len(first) == 3 + 4 * 2 + 4 + 1
+    assert first[-1] == "report@smoke"
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
     return folder
@@ -89,6 +91,11 @@ def test_every_output_is_there_and_git_holds_only_the_small_ones(study: Path) ->
     assert set(summary["lenet5-digits"]) == {"b128", "b1024"}
     for name in ("gap", "near_rank", "spectra", "sharpness", "curves"):
         assert (study / f"plots/smoke/{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (study / "reports/smoke.html").read_text()
+    assert "reports/smoke.html" in tracked
+    assert re.findall(r'<figure id="(\w+)">', page) == ["gap", "near_rank", "spectra", "sharpness", "curves"]
+    assert "By batch size: lenet5 on digits" in page
+    assert f"{runs.set_index('batch_size')['test_error_pct'][1024]:.4g}</td>" in page
 
 
 def test_a_second_repro_runs_nothing(study: Path) -> None:
@@ -101,7 +108,9 @@ def test_a_new_threshold_reruns_only_the_counting_also_in_a_fresh_clone(study: P
     assert not (clone / "data").exists()
     before = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
     edit(clone / "params.yaml", "- 0.0001\n", "- 10.0\n")
-    assert ran(run(clone, "dvc", "repro", "--allow-missing")) == ["near_rank@smoke", "tables@smoke", "plots@smoke"]
+    assert ran(run(clone, "dvc", "repro", "--allow-missing")) == [
+        "near_rank@smoke", "tables@smoke", "plots@smoke", "report@smoke",
+    ]  # fmt: skip
     after = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
     assert sorted(set(after["threshold"])) == [1e-5, 10.0]
     at_ten = after.loc[after["threshold"] == 10.0, "economy"]
@@ -113,7 +122,7 @@ def test_an_edited_figure_is_drawn_anew_and_nothing_else_runs(study: Path) -> No
     text = path.read_text()
     edit(path, "training batch size b", "batch size in training")
     try:
-        assert ran(run(study, "dvc", "repro")) == ["code", "plots@smoke"]
+        assert ran(run(study, "dvc", "repro")) == ["code", "plots@smoke", "report@smoke"]
     finally:
         path.write_text(text)
         run(study, "dvc", "repro")
@@ -124,7 +133,7 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
     assert ran(output) == [
         "plan@smoke-digits", "train@smoke-lenet5-digits-512-0", "activations@smoke-lenet5-digits-512-0",
         "spectra@smoke-lenet5-digits-512-0", "controls@smoke-lenet5-digits-0", "sharpness@smoke-lenet5-digits-512-0",
-        "near_rank@smoke", "tables@smoke", "plots@smoke",
+        "near_rank@smoke", "tables@smoke", "plots@smoke", "report@smoke",
     ]  # fmt: skip
     assert pd.read_csv(study / "metrics/smoke/runs.csv")["batch_size"].tolist() == [128, 1024, 512]
     run(study, "git", "checkout", "-q", "--", ".")
@@ -157,7 +166,9 @@ def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_resul
     assert sorted(ran(run(copy, "dvc", "repro"))) == sorted(
         [f"random_matrices@random_matrices-{law}" for law in laws]
         + ["perturbation@random_matrices", "random_matrices_report@random_matrices"]
+        + ["report@random_matrices"]
     )
+    assert (copy / "reports/random_matrices.html").read_text().count("<figure") == 6
     results = copy / "metrics/random_matrices"
     assert [len(pd.read_csv(results / f"random_matrices/{law}.csv")) for law in laws] == [2 * 3] * 3
     assert pd.read_csv(results / "paper.csv")["verdict"].unique().tolist() == ["not measured"]
@@ -180,6 +191,7 @@ def test_a_diverged_run_is_recorded_and_the_stages_after_it_go_on(study: Path, t
     assert runs["status"].tolist() == ["diverged", "diverged"]
     assert pd.read_csv(copy / "metrics/smoke/batch_sizes.csv")["n"].tolist() == [0, 0]
     assert (copy / "plots/smoke/gap.png").exists()
+    assert "diverged" in (copy / "reports/smoke.html").read_text()
 
 
 def test_a_truncated_input_is_one_line_and_loses_nothing(study: Path, tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""A study as one HTML page that needs nothing else: verdicts, tables, figures, and how each number was made.
+
+It is made of the files in metrics/STUDY and plots/STUDY and of conf/study/STUDY.yaml alone: they are in git, so a page
+can be made again in any clone, without torch and without training. The same files give the same bytes.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gapscope.artifacts.records import read_record, read_table
+from gapscope.errors import InputError
+from gapscope.report import figures, page_tables, registry, svg
+
+SIGNS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
+MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says, and a verdict on each network, data set and pair of levels that it was tested on."""
+
+    statement: str
+    source: str
+    results: list[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of the page."""
+
+    name: str
+    title: str
+    reading: str
+    svg: Markup
+
+
+def page(study: str, metrics: Path, plots: Path, settings: Path) -> str:
+    """Return a study's page.
+
+    Args:
+        study: its name.
+        metrics: folder metrics/STUDY; `claims.csv` in it is optional.
+        plots: folder plots/STUDY, of which the tables are read and not the pictures.
+        settings: conf/study/STUDY.yaml.
+    """
+    environment = Environment(
+        loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"sized": page_tables.number}
+    tested = claims(metrics / "claims.csv")
+    verdicts = Counter(result["verdict"] for claim in tested for result in claim.results)
+    configuration = settings.read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        study=study,
+        about=about(configuration),
+        claims=tested,
+        signs=SIGNS,
+        counted=", ".join(f"{verdicts[verdict]} {verdict}" for verdict in SIGNS),
+        tables=page_tables.of_study(metrics),
+        figures=list(drawn(plots)),
+        made=made(metrics),
+        configuration=configuration,
+    )
+
+
+def claims(path: Path) -> list[Claim]:
+    """Return the claims that a study tests, in the order of the file; none where there is no file, or an empty one.
+
+    Raises:
+        InputError: a verdict that is none of `SIGNS`.
+    """
+    if not path.exists() or not path.read_text(encoding="utf-8").strip():
+        return []
+    rows = page_tables.records(read_table(path))
+    if unknown := {str(row["verdict"]) for row in rows} - set(SIGNS):
+        raise InputError(f"{path}: a verdict must be one of {', '.join(SIGNS)}, got {', '.join(sorted(unknown))}")
+    grouped = groupby(rows, key=lambda row: (row["claim"], row["statement"], row["source"]))
+    return [Claim(statement, source, list(found)) for (_, statement, source), found in grouped]
+
+
+def drawn(plots: Path) -> Iterator[Drawn]:
+    """Yield the figures of a folder plots/STUDY, each drawn anew from its table."""
+    for name, shown, rows in registry.of_study(plots):
+        figure = figures.styled(shown.draw, rows)
+        label = f"{shown.title}. {shown.reading}"
+        readable = shown.readable and not rows.empty
+        yield Drawn(name, shown.title, shown.reading, Markup(svg.inline(figure, name, label, readable=readable)))
+
+
+def made(metrics: Path) -> list[dict[str, Any]]:
+    """Return how the records of a folder metrics/STUDY were made: a row a stage and way, with their number and time.
+
+    Where the folder has a `runs.csv`, records of cells that it does not list are of an earlier choice of cells.
+    """
+    names = _cells(metrics / "runs.csv")
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for path in sorted(metrics.glob("*/*.json")):
+        if names and path.stem not in names:
+            continue
+        how = read_record(path).get("provenance")
+        if how:
+            found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(how["wall_s"])
+    return [
+        {"stage": stage, **dict(zip(MADE, how, strict=True)), "records": len(seconds), "seconds": sum(seconds)}
+        for (stage, *how), seconds in found.items()
+    ]
+
+
+def about(configuration: str) -> str:
+    """Return what a study's file says of itself: the comment that it opens with."""
+    lines = [line for line in configuration.splitlines() if not line.startswith("# @package")]
+    opening = re.match(r"(?:#.*\n)*", "\n".join([*lines, ""]))
+    return " ".join(line.lstrip("# ") for line in opening[0].splitlines()) if opening else ""
+
+
+def _cells(runs: Path) -> set[str]:
+    if not runs.exists():
+        return set()
+    pairs = [(f"{row['model']}-{row['dataset']}", row) for row in page_tables.records(read_table(runs))]
+    of_seeds = {f"{pair}-s{row['seed']}" for pair, row in pairs}
+    return of_seeds | {f"{pair}-b{row['batch_size']}-s{row['seed']}" for pair, row in pairs}

@@ -1,0 +1,209 @@
+"""The page of a study: made of files in git alone, without torch, the same each time, and safe with any text."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from made_up import CLAIM, CLAIMS, ROOT, study
+
+from gapscope.artifacts.records import write_table
+from gapscope.errors import InputError
+from gapscope.report import page_tables, registry, warmstart
+from gapscope.report.page import about, claims, made, page
+
+
+def text_of(html: str) -> str:
+    bare = re.sub(r"<(script|style)>.*?</\1>", "", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", bare).split())
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return study(tmp_path_factory.mktemp("quick"), "quick", CLAIMS)
+
+
+@pytest.fixture(scope="module")
+def html(quick: dict[str, Any]) -> str:
+    return page(**quick)
+
+
+def test_it_is_made_without_torch_and_gives_the_same_bytes(quick: dict[str, Any], html: str) -> None:
+    script = (
+        "import sys, pathlib; from gapscope.report.page import page;"
+        "study, *paths = sys.argv[1:];"
+        "sys.stdout.reconfigure(encoding='utf-8');"
+        "sys.stdout.write(page(study, *map(pathlib.Path, paths)));"
+        "sys.exit(1 if 'torch' in sys.modules else 0)"
+    )
+    command = [sys.executable, "-c", script, *map(str, quick.values())]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONHASHSEED": "7"}, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-500:]
+    assert done.stdout.decode() == html
+
+
+def test_the_order_is_verdicts_tables_figures_how(html: str) -> None:
+    assert re.findall(r'<section id="(\w+)">', html) == ["verdicts", "tables", "figures", "made"]
+
+
+def test_it_refers_to_nothing_but_itself(html: str) -> None:
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", html)
+    assert not re.search(r"<(link|img|iframe|script [^>]*src)", html)
+    assert {target for target in re.findall(r'href="([^"]*)"', html) if not target.startswith("#")} == set()
+    ids = re.findall(r'\bid="([^"]+)"', html)
+    assert len(ids) == len(set(ids))
+
+
+def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> None:
+    text = text_of(html)
+    assert "1 supported, 1 contradicted, 1 undecided." in text
+    assert "✓ supported The interval lies above 0." in text
+    assert (
+        "Effect 1.25 (interval 0.5 to 2) percentage points; n = 5; p = 0.018 corrected, 0.001 alone." in text
+    )  # fmt: skip
+    assert "(interval −1 to 2)" in text
+    assert re.search(r"Effect −250,000 ?; n = 5; no p\.", text)
+    assert text.count("Large batches generalise worse.") == 1  # once for both data sets
+
+
+def test_any_text_is_text(html: str) -> None:
+    assert "Flat minima are &lt;always&gt; better &amp; safe." in html
+    assert "<always>" not in html
+
+
+@pytest.mark.parametrize("content", [None, "", "\n", ",".join(CLAIM) + "\n"])
+def test_a_study_without_claims_says_so(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "claims.csv").write_text(content)
+    assert claims(tmp_path / "claims.csv") == []
+
+
+def test_the_page_says_that_no_claim_is_tested(tmp_path: Path) -> None:
+    made_up = study(tmp_path, "quick")
+    for path in made_up["plots"].glob("*.csv"):
+        path.unlink()
+    text = text_of(page(**made_up))
+    assert "This study tests no claim." in text
+    assert "This study has no figure." in text
+
+
+def test_an_unknown_verdict_is_refused(tmp_path: Path) -> None:
+    arguments = study(tmp_path, "quick", [{**CLAIM, "verdict": "proved"}])
+    with pytest.raises(InputError, match="supported, contradicted, undecided, got proved"):
+        page(**arguments)
+
+
+def test_how_it_was_made_counts_the_study_s_own_records(quick: dict[str, Any], tmp_path: Path) -> None:
+    rows = made(quick["metrics"])
+    trained = [row for row in rows if row["stage"] == "train"]
+    runs = pd.read_csv(quick["metrics"] / "runs.csv")
+    assert sum(row["records"] for row in trained) == len(runs)
+    assert sum(row["seconds"] for row in trained) == pytest.approx(runs["train_wall_s"].sum())
+    assert {row["commit"] for row in trained} == set(runs["commit"])
+    other = study(tmp_path, "quick")["metrics"]
+    runs.iloc[1:].to_csv(other / "runs.csv", index=False)  # its record is of an earlier choice of cells
+    assert sum(row["records"] for row in made(other) if row["stage"] == "train") == len(runs) - 1
+
+
+def test_a_study_of_no_networks_has_its_records_too() -> None:
+    rows = made(ROOT / "metrics/random_matrices")
+    assert sum(row["records"] for row in rows) == 3
+
+
+def test_the_study_s_file_stands_in_the_page_and_opens_it(html: str) -> None:
+    configuration = (ROOT / "conf/study/quick.yaml").read_text()
+    assert about(configuration).startswith("A few minutes on two cores, offline.")
+    assert "study: quick\nmodels: [lenet5]" in html
+    assert about("study: bare\n") == ""
+
+
+def test_a_markdown_table_keeps_every_cell_and_groups_its_heads() -> None:
+    text = "| | paper | | measured |\n|---|---|---|---|\n| b | x | y | y |\n| 1 | 2.5 | **off** | 2.4e+02 ± 3 |\n\nNote\nit."  # noqa: E501
+    (table,) = page_tables.of_markdown(text, "Title")
+    assert [(cell.text, cell.span) for cell in table.heads[0]] == [("", 1), ("paper", 2), ("measured", 1)]
+    assert [cell.text for cell in table.heads[1]] == ["b", "x", "y", "y"]
+    assert [(cell.text, cell.number, cell.strong) for cell in table.rows[0]] == [
+        ("1", True, False), ("2.5", True, False), ("off", False, True), ("240 ± 3", True, False),
+    ]  # fmt: skip
+    assert table.notes == ["Note it."]
+    assert page_tables.of_markdown("This study repeats no printed table.\n", "Title") == []
+
+
+@pytest.mark.parametrize("name", ["table05", "keskar_table3", "random_matrices"])
+def test_the_committed_tables_are_whole(name: str) -> None:
+    text = (ROOT / f"metrics/{name}/paper.md").read_text()
+    (table,) = page_tables.of_markdown(text, "Title")
+    assert len(table.rows) + len(table.heads) + 1 == text.count("\n|") + 1
+    widths = {sum(cell.span for cell in row) for row in [*table.heads, *table.rows]}
+    assert len(widths) == 1
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "n", "shown"),
+    [
+        (8.512345, float("nan"), 1, "8.512"),
+        (5783.1, 243.0, 2, "5,780 ± 240"),
+        (99.9725, 0.00825, 2, "99.9725 ± 0.0083"),
+        (2.277e-05, 6.7e-07, 2, "2.277e-05 ± 6.7e-07"),
+        (1280.0, 0.0, 2, "1,280 ± 0"),
+        (float("nan"), float("nan"), 2, "not measured"),
+        (float("nan"), float("nan"), 0, "diverged"),
+        (-2.0, 0.5, 3, "-2.00 ± 0.50"),
+    ],
+)
+def test_a_mean_is_rounded_to_its_spread(mean: float, std: float, n: int, shown: str) -> None:
+    assert page_tables.spread(mean, std, n) == shown
+
+
+def test_one_seed_is_said_to_have_no_spread() -> None:
+    (table,) = page_tables.of_batch_sizes(pd.read_csv(ROOT / "metrics/table05/batch_sizes.csv"))
+    assert table.notes == ["n = 1: one seed, so no spread."]
+    row = next(row for row in table.rows if row[0].text == "test error (%)")
+    runs = pd.read_csv(ROOT / "metrics/table05/runs.csv")
+    assert [cell.text for cell in row[1:]] == [f"{value:g}" for value in runs["test_error_pct"]]
+
+
+def starts() -> pd.DataFrame:
+    rows = [
+        {"model": "f1", "dataset": "mnist", "seed": seed, "small_batch_size": 256}
+        | {"start_epoch": start, "status": status}
+        | {"small_test_error_pct": 2.0 + seed, "small_sharpness_full_0.001_pct": 10.0, "large_test_error_pct": 5.0}
+        for seed, start, status in ((0, 0, "ok"), (1, 0, "ok"), (0, 10, "ok"), (1, 10, "large diverged"))
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_a_study_of_warm_starts_alone_has_its_page(tmp_path: Path) -> None:
+    table = starts().assign(**{"large_batch_size": 6000, "large_sharpness_full_0.001_pct": 20.0})
+    write_table(tmp_path / "metrics/warmstart.csv", table)
+    write_table(tmp_path / "plots/warmstart.csv", warmstart.warmstart(table))
+    settings = ROOT / "conf/study/keskar_warmstart.yaml"
+    text = page("keskar_warmstart", tmp_path / "metrics", tmp_path / "plots", settings)
+    assert re.findall(r'<figure id="(\w+)">', text) == ["warmstart"]
+    assert "By start: f1 on mnist" in text
+    assert 'data-series="small-batch iterate"' in text
+
+
+def test_warm_starts_have_a_row_a_start_and_count_what_ended_well() -> None:
+    (table,) = page_tables.of_warm_starts(starts())
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["0", "2", "2.50 ± 0.71", "10 ± 0", "5 ± 0"], ["10", "1", "2", "10", "5"],
+    ]  # fmt: skip
+    assert table.heads[0][2].text == "small-batch iterate: test error (%)"
+    assert table.notes == ["Mean ± standard deviation, n = 1 to 2 seeds; where n = 1 there is no spread."]
+
+
+def test_every_committed_figure_is_in_the_registry() -> None:
+    drawn = {path.stem for path in (ROOT / "plots").glob("*/*.csv")}
+    assert drawn <= set(registry.SHOWN)
+
+
+def test_thresholds_are_those_of_the_near_rank_figure(tmp_path: Path) -> None:
+    panels = ["0.0001: excess", "1e-05: excess", "0.001-relative: excess"]
+    pd.DataFrame({"panel": panels}).to_csv(tmp_path / "near_rank.csv", index=False)
+    assert registry.thresholds(tmp_path) == (1e-4, 1e-5)
+    assert registry.thresholds(tmp_path / "none") == ()

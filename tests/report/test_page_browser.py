@@ -1,0 +1,222 @@
+"""The page in a browser, from disk, with the network off, on a desk and on a phone; each check can fail."""
+
+import base64
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from made_up import CLAIMS, study
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+from gapscope.report import registry
+from gapscope.report.page import page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMEDRIVER = shutil.which("chromedriver")
+WIDTHS = (1280, 390)
+STUDY = "keskar_table3"  # it has the most kinds of figures
+
+if not (CHROMIUM and CHROMEDRIVER) and not os.environ.get("GAPSCOPE_NEEDS_BROWSER"):
+    pytest.skip("no chromium and chromedriver on this machine", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    assert CHROMIUM
+    assert CHROMEDRIVER
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
+    driver.execute_cdp_cmd("Network.enable", {})
+    off = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", off)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("page")
+
+
+@pytest.fixture(scope="module")
+def text(folder: Path) -> str:
+    return page(**study(folder, STUDY, CLAIMS))
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path, text: str) -> Path:
+    path = folder / "page.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def opened(browser: webdriver.Chrome, path: Path, width: int) -> list[str]:
+    """Open a page; return what it complained of, and what it asked for beside itself."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 800}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get("about:blank")
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)  # type: ignore[no-untyped-call]
+    browser.get(path.as_uri())
+    said = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
+    events = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))  # type: ignore[no-untyped-call]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert path.as_uri() in asked  # or nothing would be known of the others
+    return said + [url for url in asked if url != path.as_uri()]
+
+
+def misplaced(browser: webdriver.Chrome) -> list[str]:
+    """Return the figures that are not to be seen whole without scrolling sideways, and the page if it is too wide."""
+    return browser.execute_script(  # type: ignore[no-untyped-call, no-any-return]
+        """
+        const width = document.documentElement.clientWidth, wrong = [];
+        if (Math.max(document.documentElement.scrollWidth, document.body.scrollWidth) > width) wrong.push("page");
+        for (const figure of document.querySelectorAll("figure")) {
+          const box = figure.querySelector("svg").getBoundingClientRect();
+          if (box.width < 100 || box.height < 50 || box.left < 0 || box.right > width) wrong.push(figure.id);
+        }
+        return wrong;
+        """
+    )
+
+
+def hovered(browser: webdriver.Chrome, figure: str, series: str, x: float) -> str:
+    """Point at a series' value at x, with the mouse; return what the page says then."""
+    place: dict[str, Any] = browser.execute_script(  # type: ignore[no-untyped-call]
+        """
+        const points = [...document.querySelectorAll(`#${arguments[0]} .p`)];
+        const point = points.find((p) => p.dataset.series === arguments[1] && Number(p.dataset.x) === arguments[2]);
+        point.scrollIntoView({ block: "center" });
+        const box = point.getBoundingClientRect();
+        return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
+        """,
+        figure, series, x,
+    )  # fmt: skip
+    for left in (0, place["x"]):
+        event = {"type": "mouseMoved", "x": left, "y": place["y"] if left else 0}
+        browser.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+    return browser.execute_script(  # type: ignore[no-untyped-call, no-any-return]
+        "const tip = document.getElementById('tip'); return tip.hidden ? '' : tip.textContent"
+    )
+
+
+def wrong_values(browser: webdriver.Chrome) -> list[str]:
+    """Return the values of the figure `gap` that pointing at them does not tell as its table has them."""
+    rows = pd.read_csv(Path(__file__).parents[2] / f"plots/{STUDY}/gap.csv")
+    wrong = []
+    for row in rows.to_dict("records"):
+        series = f"{row['series']}, seed {row['seed']:.0f}"
+        told = hovered(browser, "gap", series, row["batch_size"])
+        expected = f"{series}; training batch size b = {row['batch_size']}; "
+        line = next((line for line in told.splitlines() if line.startswith(expected)), "")
+        if not line.endswith(f" = {row['value']:.6g}"):
+            wrong.append(f"{expected}: {told!r}")
+    return wrong
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_opens_from_disk_without_a_word_and_asks_for_nothing(
+    browser: webdriver.Chrome, whole: Path, width: int
+) -> None:
+    assert opened(browser, whole, width) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_figure_is_seen_whole_and_the_page_does_not_scroll_sideways(
+    browser: webdriver.Chrome, whole: Path, width: int
+) -> None:
+    opened(browser, whole, width)
+    assert misplaced(browser) == []
+    drawn = {path.stem for path in (whole.parent / f"plots/{STUDY}").glob("*.csv")}
+    assert browser.execute_script("return [...document.querySelectorAll('figure')].map((f) => f.id)") == [  # type: ignore[no-untyped-call]
+        name for name in registry.SHOWN if name in drawn
+    ]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pointing_at_a_value_tells_it_as_the_table_has_it(browser: webdriver.Chrome, whole: Path, width: int) -> None:
+    opened(browser, whole, width)
+    assert wrong_values(browser) == []
+
+
+def test_on_a_phone_a_figure_can_be_had_in_full_size_and_the_page_stays(browser: webdriver.Chrome, whole: Path) -> None:
+    opened(browser, whole, 390)
+    script = "const f = document.getElementById('gap'); f.querySelector('input').click();"
+    browser.execute_script(script)  # type: ignore[no-untyped-call]
+    assert misplaced(browser) == ["gap"]  # it scrolls in its own box
+
+
+def test_the_arrow_keys_step_through_a_panel(browser: webdriver.Chrome, whole: Path) -> None:
+    opened(browser, whole, 1280)
+    told = []
+    browser.execute_script("document.querySelector('.points').focus()")  # type: ignore[no-untyped-call]
+    for _ in range(2):
+        for kind in ("rawKeyDown", "keyUp"):
+            key = {"type": kind, "key": "ArrowRight", "code": "ArrowRight", "windowsVirtualKeyCode": 39}
+            browser.execute_cdp_cmd("Input.dispatchKeyEvent", key)
+        told.append(browser.execute_script("return document.getElementById('tip').textContent"))  # type: ignore[no-untyped-call]
+    assert all(told)
+    assert told[0] != told[1]
+
+
+def test_without_the_script_the_titles_are_the_browser_s_own(text: str) -> None:
+    static = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert static.count("</title></circle>") == static.count("<circle") > 100
+
+
+def test_verdicts_are_words_and_tables_scroll_in_their_own_box(browser: webdriver.Chrome, whole: Path) -> None:
+    opened(browser, whole, 390)
+    words = browser.execute_script("return [...document.querySelectorAll('.verdict')].map((v) => v.innerText.trim())")  # type: ignore[no-untyped-call]
+    assert words == ["✓ supported", "? undecided", "✗ contradicted"]
+    wide = "return [...document.querySelectorAll('.box')].some((b) => b.scrollWidth > b.clientWidth)"
+    assert browser.execute_script(wide)  # type: ignore[no-untyped-call]
+
+
+def pages(browser: webdriver.Chrome) -> int:
+    pdf = base64.b64decode(browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
+    return len(re.findall(rb"/Type\s*/Page\b", pdf))
+
+
+def test_it_prints(browser: webdriver.Chrome, whole: Path) -> None:
+    opened(browser, whole, 1280)
+    figures = browser.execute_script("return document.querySelectorAll('figure').length")  # type: ignore[no-untyped-call]
+    assert 3 < pages(browser) < 2 * figures
+
+
+UNGUARDED = re.compile(r"<meta http-equiv.*?>")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_is_planted_is_found(browser: webdriver.Chrome, text: str, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "planted.html"
+
+    def planted(wrong: str) -> list[str]:
+        path.write_text(UNGUARDED.sub("", text).replace("</main>", f"{wrong}</main>"), encoding="utf-8")
+        return opened(browser, path, width)
+
+    assert any("example.com" in found for found in planted("<img src='https://example.com/a.png' alt=''>"))
+    assert any("planted" in found for found in planted("<script>console.error('planted')</script>"))
+    assert planted("<div style='width: 3000px'>wide</div>") == []
+    assert misplaced(browser) == ["page"]
+    planted("<style>#gap { display: none } #curves svg { width: 4000px; max-width: none }</style>")
+    assert misplaced(browser) == ["gap", "curves"]
+    path.write_text(re.sub(r"(error \(%\) = \d+\.\d)", r"\g<1>1", text), encoding="utf-8")
+    opened(browser, path, width)
+    assert wrong_values(browser)
+
+
+def test_the_page_s_own_policy_keeps_it_from_the_network(browser: webdriver.Chrome, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "guarded.html"
+    path.write_text(text.replace("</main>", "<img src='https://example.com/a.png' alt=''></main>"), encoding="utf-8")
+    assert "Content Security Policy" in " ".join(opened(browser, path, 1280))

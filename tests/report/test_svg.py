@@ -1,0 +1,171 @@
+"""Figures as SVG: every point says what the figure's data are at its place, and nothing else is a point."""
+
+import re
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from made_up import ROOT
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from gapscope.report import figures, registry, svg
+
+NEAR = 0.02  # half of what two decimals of a position may be off, twice, for matplotlib writes six
+SVG = svg.SVG
+
+
+def drawn(draw: Callable[[Axes], object]) -> Figure:
+    figure, axes = plt.subplots()
+    axes.set(xlabel="batch size", ylabel="error (%)")
+    draw(axes)
+    return figure
+
+
+def circles(text: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(text).iter(f"{SVG}circle"))
+
+
+def told(text: str) -> list[tuple[str, float, float]]:
+    return [(c.attrib["data-series"], float(c.attrib["data-x"]), float(c.attrib["data-y"])) for c in circles(text)]
+
+
+def astray(text: str, xs: list[float], ys: list[float]) -> list[int]:
+    """Return the points that do not lie on matplotlib's own marks, or say other values than those marks have."""
+    marks = [(float(m.attrib["x"]), float(m.attrib["y"])) for m in ElementTree.fromstring(text).iter(f"{SVG}use")]
+    marks = [mark for mark in marks if mark in marks_of_line(text)]
+    assert len(marks) == len(xs)
+    values = dict(zip(marks, zip(xs, ys, strict=True), strict=True))
+    wrong = []
+    for index, circle in enumerate(circles(text)):
+        place = np.array([float(circle.attrib["cx"]), float(circle.attrib["cy"])])
+        nearest = min(marks, key=lambda mark: float(np.hypot(*(place - mark))))
+        said = (float(circle.attrib["data-x"]), float(circle.attrib["data-y"]))
+        if np.hypot(*(place - nearest)) > NEAR or said != values[nearest]:
+            wrong.append(index)
+    return wrong
+
+
+def marks_of_line(text: str) -> list[tuple[float, float]]:
+    """The marks within the clipped group of the line: ticks and the legend's are not clipped."""
+    groups = [g for g in ElementTree.fromstring(text).iter(f"{SVG}g") if "clip-path" in g.attrib]
+    return [(float(m.attrib["x"]), float(m.attrib["y"])) for g in groups for m in g.findall(f"{SVG}use")]
+
+
+XS, YS = [1.0, 2.0, 4.0, 8.0], [3.0, 1.0, 2.0, 7.5]
+
+
+def test_each_point_lies_on_its_mark_and_says_its_value_and_one_off_is_found() -> None:
+    text = svg.inline(drawn(lambda axes: axes.plot(XS, YS, "o-", label="test") and axes.legend()), "one", "l")
+    assert astray(text, XS, YS) == []
+    said = iter([*YS[1:], YS[0]])  # the next one's
+    shifted = re.sub(r'data-y="[^"]*"', lambda _: f'data-y="{next(said):.10g}"', text)
+    assert astray(shifted, XS, YS) == [0, 1, 2, 3]
+    lower = re.sub(r'cy="([^"]*)"', lambda found: f'cy="{float(found[1]) + 1:.2f}"', text)
+    assert astray(lower, XS, YS) == [0, 1, 2, 3]
+
+
+def test_a_title_says_series_and_both_values_with_their_axes() -> None:
+    text = svg.inline(drawn(lambda axes: axes.plot(XS, YS, "o", label="test")), "one", "l")
+    titles = [title.text for title in ElementTree.fromstring(text).iter(f"{SVG}title")]
+    assert titles[3] == "test; batch size = 8; error (%) = 7.5"
+
+
+def test_values_that_are_no_numbers_or_out_of_view_are_no_points() -> None:
+    def draw(axes: Axes) -> None:
+        axes.plot([1, 2, 3, 4, 5], [1, np.nan, np.inf, 2, 300], "o", label="test")
+        axes.set_ylim(0, 10)
+
+    assert told(svg.inline(drawn(draw), "one", "l")) == [("test", 1, 1), ("test", 4, 2)]
+
+
+def test_legends_caps_and_reference_lines_are_no_points_and_bars_are_told() -> None:
+    def draw(axes: Axes) -> None:
+        axes.errorbar([1, 2], [3.0, 4.0], yerr=[0.25, 0.0], capsize=2, marker="o", label="mean")
+        axes.plot([1, 1], [2.5, 3.5], "s", gid="mean, seed 0")
+        axes.plot([1, 2], [3, 3], "s")  # without a name
+        axes.plot([], [], "s", label="for the legend")
+        axes.axhline(3.5, label="threshold")
+        axes.axvline(1.5, label="edge")
+        axes.legend()
+
+    text = svg.inline(drawn(draw), "one", "l")
+    assert told(text) == [("mean", 1, 3), ("mean", 2, 4), ("mean, seed 0", 1, 2.5), ("mean, seed 0", 1, 3.5)]
+    assert "error (%) = 3 ± 0.25</title>" in text
+    assert "error (%) = 4</title>" in text
+
+
+def test_a_curve_without_marks_has_thirty_points_from_end_to_end() -> None:
+    xs = list(range(400))
+    found = told(svg.inline(drawn(lambda axes: axes.plot(xs, [x / 7 for x in xs], label="run")), "one", "l"))
+    assert len(found) == svg.THINNED
+    assert (found[0][1], found[-1][1]) == (0, 399)
+    assert all(y == pytest.approx(x / 7, rel=1e-9) for _, x, y in found)
+
+
+def test_a_histogram_is_told_by_its_bins() -> None:
+    text = svg.inline(drawn(lambda axes: axes.stairs([2.0, 5.0], [0, 1, 3], label="values")), "one", "l")
+    assert told(text) == [("values", 0.5, 2), ("values", 2, 5)]
+    assert "values; batch size = 1 to 3; error (%) = 5" in text
+
+
+def test_the_same_figure_gives_the_same_bytes_and_two_share_no_id() -> None:
+    def one(name: str) -> str:
+        return svg.inline(drawn(lambda axes: axes.plot(XS, YS, "o-", label="test")), name, "l")
+
+    assert one("a") == one("a")
+    ids = [set(re.findall(r'\bid="([^"]+)"', one(name))) for name in "ab"]
+    assert all(ids)
+    assert not ids[0] & ids[1]
+    text = one("a")
+    referred = re.findall(r'(?:href="#|url\(#)([^")]+)', text)
+    assert set(referred) == ids[0]
+    assert "<style" not in text  # it would hold for the page
+    assert "<metadata" not in text
+
+
+def test_powers_of_ten_are_text() -> None:
+    text = svg.inline(drawn(lambda axes: axes.plot([1, 2], [1e-5, 1e3]) and axes.set_yscale("log")), "one", "l")
+    labels = [element.text for element in ElementTree.fromstring(text).iter(f"{SVG}text")]
+    assert "10⁻⁵" in labels
+    assert "10³" in labels
+    assert "tspan" not in text
+
+
+STUDIES = sorted(path.name for path in (ROOT / "plots").iterdir())
+
+
+def dashes(line: Line2D) -> str:
+    return "none" if line.get_linestyle() == "None" else str(line._unscaled_dash_pattern)  # type: ignore[attr-defined]
+
+
+def looks(axes: Axes) -> list[tuple[object, ...]]:
+    """Marker, whether it is filled, dashes and width of each series that a panel names; not its colour."""
+    bars = {found.lines[0]: found.get_label() for found in axes.containers if hasattr(found, "has_yerr")}
+    lines = [line for line in axes.lines if not str(bars.get(line, line.get_label())).startswith("_")]
+    found: list[tuple[object, ...]] = [
+        (line.get_marker(), line.get_markerfacecolor() == "none", line.get_markersize(), dashes(line)) for line in lines
+    ]
+    steps = [patch for patch in axes.patches if hasattr(patch, "get_data")]
+    return found + [(p.get_linestyle(), p.get_linewidth(), p.get_fill()) for p in steps]
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_series_of_a_panel_differ_without_colour_and_all_can_be_read(study: str) -> None:
+    alike, unreadable = [], set()
+    for name, shown, rows in registry.of_study(ROOT / "plots" / study):
+        for axes in figures.styled(shown.draw, rows).axes:
+            alike += [name] if len(set(looks(axes))) < len(looks(axes)) else []
+            unreadable |= {name} if axes.get_visible() and not svg.points(axes) else set()
+        plt.close("all")
+    assert alike == []
+    assert unreadable <= {"landscape_plane"}
+
+
+def test_series_that_differ_by_colour_alone_are_found() -> None:
+    figure = drawn(lambda axes: (axes.plot(XS, YS, "C0", label="a"), axes.plot(XS, XS, "C1", label="b")))
+    assert len(set(looks(figure.axes[0]))) == 1
+    plt.close("all")
