@@ -130,7 +130,7 @@ def test_a_warm_start_is_a_small_run_and_a_large_one_from_each_start() -> None:
     assert cost.runs(composed("study=random_matrices")) == []
 
 
-class Sleeping(nn.Module):
+class Busy(nn.Module):
     """Takes 8 ms a call and 1 ms an image."""
 
     def __init__(self, image_shape: tuple[int, int, int], classes: int) -> None:
@@ -138,7 +138,9 @@ class Sleeping(nn.Module):
         self.head = nn.Linear(int(np.prod(image_shape)), classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        time.sleep(0.008 + 0.001 * len(images))
+        end = time.process_time() + 0.008 + 0.001 * len(images)
+        while time.process_time() < end:
+            pass
         return self.head(images.flatten(1))  # type: ignore[no-any-return]
 
 
@@ -147,9 +149,9 @@ def probed(name: str, own: TrainSettings) -> cost.Speed:
 
 
 def test_the_probe_tells_updates_from_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "sleeping", Sleeping)
-    speed = probed("sleeping", settings())
-    assert 0.9e-3 < speed.image_s < 2e-3  # sleep is never shorter, and longer by little
+    monkeypatch.setitem(MODELS, "busy", Busy)
+    speed = probed("busy", settings())
+    assert 0.9e-3 < speed.image_s < 2e-3
     assert 3e-3 < speed.update_s < 30e-3
     assert 1e-3 < speed.evaluation_s < 3e-3
 
@@ -185,6 +187,6 @@ def test_the_estimate_is_within_a_factor_of_two_of_a_run() -> None:
     sets = data.Dataset("digits", 10, *arrays)
     for batch_size in (32, 1024):
         expected = cost.run_seconds(cost.measure(spec, own, "cpu"), size, own, batch_size, 3)
-        start = time.perf_counter()
+        start = time.process_time()  # other processes are no part of it
         train(build(spec), sets, own, batch_size=batch_size, epochs=3, seed=0, device="cpu")
-        assert 0.5 < expected / (time.perf_counter() - start) < 2
+        assert 0.5 < expected / (time.process_time() - start) < 2

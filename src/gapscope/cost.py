@@ -6,6 +6,7 @@ stages (activations, spectra, controls, sharpness, curvature, noise scale, lands
 start (seconds), several ranks (`train.launcher`), and that a run with `train.patience` may end early.
 
 An update is taken to last `update_s + images * image_s`, from one small and one larger batch of random images.
+On a CPU it is the time of an idle core: runs beside others, or on a shared machine, last longer.
 """
 
 import time
@@ -181,6 +182,7 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
         InputError: it cannot be built.
     """
     set_threads(settings.threads)
+    clock = _clock(device, settings.threads)
     with seeds.seeded("probe"):
         model = build(spec).to(device)
     if settings.channels_last:
@@ -199,14 +201,14 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
     with recomputed(model, recomputes(model, settings)), seeds.kept():
         model.train()
         small, large = SMALL, 2 * SMALL
-        small_s = _seconds(partial(update, torch.arange(small, device=device)), device)
+        small_s = _seconds(partial(update, torch.arange(small, device=device)), clock)
         while True:
-            large_s = _seconds(partial(update, torch.arange(large, device=device)), device)
+            large_s = _seconds(partial(update, torch.arange(large, device=device)), clock)
             if large_s >= ENOUGH_S or large >= LARGE:
                 break
             large *= 2
     part = images.subset(torch.arange(large, device=device))
-    evaluation_s = _seconds(partial(evaluate, model, part, settings.eval_batch), device) / large
+    evaluation_s = _seconds(partial(evaluate, model, part, settings.eval_batch), clock) / large
     image_s = max(large_s - small_s, 0.0) / (large - small)
     return Speed(max(large_s - large * image_s, 0.0), image_s, evaluation_s)
 
@@ -220,21 +222,26 @@ def _random_images(spec: ModelSpec, device: str) -> Images:
     return Images(*(tensor.to(device) for tensor in (pixels, labels, mean, std)))
 
 
-def _seconds(call: Callable[[], object], device: str) -> float:
+def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
     """Return the least of a few times of a call, after one that does not count: other processes only add to it."""
 
     def timed() -> float:
-        _wait(device)
-        start = time.perf_counter()
+        start = clock()
         call()
-        _wait(device)
-        return time.perf_counter() - start
+        return clock() - start
 
     timed()
     least = timed()
     return least if least >= ENOUGH_S else min(least, *(timed() for _ in range(REPEATS - 1)))
 
 
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
+def _clock(device: str, threads: int) -> Callable[[], float]:
+    if device == "cpu":
+        # of one thread the processor's own time: on a busy machine the estimate is still that of an idle core
+        return time.process_time if threads == 1 else time.perf_counter
+
+    def waited() -> float:
         torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return waited
