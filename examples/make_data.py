@@ -1,4 +1,4 @@
-"""Write examples/noisy_digits.npz: stands for whatever makes your data. scikit-learn's digits, several noisy copies each."""
+"""Write examples/noisy_digits.npz, scikit-learn's digits in noisy copies: stands for whatever makes your data."""
 
 from pathlib import Path
 
@@ -17,9 +17,10 @@ def main() -> None:
     train, test = train_test_split(
         np.arange(len(digits.target)), test_size=0.25, random_state=SEED, stratify=digits.target
     )
-    of = {name: (COPIES * part[:, None] + np.arange(COPIES)).ravel() for name, part in (("train", train), ("test", test))}
-    arrays = {f"x_{name}": noisy[rows] for name, rows in of.items()}
-    arrays |= {f"y_{name}": digits.target.repeat(COPIES)[rows] for name, rows in of.items()}
+    arrays = {}
+    for name, part in (("train", train), ("test", test)):
+        rows = (COPIES * part[:, None] + np.arange(COPIES)).ravel()
+        arrays |= {f"x_{name}": noisy[rows], f"y_{name}": digits.target.repeat(COPIES)[rows]}
     np.savez_compressed(Path(__file__).with_name("noisy_digits.npz"), **arrays)
 
 

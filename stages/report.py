@@ -15,9 +15,10 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="folder metrics/STUDY")
     parser.add_argument("--plots", type=Path, required=True, help="folder plots/STUDY")
     parser.add_argument("--settings", type=Path, required=True, help="conf/study/STUDY.yaml")
+    parser.add_argument("--verdicts", type=Path, required=True, help="metrics/claims/STUDY.csv; there need be none")
     parser.add_argument("--out", type=Path, required=True, help=".html to write")
     args = parser.parse_args()
-    write_text(args.out, page(args.study, args.metrics, args.plots, args.settings))
+    write_text(args.out, page(args.study, args.metrics, args.plots, args.settings, args.verdicts))
 
 
 if __name__ == "__main__":

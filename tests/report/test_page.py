@@ -61,13 +61,27 @@ def test_it_refers_to_nothing_but_itself(html: str) -> None:
 def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> None:
     text = text_of(html)
     assert "1 supported, 1 contradicted, 1 undecided." in text
-    assert "✓ supported The interval lies above 0." in text
+    assert "✔ supported The interval lies above 0." in text
     assert (
         "Effect 1.25 (interval 0.5 to 2) percentage points; n = 5; p = 0.018 corrected, 0.001 alone." in text
     )  # fmt: skip
     assert "(interval −1 to 2)" in text
     assert re.search(r"Effect −250,000 ?; n = 5; no p\.", text)
     assert text.count("Large batches generalise worse.") == 1  # once for both data sets
+
+
+def test_what_must_be_read_with_care_is_said_and_how_large_a_batch_may_be(tmp_path: Path) -> None:
+    made_up = study(tmp_path, "quick", CLAIMS)
+    gaps = {"model": "net", "dataset": "mine", "batch_size": 64, "smallest": 32, "n": 3, "gap": 0.1, "gap_low": -0.05}
+    table = pd.DataFrame([{**gaps, "gap_high": 0.25, "tolerance": 0.5, "verdict": "within"}])
+    write_table(made_up["metrics"] / "gap.csv", table)
+    text = text_of(page(**made_up))
+    assert "To be read with care: A box &lt;is&gt; no ball." in text
+    assert text.count("To be read with care") == 1  # the others have nothing
+    assert "How large may the batch be? net on mine: up to b = 64 it stays within 0.5 points" in text
+    assert "64 3 +0.1 −0.05 to +0.25 within" in text
+    write_table(made_up["metrics"] / "gap.csv", table.iloc[:0])
+    assert "How large may the batch be?" not in page(**made_up)
 
 
 def test_any_text_is_text(html: str) -> None:
@@ -182,7 +196,7 @@ def test_a_study_of_warm_starts_alone_has_its_page(tmp_path: Path) -> None:
     write_table(tmp_path / "metrics/warmstart.csv", table)
     write_table(tmp_path / "plots/warmstart.csv", warmstart.warmstart(table))
     settings = ROOT / "conf/study/keskar_warmstart.yaml"
-    text = page("keskar_warmstart", tmp_path / "metrics", tmp_path / "plots", settings)
+    text = page("keskar_warmstart", tmp_path / "metrics", tmp_path / "plots", settings, tmp_path / "none.csv")
     assert re.findall(r'<figure id="(\w+)">', text) == ["warmstart"]
     assert "By start: f1 on mnist" in text
     assert 'data-series="small-batch iterate"' in text

@@ -178,7 +178,7 @@ def test_without_the_script_the_titles_are_the_browser_s_own(text: str) -> None:
 def test_verdicts_are_words_and_tables_scroll_in_their_own_box(browser: webdriver.Chrome, whole: Path) -> None:
     opened(browser, whole, 390)
     words = browser.execute_script("return [...document.querySelectorAll('.verdict')].map((v) => v.innerText.trim())")  # type: ignore[no-untyped-call]
-    assert words == ["✓ supported", "? undecided", "✗ contradicted"]
+    assert words == ["✔ supported", "? undecided", "✘ contradicted"]
     wide = "return [...document.querySelectorAll('.box')].some((b) => b.scrollWidth > b.clientWidth)"
     assert browser.execute_script(wide)  # type: ignore[no-untyped-call]
 

@@ -20,7 +20,6 @@ from gapscope.errors import InputError, did_you_mean
 from gapscope.report import evidence
 from gapscope.report.evidence import Array, Effect, Outcome
 
-ENOUGH = 3  # seeds
 COLUMNS = [
     *("claim", "statement", "source", "model", "dataset", "quantity", "test", "n", "levels"),
     *("effect", "effect_low", "effect_high", "effect_unit", "p", "p_corrected", "verdict", "why", "caution"),
@@ -155,7 +154,7 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     levels = f"{blocks.columns[0]:g} ... {blocks.columns[-1]:g}" if k > 2 else " and ".join(f"{v:g}" for v in blocks)
     generator = np.random.default_rng(0)
     if claim.beside:
-        if k < ENOUGH:
+        if k < 3:
             return None
         beside = _blocks(table.assign(beside=table[claim.beside].where(table["status"] == "ok")), "beside")
         outcome = evidence.trend(beside[blocks.columns].to_numpy(dtype=float), values, generator)
@@ -221,8 +220,8 @@ def _row(
 
 
 def _verdict(finding: Finding, p_for: float, p_against: float, level: float) -> tuple[str, str]:
-    if finding.n < ENOUGH:
-        return "undecided", f"n = {finding.n}: fewer than {ENOUGH} seeds decide nothing"
+    if finding.n < evidence.ENOUGH:
+        return "undecided", f"n = {finding.n}: fewer than {evidence.ENOUGH} seeds decide nothing"
     if finding.outcome.constant:
         return "contradicted", "the same value in every run"
     if p_for <= level:

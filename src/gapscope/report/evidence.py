@@ -13,6 +13,8 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 
+SIGNS = {"supported": "✔", "contradicted": "✘", "undecided": "?"}  # a verdict's words, and how a table writes them
+ENOUGH = 3  # seeds; fewer decide nothing
 DRAWS = 9_999  # of a permutation test: p values down to 1e-4
 CONFIDENCE = 0.95  # of intervals of effects
 

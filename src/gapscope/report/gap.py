@@ -5,8 +5,6 @@ import pandas as pd
 
 from gapscope.report import evidence
 
-ENOUGH = 3  # seeds; fewer say nothing
-
 
 def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """Return a row a model, data set and batch size above the smallest one.
@@ -51,8 +49,8 @@ def answer(table: pd.DataFrame) -> list[str]:
             sentence = f"no larger batch is shown to stay within {lost}"
         beyond = rows.loc[rows["verdict"].isin(["beyond", "diverged"]), "batch_size"]
         sentence += f"; from b = {beyond.min()} on it does not" if len(beyond) else ""
-        if rows["n"].max() < ENOUGH:
-            sentence += f" (n = {rows['n'].max()}: {ENOUGH} seeds are the least that decide)"
+        if rows["n"].max() < evidence.ENOUGH:
+            sentence += f" (n = {rows['n'].max()}: {evidence.ENOUGH} seeds are the least that decide)"
         sentences.append(f"{model} on {dataset}: {sentence}.")
     return sentences
 
@@ -60,6 +58,6 @@ def answer(table: pd.DataFrame) -> list[str]:
 def _verdict(found: evidence.Effect, n: int, tolerance: float) -> str:
     if n == 0:
         return "diverged"
-    if n < ENOUGH or found.low is None or found.high is None:
+    if n < evidence.ENOUGH or found.low is None or found.high is None:
         return "undecided"
     return "within" if found.high <= tolerance else "beyond" if found.low > tolerance else "undecided"

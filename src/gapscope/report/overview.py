@@ -9,6 +9,7 @@ import pandas as pd
 import yaml
 
 from gapscope.artifacts.records import read_table
+from gapscope.report.evidence import SIGNS
 
 NO_EVIDENCE = {"quick", "smoke"}  # their settings are chosen for time
 MATRICES = {
@@ -17,7 +18,6 @@ MATRICES = {
         f"keskar_{name}" for name in ("table3", "table3_cifar10", "table3_cifar100", "table3_timit", "figure4")
     ],
 }
-SIGNS = {"supported": "✔", "contradicted": "✘", "undecided": "?"}
 
 KEY = (
     ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())

@@ -12,14 +12,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gapscope.artifacts.records import read_record, read_table
 from gapscope.errors import InputError
-from gapscope.report import figures, page_tables, registry, svg
+from gapscope.report import figures, gap, page_tables, registry, svg
+from gapscope.report.evidence import SIGNS
 
-SIGNS = {"supported": "✓", "contradicted": "✗", "undecided": "?"}
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
 
 
@@ -29,6 +30,7 @@ class Claim:
 
     statement: str
     source: str
+    caution: str | None
     results: list[Mapping[str, Any]]
 
 
@@ -42,28 +44,30 @@ class Drawn:
     svg: Markup
 
 
-def page(study: str, metrics: Path, plots: Path, settings: Path) -> str:
+def page(study: str, metrics: Path, plots: Path, settings: Path, verdicts: Path) -> str:
     """Return a study's page.
 
     Args:
         study: its name.
-        metrics: folder metrics/STUDY; `claims.csv` in it is optional.
+        metrics: folder metrics/STUDY.
         plots: folder plots/STUDY, of which the tables are read and not the pictures.
         settings: conf/study/STUDY.yaml.
+        verdicts: metrics/claims/STUDY.csv; there need be none.
     """
     environment = Environment(
         loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"sized": page_tables.number}
-    tested = claims(metrics / "claims.csv")
-    verdicts = Counter(result["verdict"] for claim in tested for result in claim.results)
+    tested = claims(verdicts)
+    found = Counter(result["verdict"] for claim in tested for result in claim.results)
     configuration = settings.read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
         study=study,
         about=about(configuration),
         claims=tested,
         signs=SIGNS,
-        counted=", ".join(f"{verdicts[verdict]} {verdict}" for verdict in SIGNS),
+        counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS),
+        answers=answers(metrics / "gap.csv"),
         tables=page_tables.of_study(metrics),
         figures=list(drawn(plots)),
         made=made(metrics),
@@ -82,8 +86,14 @@ def claims(path: Path) -> list[Claim]:
     rows = page_tables.records(read_table(path))
     if unknown := {str(row["verdict"]) for row in rows} - set(SIGNS):
         raise InputError(f"{path}: a verdict must be one of {', '.join(SIGNS)}, got {', '.join(sorted(unknown))}")
-    grouped = groupby(rows, key=lambda row: (row["claim"], row["statement"], row["source"]))
-    return [Claim(statement, source, list(found)) for (_, statement, source), found in grouped]
+    grouped = groupby(rows, key=lambda row: (row["claim"], row["statement"], row["source"], row["caution"]))
+    return [Claim(statement, source, caution, list(found)) for (_, statement, source, caution), found in grouped]
+
+
+def answers(path: Path) -> list[str]:
+    """Return how large a batch each network stands, in words; none where the study has no two batch sizes."""
+    table = read_table(path) if path.exists() else pd.DataFrame()
+    return gap.answer(table) if len(table) else []
 
 
 def drawn(plots: Path) -> Iterator[Drawn]:

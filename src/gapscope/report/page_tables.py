@@ -73,6 +73,27 @@ def of_markdown(text: str, caption: str) -> list[Table]:
     return tables
 
 
+def of_gaps(gaps: pd.DataFrame) -> list[Table]:
+    """Return a table a model and data set: a row a batch size, its test error less that of the smallest.
+
+    Args:
+        gaps: `metrics/STUDY/gap.csv`; empty where there is one batch size.
+    """
+    tables = []
+    for (model, dataset), group in gaps.groupby(["model", "dataset"], sort=False) if len(gaps) else ():
+        smallest, tolerance = group["smallest"].iloc[0], group["tolerance"].iloc[0]
+        names = ("batch size b", "seeds, n", "gap (points)", "95 % interval", "verdict")
+        heads = [[Cell(name, number=name != "verdict") for name in names]]
+        rows = [
+            _row(f"{row['batch_size']}", [f"{row['n']}", _signed(row["gap"]), _interval(row), str(row["verdict"])])
+            for row in group.to_dict("records")
+        ]
+        note = f"Within: the whole interval is at most {tolerance:g} points; beyond: all of it is above."
+        caption = f"Test error at b less that at b = {smallest}, by seed: {model} on {dataset}"
+        tables.append(Table(caption, heads, rows, [note]))
+    return tables
+
+
 def of_batch_sizes(batches: pd.DataFrame) -> list[Table]:
     """Return a table a model and data set: a row a quantity, a column a batch size, mean ± standard deviation.
 
@@ -133,6 +154,8 @@ def of_study(folder: Path) -> list[Table]:
     tables: list[Table] = []
     if (folder / "paper.md").exists():
         tables += of_markdown((folder / "paper.md").read_text(encoding="utf-8"), "Paper and measured")
+    if (folder / "gap.csv").exists():
+        tables += of_gaps(read_table(folder / "gap.csv"))
     if (folder / "batch_sizes.csv").exists():
         tables += of_batch_sizes(read_table(folder / "batch_sizes.csv"))
     if (folder / "warmstart.csv").exists():
@@ -167,6 +190,14 @@ def number(value: float, figures: int = 4) -> str:
     places = figures - 1 - math.floor(math.log10(value))
     text = f"{round(value, places):,.{max(places, 0)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _signed(value: Any) -> str:
+    return "" if pd.isna(value) else f"{'+' if value > 0 else ''}{number(value, 3)}"
+
+
+def _interval(row: Mapping[Any, Any]) -> str:
+    return "one seed" if pd.isna(row["gap_low"]) else f"{_signed(row['gap_low'])} to {_signed(row['gap_high'])}"
 
 
 def _near_rank(batches: pd.DataFrame) -> dict[str, str]:
