@@ -15,7 +15,6 @@ READ = {  # files that a module reads and does not import
     "gapscope.report.paper": ["report/papers/oyedotun2022_tables.csv"],
     "gapscope.report.keskar": ["report/papers/keskar2017_accuracy.csv", "report/papers/keskar2017_sharpness.csv"],
     "gapscope.report.claims": ["report/claims.yaml"],
-    "gapscope.report.overview": ["report/papers/items.yaml"],
     "gapscope.report.page": [f"report/templates/report.{kind}" for kind in ("html.j2", "css", "js")],
     "gapscope.report.figures": ["report/gapscope.mplstyle"],
     "gapscope.report.random_matrices": ["report/papers/oyedotun2022_random_matrices.csv"],

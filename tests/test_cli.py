@@ -226,6 +226,8 @@ def test_report_runs_its_stage_and_says_where_the_page_is(
     assert call(monkeypatch, "report", "smoke") == 0
     assert stages == [({"report@smoke"}, 1)]
     said = ["params.yaml: study smoke", "$ dvc --wait-for-lock repro --single-item report@smoke", "reports/smoke.html"]
+    said += ["reports/README.md"]
+    assert "no study has tested" in (folder / "reports/README.md").read_text().lower()
     assert capsys.readouterr().out.splitlines() == said
     assert call(monkeypatch, "report") == 0  # of params.yaml
     assert capsys.readouterr().out.splitlines() == said[1:]

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from gapscope import runner
+from gapscope.artifacts.files import write_text
 from gapscope.cli.compose import compose
 from gapscope.config import load_params
 from gapscope.errors import InputError
 
 PAGES = Path("reports")
+OVERVIEW = PAGES / "README.md"
 
 
 def add(commands: Any) -> None:
@@ -20,7 +22,7 @@ def add(commands: Any) -> None:
 
 
 def report(study: str | None) -> None:
-    """Run the stage `report` alone, from the results that are there, and say where the page lies.
+    """Run the stage `report` alone, from the results that are there; say where the page lies, and that of all studies.
 
     Raises:
         InputError: a study without results, or the stage failed.
@@ -39,3 +41,12 @@ def report(study: str | None) -> None:
     if not page.is_file():
         raise InputError(f"stage {stage} is done and {page} is missing; see {runner.log_of(stage)}")
     print(page)
+    overview()
+
+
+def overview() -> None:
+    """Write the page of all studies anew from what is in metrics/, and say where it lies."""
+    from gapscope.report import overview as made
+
+    write_text(OVERVIEW, made.page(Path("metrics"), Path("plots")))
+    print(OVERVIEW)

@@ -4,6 +4,7 @@ from typing import Any
 
 from gapscope import runner
 from gapscope.cli.compose import compose, with_study
+from gapscope.cli.report import overview
 from gapscope.config import load_params
 from gapscope.runtime import pick_device
 
@@ -41,3 +42,4 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
     print(f"$ {runner.command('STAGE')}")
     print(f"for each of {len(graph)} stages, {jobs} at once; their output goes to {runner.LOGS}/", flush=True)
     runner.check(runner.run(graph, runner.start_stage(gpus), jobs))
+    overview()

@@ -1,4 +1,7 @@
-"""Every study at a glance, as Markdown: which claims hold where, which of the papers' tables and figures were run."""
+"""Every study at a glance, as Markdown: which claims hold where, which of the papers' tables and figures were run.
+
+No stage of the pipeline, which is of one study: `gapscope run` and `gapscope report` write it when they are done.
+"""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -35,11 +38,18 @@ def read_verdicts(folder: Path) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def page(verdicts: pd.DataFrame, status: str) -> str:
-    """Return the whole page: a table of verdicts for each paper, one of the arms, and the status of what is printed."""
+def page(metrics: Path, plots: Path, above: str = "../") -> str:
+    """Return the whole page: a table of verdicts for each paper, one of the arms, and the status of what is printed.
+
+    Args:
+        metrics: folder of all studies' tables.
+        plots: folder of all studies' figures.
+        above: how the page reaches the folder that holds both.
+    """
+    verdicts = read_verdicts(metrics / "claims")
     parts = [
         "# Every study at a glance",
-        "Made by the stage `overview` from `metrics/`. A study's own page, `STUDY.html`, has figures and notes.",
+        "Made from `metrics/` by `gapscope report`. A study's own page, `STUDY.html`, has figures and notes.",
         "## Verdicts",
         KEY,
     ]
@@ -50,7 +60,7 @@ def page(verdicts: pd.DataFrame, status: str) -> str:
     arms = verdicts[~verdicts["study"].isin(listed)] if len(verdicts) else verdicts
     if len(arms):
         parts += ["### Arms, and studies of your own", arm_table(arms)]
-    parts += ["## What is printed, and what was run", status]
+    parts += ["## What is printed, and what was run", status_table(metrics, plots, above)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
