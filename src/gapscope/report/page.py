@@ -8,7 +8,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,6 @@ from gapscope.report import figures, gap, page_tables, registry, svg
 from gapscope.report.evidence import SIGNS
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a paper says, and a verdict on each network, data set and pair of levels that it was tested on."""
-
-    statement: str
-    source: str
-    caution: str | None
-    results: list[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +48,7 @@ def page(study: str, metrics: Path, plots: Path, settings: Path, verdicts: Path)
     )
     environment.filters |= {"sized": page_tables.number}
     tested = claims(verdicts)
-    found = Counter(result["verdict"] for claim in tested for result in claim.results)
+    found = Counter(row["verdict"] for row in tested)
     configuration = settings.read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
         study=study,
@@ -75,8 +64,8 @@ def page(study: str, metrics: Path, plots: Path, settings: Path, verdicts: Path)
     )
 
 
-def claims(path: Path) -> list[Claim]:
-    """Return the claims that a study tests, in the order of the file; none where there is no file, or an empty one.
+def claims(path: Path) -> list[Mapping[str, Any]]:
+    """Return the rows of a table of claims, in its order; none where there is no file, or an empty one.
 
     Raises:
         InputError: a verdict that is none of `SIGNS`.
@@ -86,8 +75,7 @@ def claims(path: Path) -> list[Claim]:
     rows = page_tables.records(read_table(path))
     if unknown := {str(row["verdict"]) for row in rows} - set(SIGNS):
         raise InputError(f"{path}: a verdict must be one of {', '.join(SIGNS)}, got {', '.join(sorted(unknown))}")
-    grouped = groupby(rows, key=lambda row: (row["claim"], row["statement"], row["source"], row["caution"]))
-    return [Claim(statement, source, caution, list(found)) for (_, statement, source, caution), found in grouped]
+    return rows
 
 
 def answers(path: Path) -> list[str]:
