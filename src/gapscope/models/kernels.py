@@ -1,7 +1,7 @@
 """Layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution's weight gradient.
 
 Both are PyTorch's own layers (names, weights, hooks) with another path on a CPU, for the shapes where it is faster, and
-can be differentiated twice. LeNet-5 spent half of a step in them; `benchmarks/training.md` has its speed.
+can be differentiated twice. `benchmarks/training.md` has the speed of training.
 
 Pooling: PyTorch goes from window to window, the maximum of slices is vectorised. Values and gradients are PyTorch's
 own: of equal values the first of the window, in row-major order, has the gradient; NaN propagates.
