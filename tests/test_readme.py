@@ -11,6 +11,7 @@ import torch
 
 from gapscope import cli
 from gapscope.models import MODELS, ModelSpec, build
+from gapscope.report import overview
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -51,6 +52,28 @@ def test_every_study_named_exists_and_every_study_is_named() -> None:
     studies = {path.stem for path in (ROOT / "conf/study").glob("*.yaml")}
     assert set(re.findall(r"study=(\w+)", README)) <= studies
     assert {name for name in studies if f"`{name}`" in README} == studies
+
+
+SHOWN = [
+    "train_cross_entropy_rises", "penalty_rises", "train_error_rises", "test_error_rises", "best_epoch_rises",
+    "distance_falls", "near_rank_rises", "excess_rises", "probe_excess_rises", "untrained_excess_rises",
+    "excess_over_reference_rises", "sharpness_rises", "manifold_sharpness_rises", "test_sharpness_rises",
+    "hessian_rises",
+]  # fmt: skip
+
+
+def test_the_verdicts_are_those_of_the_committed_claims() -> None:
+    found = overview.read_verdicts(ROOT / "metrics/claims")
+    shown = found[found["study"].isin(["table05", "keskar_table3"]) & found["claim"].isin(SHOWN)]
+    table = overview.verdict_table(shown.sort_values("study", ascending=False, kind="stable"))
+    assert table in README
+    undecided = set(found.loc[found["study"].str.startswith(("table", "keskar")), "verdict"]) == {"undecided"}
+    assert undecided == ("no paper's claim is decided here yet" in README)
+
+
+def test_the_page_of_all_studies_is_made_of_what_is_committed() -> None:
+    made = overview.page(ROOT / "metrics", ROOT / "plots").replace(f"../{ROOT.as_posix()}/", "../")
+    assert (ROOT / "reports/README.md").read_text() == made
 
 
 @pytest.mark.parametrize("study", ["table05", "keskar_table3"])

@@ -42,6 +42,10 @@ def test_without_a_verdict_the_page_says_so(tmp_path: Path) -> None:
     ("row", "words"),
     [
         ({"effect": 3.5, "effect_low": 2.0, "effect_high": 6.0, "effect_unit": "times"}, "3.5 (2 to 6) times"),
+        (
+            {"effect": 26210.0, "effect_low": -5.25, "effect_high": 2e9, "effect_unit": "values"},
+            "+26,210 (-5.25 to 2e+09) values",
+        ),
         ({"effect": 0.5, "effect_low": None, "effect_high": None, "effect_unit": "nats"}, "+0.5 nats"),
         ({"effect": None, "effect_low": None, "effect_high": None, "effect_unit": "times"}, "no finite effect"),
     ],

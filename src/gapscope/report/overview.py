@@ -97,9 +97,15 @@ def effect(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["effect"]):
         return "no finite effect"
     sign = "+" if row["effect_unit"] not in ("times", "correlation") and row["effect"] > 0 else ""
-    interval = "" if pd.isna(row["effect_low"]) else f" ({row['effect_low']:.3g} to {row['effect_high']:.3g})"
+    ends = [row["effect_low"], row["effect_high"]]
+    interval = "" if pd.isna(ends[0]) else f" ({' to '.join(map(_figure, ends))})"
     unit = {"times": " times", "correlation": " correlation"}.get(row["effect_unit"], f" {row['effect_unit']}")
-    return f"{sign}{row['effect']:.3g}{interval}{unit}"
+    return f"{sign}{_figure(row['effect'])}{interval}{unit}"
+
+
+def _figure(value: float) -> str:
+    """Three figures, as a reader writes them."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def items() -> list[dict[str, str]]:
