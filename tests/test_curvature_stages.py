@@ -1,9 +1,7 @@
 """The stages curvature, noise_scale and curvature_report, by their scripts, on LeNet-5 of half the width."""
 
 import json
-import runpy
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import torch
 import yaml
 from dvc.utils.hydra import compose_and_dump
+from scripts import run
 
 from gapscope import data, models, seeds
 from gapscope.artifacts.weights import write_weights
@@ -55,14 +54,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def network() -> torch.nn.Module:
     with seeds.seeded(0, "initialisation"):
         return models.build(SPEC)
-
-
-def run(folder: Path, stage: str, *arguments: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", [stage, *arguments])
-        patch.setenv("GAPSCOPE_DEVICE", "cpu")
-        runpy.run_path(str(ROOT / f"stages/{stage}.py"), run_name="__main__")
 
 
 def record(folder: Path, size: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from scripts import run
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
@@ -83,13 +83,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(stage: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *given: str) -> None:
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("GAPSCOPE_DEVICE", "cpu")
-    monkeypatch.setattr(sys, "argv", [f"{stage}.py", *given])
-    runpy.run_path(str(ROOT / f"stages/{stage}.py"), run_name="__main__")
-
-
 def read(folder: Path, name: str = NAME) -> tuple[dict[str, Any], pd.DataFrame]:
     return json.loads((folder / f"{name}.json").read_text()), pd.read_csv(folder / f"{name}.csv")
 
@@ -155,7 +148,7 @@ def test_the_record_says_how_and_its_eigenvalues_are_the_curvature_of_the_rows(s
 
 
 def test_a_diverged_end_is_recorded_without_rows(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run("landscape", study, monkeypatch, *arguments(tmp_path, NAME, large="large-diverged.safetensors"))
+    run(study, "landscape", *arguments(tmp_path, NAME, large="large-diverged.safetensors"))
     record, rows = read(tmp_path)
     assert record["status"] == "diverged"
     assert record["batch_sizes"] == {"small": 20, "large": 100}
@@ -167,7 +160,7 @@ def test_ends_of_two_seeds_are_refused(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        run("landscape", study, monkeypatch, *arguments(tmp_path, NAME, large="large-seed4.safetensors"))
+        run(study, "landscape", *arguments(tmp_path, NAME, large="large-seed4.safetensors"))
     assert stopped.value.code == 2
     assert "the seed of small.safetensors is 3, that of large-seed4.safetensors 4" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -180,8 +173,8 @@ def test_the_report_writes_its_table_and_every_figure(
     copy = tmp_path / "study"
     shutil.copytree(study, copy)
     if diverged:
-        run("landscape", copy, monkeypatch, *arguments(copy / RECORDS, NAME, small="small-diverged.safetensors"))
-    run("landscape_report", copy, monkeypatch, "--out", str(tmp_path / "out"), "--plots", str(tmp_path / "plots"))
+        run(copy, "landscape", *arguments(copy / RECORDS, NAME, small="small-diverged.safetensors"))
+    run(copy, "landscape_report", "--out", str(tmp_path / "out"), "--plots", str(tmp_path / "plots"))
     table = pd.read_csv(tmp_path / "out/landscape.csv")
     assert table["status"].tolist() == (["diverged"] * 2 if diverged else ["ok"] * 2)
     assert table["batch_size"].tolist() == [20, 100]

@@ -1,16 +1,20 @@
 """Verdicts on made-up runs whose answer is known."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scripts import run
 
+from gapscope.artifacts.records import read_table, write_table
 from gapscope.errors import InputError
 from gapscope.report import claims, evidence
 from gapscope.report.claims import ClaimSettings, evaluate
 
+ROOT = Path(__file__).parents[2]
 SIZES = (128, 512, 1024, 2048, 4096, 8192)
 PLAIN = ClaimSettings(arm="plain", reference="made_up", level=0.02)
 
@@ -200,3 +204,27 @@ def test_every_claim_of_the_file_is_one_that_its_code_knows() -> None:
 def test_an_unknown_arm_is_named() -> None:
     with pytest.raises(InputError, match="switching"):
         evaluate({"runs": made_up(0, 1, 3)}, pd.DataFrame(), ClaimSettings("switchin", "x", 0.02))
+
+
+def test_the_stage_takes_curvature_and_warm_starts_where_the_study_has_them(tmp_path: Path) -> None:
+    table = made_up(0.5, 0.2, seeds=3)
+    key = table[["model", "dataset", "batch_size", "seed"]]
+    write_table(tmp_path / "tables/runs.csv", table)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    arguments = ["--tables", "tables", "--reference", "tables/runs.csv", "--out", "out.csv"]
+    run(tmp_path, "claims", *arguments)
+    assert read_table(tmp_path / "out.csv")["claim"].tolist() == ["test_error_rises"]
+    largest = key.assign(status="ok", hessian_largest=table["batch_size"] * 2.0)[::-1]  # in another order
+    write_table(tmp_path / "tables/curvature.csv", largest)
+    run(tmp_path, "claims", *arguments)
+    found = read_table(tmp_path / "out.csv").set_index("claim")
+    assert found.loc["hessian_rises", ["verdict", "effect"]].tolist() == ["supported", pytest.approx(64.0)]
+    params = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace("arm: plain", "arm: warmstart"))
+    starts = pd.DataFrame({"start_epoch": [0, 10, 20] * 3, "seed": np.repeat([0, 1, 2], 3), "status": "ok"})
+    starts = starts.assign(model="f1", dataset="mnist", large_test_error_pct=3.0 - starts["start_epoch"] / 10)
+    write_table(tmp_path / "tables/warmstart.csv", starts)
+    run(tmp_path, "claims", *arguments)
+    (row,) = read_table(tmp_path / "out.csv").to_dict("records")
+    assert (row["claim"], row["verdict"], row["effect"]) == ("warmstart_recovers", "supported", -2.0)

@@ -46,6 +46,13 @@ def test_it_is_made_without_torch_and_gives_the_same_bytes(quick: dict[str, Any]
     assert done.stdout.decode() == html
 
 
+@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "reports").glob("*.html")))
+def test_a_committed_page_is_what_the_committed_records_give(study: str) -> None:
+    folders = [ROOT / folder / study for folder in ("metrics", "plots")]
+    paths = [*folders, ROOT / f"conf/study/{study}.yaml", ROOT / f"metrics/claims/{study}.csv"]
+    assert (ROOT / f"reports/{study}.html").read_text(encoding="utf-8") == page(study, *paths)
+
+
 def test_the_order_is_verdicts_tables_figures_how(html: str) -> None:
     assert re.findall(r'<section id="(\w+)">', html) == ["verdicts", "tables", "figures", "made"]
 

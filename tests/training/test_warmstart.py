@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import runs
 import torch
 from dvc.repo import Repo
 from dvc.utils.hydra import compose_and_dump
+from scripts import run
 
 from gapscope import data, warmstart
 from gapscope.errors import InputError, StoppedError
@@ -230,15 +230,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def run(folder: Path, stage: str, *arguments: str) -> None:
-    """Run a stage's script in this process, which has paid for torch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", [stage, *arguments])
-        patch.setenv("GAPSCOPE_DEVICE", "cpu")
-        runpy.run_path(str(ROOT / f"stages/{stage}.py"), run_name="__main__")
-
-
 def training(out: str) -> list[str]:
     common = ["--model", "lenet5_w0.5", "--data", "digits.npz", "--seed", "0"]
     return [*common, "--out", f"{out}/{NAME}", "--checkpoint", f"unfinished/{Path(out).name}"]
@@ -310,4 +301,4 @@ def test_a_study_of_warm_starts_runs_their_stages_alone_and_others_none(
     report = [f"warmstart_report@{study}"] if own else []
     assert {name for name in stages if name.startswith("warmstart")} == {*own, *report}
     if own:
-        assert stages == {"code", "download@mnist", *own, *report}
+        assert stages == {"code", "download@mnist", *own, *report, f"claims@{study}", f"report@{study}"}
