@@ -11,7 +11,7 @@ import torch
 
 from gapscope import cli
 from gapscope.models import MODELS, ModelSpec, build
-from gapscope.report import overview
+from gapscope.report import gap, overview
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -69,6 +69,15 @@ def test_the_verdicts_are_those_of_the_committed_claims() -> None:
     assert table in README
     undecided = set(found.loc[found["study"].str.startswith(("table", "keskar")), "verdict"]) == {"undecided"}
     assert undecided == ("no paper's claim is decided here yet" in README)
+
+
+def test_the_worked_examples_answer_and_verdicts_are_the_committed_ones() -> None:
+    (sentence,) = gap.answer(pd.read_csv(ROOT / "metrics/example/gap.csv"))
+    guide = " ".join((ROOT / "docs/own_model.md").read_text().split())
+    assert f"over three seeds: *{sentence.partition(': ')[2].removesuffix('.')}*." in guide
+    counts = pd.read_csv(ROOT / "metrics/claims/example.csv")["verdict"].value_counts()
+    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("supported", "contradicted", "undecided"))
+    assert f"shows verdicts: {said}." in README
 
 
 def test_the_page_of_all_studies_is_made_of_what_is_committed() -> None:
