@@ -145,6 +145,12 @@ def test_a_batch_size_at_which_a_run_diverged_is_left_out() -> None:
     assert row["n"] == 3
 
 
+def test_a_seed_that_diverged_everywhere_is_left_out() -> None:
+    table = made_up(0.5, 0.2, seeds=4)
+    row = verdict(table.assign(status=np.where(table["seed"] == 2, "diverged", "ok")))
+    assert (row["n"], row["levels"], row["verdict"]) == (3, "128 ... 8192", "supported")
+
+
 def test_a_correlation_is_within_seeds() -> None:
     table = made_up(0.5, 0.2, seeds=3)
     table = table.assign(

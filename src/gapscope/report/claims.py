@@ -138,8 +138,9 @@ def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
 
 
 def _blocks(table: pd.DataFrame, column: str = "value") -> pd.DataFrame:
-    """Seeds by levels, of the levels that every seed has."""
-    return table.pivot_table(index="seed", columns="level", values=column, dropna=False).dropna(axis=1)
+    """Seeds by levels, of the levels that every seed has; a seed that has none is left out."""
+    whole = table.pivot_table(index="seed", columns="level", values=column, dropna=False)
+    return whole.dropna(how="all").dropna(axis=1)
 
 
 def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
