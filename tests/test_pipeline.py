@@ -109,7 +109,7 @@ def test_a_new_threshold_reruns_only_the_counting_also_in_a_fresh_clone(study: P
     before = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
     edit(clone / "params.yaml", "- 0.0001\n", "- 10.0\n")
     assert ran(run(clone, "dvc", "repro", "--allow-missing")) == [
-        "near_rank@smoke", "tables@smoke", "claims@smoke", "plots@smoke", "report@smoke",
+        "near_rank@smoke", "tables@smoke", "plots@smoke", "claims@smoke", "report@smoke",
     ]  # fmt: skip
     after = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
     assert sorted(set(after["threshold"])) == [1e-5, 10.0]
@@ -133,7 +133,7 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
     assert ran(output) == [
         "plan@smoke-digits", "train@smoke-lenet5-digits-512-0", "activations@smoke-lenet5-digits-512-0",
         "spectra@smoke-lenet5-digits-512-0", "controls@smoke-lenet5-digits-0", "sharpness@smoke-lenet5-digits-512-0",
-        "near_rank@smoke", "tables@smoke", "claims@smoke", "plots@smoke", "report@smoke",
+        "near_rank@smoke", "tables@smoke", "plots@smoke", "claims@smoke", "report@smoke",
     ]  # fmt: skip
     assert pd.read_csv(study / "metrics/smoke/runs.csv")["batch_size"].tolist() == [128, 1024, 512]
     run(study, "git", "checkout", "-q", "--", ".")
