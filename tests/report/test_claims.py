@@ -149,6 +149,9 @@ def test_a_seed_that_diverged_everywhere_is_left_out() -> None:
     table = made_up(0.5, 0.2, seeds=4)
     row = verdict(table.assign(status=np.where(table["seed"] == 2, "diverged", "ok")))
     assert (row["n"], row["levels"], row["verdict"]) == (3, "128 ... 8192", "supported")
+    for sizes in (SIZES, (256, 6000)):
+        lost = made_up(0.5, 0.2, seeds=2, sizes=sizes).assign(status="diverged")
+        assert evaluate({"runs": lost}, lost, PLAIN).empty
 
 
 def test_a_correlation_is_within_seeds() -> None:

@@ -148,7 +148,7 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     sign = -1 if claim.test == "falls" else 1
     values = blocks.to_numpy(dtype=float)
     n, k = values.shape
-    if k < 2:
+    if n < 1 or k < 2:
         return None
     ends = values[:, [0, -1]]
     ratio = claim.unit == "times" and bool((ends > 0).all())
