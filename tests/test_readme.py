@@ -1,5 +1,6 @@
 """The README's commands, paths and figures exist, and its numbers are those of committed files."""
 
+import math
 import re
 import shlex
 import tomllib
@@ -69,6 +70,19 @@ def test_the_verdicts_are_those_of_the_committed_claims() -> None:
     assert table in README
     undecided = set(found.loc[found["study"].str.startswith(("table", "keskar")), "verdict"]) == {"undecided"}
     assert undecided == ("no paper's claim is decided here yet" in README)
+
+
+def test_the_sharpness_of_figure_4_is_the_committed_one() -> None:
+    runs = pd.read_csv(ROOT / "metrics/keskar_figure4/runs.csv").set_index("batch_size")
+    small, large, best = runs.loc[256], runs.loc[6000], runs["test_error_pct"].idxmin()
+    full, test = "sharpness_full_0.001_pct", "sharpness_test_full_0.001_pct"
+    text = " ".join(README.split())
+    assert f"from {small[full]:.2f} to {large[full]:,.0f} %, of the training loss" in text
+    assert f"from {small[test]:.2f} to {large[test]:,.0f} %, of the test loss" in text
+    assert f"accuracy is {100 - small['test_error_pct']:.2f} and {100 - large['test_error_pct']:.2f} %" in text
+    assert f"at b = {best}, with {100 - runs['test_error_pct'].min():.2f} %" in text
+    assert 3 <= math.log10(runs.loc[best, full] / small[full]) < 4  # three orders of magnitude
+    assert f"Updates fall from {small['updates']:,} to {large['updates']:,}." in text
 
 
 def test_the_worked_examples_answer_and_verdicts_are_the_committed_ones() -> None:
