@@ -1,13 +1,12 @@
 """The worked example of docs/own_model.md, cut to two batch sizes, one seed and a few epochs, through DVC."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from test_pipeline import ROOT, run
+from test_pipeline import ROOT, run, tracked_copy
 
 GUIDE = (ROOT / "docs/own_model.md").read_text()
 CUT = ["-S", "seeds=[0]", "-S", "batch_sizes=[16,1024]", "-S", "epochs=3", "-S", "sharpness.images=500"]
@@ -16,12 +15,7 @@ CUT = ["-S", "seeds=[0]", "-S", "batch_sizes=[16,1024]", "-S", "epochs=3", "-S",
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the tracked files in which the example's data were made."""
-    made = tmp_path_factory.mktemp("example") / "gapscope"
-    for name in run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
-        if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "reports/")) and name != "dvc.lock":
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, made / name)
-    run(made, "git", "init", "-q", "-b", "main")
+    made = tracked_copy(tmp_path_factory.mktemp("example") / "gapscope")
     run(made, "python", "examples/make_data.py")
     return made
 

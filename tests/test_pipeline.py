@@ -37,16 +37,20 @@ def ran(output: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", output)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of its own that has run the smoke study once and committed its small results."""
-    folder = tmp_path_factory.mktemp("pipeline") / "gapscope"
-    files = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines()
-    for name in files:
+def tracked_copy(folder: Path) -> Path:
+    """Make a repository of the tracked files, those not yet added too, without results."""
+    for name in run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard").splitlines():
         if (ROOT / name).is_file() and not name.startswith(("metrics/", "plots/", "reports/")) and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     run(folder, "git", "init", "-q", "-b", "main")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its own that has run the smoke study once and committed its small results."""
+    folder = tracked_copy(tmp_path_factory.mktemp("pipeline") / "gapscope")
     run(folder, "gapscope", "compose", "study=smoke")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "code")

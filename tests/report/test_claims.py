@@ -137,6 +137,14 @@ def test_two_batch_sizes_are_compared_within_seeds_and_sharpness_by_its_factor()
     assert row["effect_low"] < row["effect"] < row["effect_high"]
 
 
+def test_an_infinite_condition_number_decides_nothing_and_spoils_no_other_claim() -> None:
+    table = made_up(2.0, 0.01, seeds=4, sizes=(256, 6000)).assign(hessian_trace=[1, 99, 1, 100, 1, 101, 1, 100])
+    infinite = table.assign(condition_number_run=[5.0, np.inf] * 3 + [np.inf, np.inf])  # between the two in the file
+    assert verdict(infinite, "condition_number_rises")[["verdict", "p"]].tolist() == ["undecided", 1.0]
+    for claim in ("test_error_rises", "hessian_trace_rises"):
+        assert verdict(infinite, claim)["verdict"] == verdict(table, claim)["verdict"] == "supported"
+
+
 def test_a_batch_size_at_which_a_run_diverged_is_left_out() -> None:
     table = made_up(0.5, 0.2, seeds=3)
     lost = (table["batch_size"] == 8192) & (table["seed"] == 1)

@@ -24,6 +24,15 @@ def test_claims_are_rows_and_studies_columns_with_sign_and_effect() -> None:
     assert line == "| Test error rises | ✔ +2 (1 to 3) points | ✘ -2 (-3 to -1) points |"
 
 
+def test_a_claim_of_fewer_seeds_than_its_studys_says_so() -> None:
+    other = verdicts("table05", "undecided", 0.5).assign(claim="excess_rises", statement="Excess rises", n=1)
+    table = overview.verdict_table(pd.concat([verdicts("table05", "supported", 2.0), other]))
+    assert table.splitlines()[2:] == [
+        "| Test error rises | ✔ +2 (1 to 3) points |",
+        "| Excess rises | ? +0.5 (-0.5 to 1.5) points, n = 1 |",
+    ]
+
+
 def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -> None:
     for study in ("table05", "table11", "quick"):
         write_table(tmp_path / f"claims/{study}.csv", verdicts(study, "undecided", 0.5).drop(columns="study"))

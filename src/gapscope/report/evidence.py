@@ -66,7 +66,12 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
 
 
 def paired(differences: Array) -> Outcome:
-    """Test whether the differences, one a seed, are above zero on average (rises) or below it (falls)."""
+    """Test whether the differences, one a seed, are above zero on average (rises) or below it (falls).
+
+    Where one is infinite, as a condition number may be, there is no mean to test: chance explains all.
+    """
+    if not np.isfinite(differences).all():
+        return Outcome(1.0, 1.0, 0.0)
     if np.ptp(differences) == 0:  # Student's t has no spread to go by, as with counts: the sign test
         above, below = (0.5 ** len(differences) if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
         return Outcome(above, below, 0.0, constant=bool(differences[0] == 0))

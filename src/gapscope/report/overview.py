@@ -24,9 +24,9 @@ MATRICES = {
 
 KEY = (
     ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
-    + ". A claim is decided at 2 %, corrected for all the claims of its study (Holm), over at least 3 seeds. The figure"
-    " is the change from the smallest batch size to the largest (times: a factor; correlation: of ranks within a seed),"
-    " mean and 95 % interval over seeds."
+    + ". A claim is decided at `claims.level` (default: 2 %), corrected for all the claims of its study (Holm), over at"
+    " least 3 seeds. The figure is the change from the smallest batch size to the largest (times: a factor;"
+    " correlation: of ranks within a seed), mean and 95 % interval over seeds."
 )
 
 
@@ -84,10 +84,11 @@ def verdict_table(here: pd.DataFrame) -> str:
     lines.append("|---" * (len(groups) + 1) + "|")
     for (_, statement), rows in here.groupby(["claim", "statement"], sort=False):
         cells = []
-        for group in groups:
+        for group, most in zip(groups, seeds, strict=True):
             of = rows[(rows[list(group)] == pd.Series(group)).all(axis=1)]
             row = of.iloc[0].to_dict() if len(of) else None
-            cells.append(f"{SIGNS[row['verdict']]} {effect(row)}" if row else " ")
+            fewer = f", n = {row['n']:.0f}" if row and row["n"] < most else ""
+            cells.append(f"{SIGNS[row['verdict']]} {effect(row)}{fewer}" if row else " ")
         lines.append(f"| {statement} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -99,8 +100,7 @@ def effect(row: Mapping[Any, Any]) -> str:
     sign = "+" if row["effect_unit"] not in ("times", "correlation") and row["effect"] > 0 else ""
     ends = [row["effect_low"], row["effect_high"]]
     interval = "" if pd.isna(ends[0]) else f" ({' to '.join(map(_figure, ends))})"
-    unit = {"times": " times", "correlation": " correlation"}.get(row["effect_unit"], f" {row['effect_unit']}")
-    return f"{sign}{_figure(row['effect'])}{interval}{unit}"
+    return f"{sign}{_figure(row['effect'])}{interval} {row['effect_unit']}"
 
 
 def _figure(value: float) -> str:
