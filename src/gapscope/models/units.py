@@ -51,7 +51,7 @@ class Units:
 
     def activation(self) -> nn.Module:
         """Return the non-linearity, a module of its own at each call: a hook must fire once a forward pass."""
-        return nn.Identity() if self.linear else nn.ReLU()
+        return nn.Identity() if self.linear else nn.ReLU(inplace=True)
 
     def pool(self, size: int, stride: int | None = None, *, padding: int = 0, ceil: bool = False) -> nn.Module:
         """Return pooling over size x size; `ceil` keeps a last window that is not full."""
