@@ -194,6 +194,45 @@ def test_own_file_under_a_built_in_name_has_that_many_classes(supply, out):
     assert data.load(out).classes == 100
 
 
+def test_a_subset_is_some_of_the_training_images_and_every_test_image(supply, out):
+    arrays = some_arrays(0)
+    arrays["x_train"][:, 0, 0] = np.arange(7)  # each image can be told
+    _, files = supply("mine", **arrays, classes=8)
+    note = data.fetch("mine_n5", out, files)
+    assert (note["dataset"], note["train_images"], note["test_images"], note["classes"]) == ("mine_n5", 5, 4, 8)
+    assert re.match(r"5 training images of .*\(mine.npz\)", note["source"])
+    with np.load(out) as found:
+        chosen = found["x_train"][:, 0, 0]
+        assert len(set(chosen.tolist())) == 5
+        np.testing.assert_array_equal(found["x_train"], arrays["x_train"][chosen])
+        np.testing.assert_array_equal(found["y_train"], arrays["y_train"][chosen])
+        np.testing.assert_array_equal(found["x_test"], arrays["x_test"])
+    assert data.fetch("mine_n5", out, files) == note
+
+
+def test_a_subset_is_no_prefix(supply, out):
+    arrays = some_arrays(0)
+    _, files = supply("mine", **arrays)
+    firsts = set()
+    for images in (1, 2, 3):
+        data.fetch(f"mine_n{images}", out, files)
+        with np.load(out) as found:
+            firsts.add(np.array_equal(found["x_train"], arrays["x_train"][:images]))
+    assert firsts != {True}
+
+
+@pytest.mark.parametrize("images", [0, 8])
+def test_a_subset_of_more_images_than_there_are_is_refused(supply, out, images):
+    _, files = supply("mine", **some_arrays(0))
+    with pytest.raises(InputError, match=f"mine_n{images}: mine has 7 training images"):
+        data.fetch(f"mine_n{images}", out, files)
+
+
+def test_a_file_of_ones_own_may_be_named_like_a_subset(supply, out):
+    _, files = supply("mine_n3", **some_arrays(0))
+    assert data.fetch("mine_n3", out, files)["train_images"] == 7
+
+
 def test_colour_images_become_channels_first(supply, out):
     arrays = some_arrays(0, image=(5, 4, 3))
     _, files = supply("colour", **arrays)

@@ -23,7 +23,7 @@ from gapscope.activations import ActivationSettings, activation_bytes
 from gapscope.artifacts.records import read_record
 from gapscope.cells import cells
 from gapscope.config import Params
-from gapscope.data import DataSettings
+from gapscope.data import SUBSET, DataSettings
 from gapscope.images import Images, Moves
 from gapscope.models import ModelSpec, build
 from gapscope.runtime import set_threads
@@ -95,8 +95,13 @@ def size_of(dataset: str, params: Params) -> Size | None:
         record = read_record(found)
         channels, height, width = record["image_shape"]
         return Size(record["train_images"], record["test_images"], (channels, height, width), record["classes"])
-    own = dataset in params.section("data", DataSettings).files
-    return None if own else SIZES.get(dataset)
+    if dataset in params.section("data", DataSettings).files:
+        return None
+    subset = SUBSET.fullmatch(dataset)
+    if subset is None:
+        return SIZES.get(dataset)
+    whole = size_of(subset["name"], params)
+    return None if whole is None else replace(whole, train_images=int(subset["images"]))
 
 
 def runs(params: Params) -> list[Run]:

@@ -4,11 +4,15 @@ Every source ends as one `.npz` of uint8 images x_train, x_test, (N, H, W) or (N
 y_test. Sources, first hit wins: a file named in params (`data.files`); the folder named by the environment variable
 GAPSCOPE_DATA, holding `<dataset>.npz` or torchvision's original files; scikit-learn's bundled digits; torchvision's
 download, MD5-checked. The variable says where bytes come from, not what they are, so it is no param.
+
+NAME_n5000 is data set NAME with 5,000 of its training images, for machines that cannot train on all of them: its name
+says so wherever its results stand. All test images stay.
 """
 
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -38,6 +42,7 @@ TORCHVISION = {
     "cifar10": "CIFAR10",
     "cifar100": "CIFAR100",
 }
+SUBSET = re.compile(r"(?P<name>.+)_n(?P<images>\d+)", re.ASCII)  # cifar10_n5000
 TIMEOUT_S = 30.0  # per connection: torchvision sets none, and a silent network would hang for minutes
 
 
@@ -190,6 +195,11 @@ def _find(name: str, files: Mapping[str, str], scratch: Path) -> tuple[str, Path
         own = Path(folder) / f"{name}.npz"
         if own.exists():
             return f"GAPSCOPE_DATA ({own.name})", own
+    subset = SUBSET.fullmatch(name)
+    if subset:
+        source, whole = _find(subset["name"], files, scratch)
+        path = _drawn(whole, subset["name"], int(subset["images"]), scratch / f"{name}.npz")
+        return f"{subset['images']} training images of {source}", path
     if name == "digits":
         return (
             "scikit-learn's bundled digits, 28 x 28, training part widened by one-pixel nudges",
@@ -201,6 +211,19 @@ def _find(name: str, files: Mapping[str, str], scratch: Path) -> tuple[str, Path
             f"(data: {{files: {{{name}: path/to/{name}.npz}}}}) or into $GAPSCOPE_DATA/{name}.npz"
         )
     return _torchvision(name, folder, scratch)
+
+
+def _drawn(whole: Path, name: str, images: int, path: Path) -> Path:
+    found = load(whole, name)
+    if not 1 <= images <= len(found.y_train):
+        raise InputError(f"{name}_n{images}: {name} has {len(found.y_train)} training images")
+    # the same ones in every study; in stored order, since a file may be sorted and its order is no part of the choice
+    chosen = np.sort(np.random.default_rng(0).permutation(len(found.y_train))[:images])
+    with np.load(whole, allow_pickle=False) as file:
+        arrays = {array: file[array] for array in ARRAYS}
+    arrays |= {array: arrays[array][chosen] for array in ("x_train", "y_train")}
+    np.savez(path, classes=np.int64(found.classes), **arrays)  # type: ignore[arg-type]
+    return path
 
 
 def _digits(scratch: Path) -> Path:
