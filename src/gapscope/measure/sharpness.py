@@ -17,6 +17,7 @@ The box is not invariant to a rescaling of the weights: read phi beside ||x||.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,7 @@ def keskar_sharpness(
         restarts: number of random starts; the best one counts.
         generator: CPU generator of the starts.
         iterations: of L-BFGS-B, a start.
-        memory: its number of corrections. At 10 the whole takes about 30 float64 vectors like x, beside the loss.
+        memory: its number of corrections. At 10 the whole takes up to 30 float64 vectors like x, beside the loss.
         max_evaluations: its limit, a start.
 
     Raises:
@@ -134,16 +135,18 @@ def keskar_sharpness(
 
     def descend(u: np.ndarray) -> tuple[float, np.ndarray]:
         """Minus the loss and its gradient, in the box's own coordinates."""
-        z = (torch.from_numpy(u).to(x) * box).requires_grad_()
-        value = loss(x + (z if basis is None else basis @ z))
+        z = torch.from_numpy(u).to(x) * box
+        # the derivative by x + z is that by z: in full space only the sum is held
+        leaf = (z.add_(x) if basis is None else z).requires_grad_()
+        value = loss(leaf if basis is None else x + basis @ leaf)
         # a loss that ignores its argument has no graph
-        gradient = torch.autograd.grad(value, z)[0] if value.requires_grad else torch.zeros_like(z)
+        gradient = torch.autograd.grad(value, leaf)[0] if value.requires_grad else torch.zeros_like(leaf)
         height = value.item()
         if not (np.isfinite(height) and bool(gradient.isfinite().all())):
             raise ValueError(
                 f"the loss is {height} inside the box (or its gradient is not finite): reduce epsilon = {epsilon}"
             )
-        del z, value  # with its graph: vectors that need not be there beside the product
+        del z, leaf, value  # with its graph: vectors that need not be there beside the product
         return -height, (gradient * box).neg_().cpu().double().numpy()
 
     point: Tensor | None = None
@@ -169,7 +172,7 @@ def keskar_sharpness(
         u, depth, report = fmin_l_bfgs_b(
             scaled,
             u,
-            bounds=[(-1.0, 1.0)] * len(u),
+            bounds=_Bounds(len(u)),  # type: ignore[call-overload]  # needs no more of a sequence than it has
             m=memory,
             maxiter=iterations,
             maxfun=max_evaluations,
@@ -190,6 +193,19 @@ def keskar_sharpness(
         converged=converged,
         start=winner,
     )
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """[-1, 1] n times over, as SciPy reads it, once; a list would be another vector, held all along."""
+
+    n: int
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[tuple[float, float]]:
+        return repeat((-1.0, 1.0), self.n)
 
 
 def _coordinates(basis: Tensor | RegeneratedBasis | None, x: Tensor) -> Tensor:
