@@ -1,4 +1,4 @@
-"""Warm-started ("piggybacked") large-batch training: Keskar et al. 2017, section 4 and Figure 5.
+"""Warm-started ("piggybacked") large-batch training: Keskar et al. 2017, Figure 5.
 
 A network is trained at a small batch size; from its weights after each of several epochs it is trained on at a large
 one. The small-batch iterate and the large-batch solution are both measured, a row a start. Open in the paper, and here:

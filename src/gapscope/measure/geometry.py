@@ -1,8 +1,8 @@
 """The curvature of a trained network at its weights, in one record: what a study measures of each of its runs.
 
-Keskar et al. 2017, section 2.2.2, say that large-batch minimisers have "a significant number of large positive
-eigenvalues" in the Hessian; here they are counted, beside its trace, its density, the Gauss-Newton matrix and the rise
-within a ball. All belong to the objective given: its images, batch-norm mode and precision go into the record.
+Keskar et al. 2017 say that large-batch minimisers have "a significant number of large positive eigenvalues" in the
+Hessian; here they are counted, beside its trace, its density, the Gauss-Newton matrix and the rise within a ball. All
+belong to the objective given: its images, batch-norm mode and precision go into the record.
 """
 
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ from gapscope import seeds
 from gapscope.errors import InputError
 from gapscope.measure.manifold import RegeneratedBasis, random_basis
 
-ITERATIONS = 10  # Keskar et al. 2017, section 2.2.1
+ITERATIONS = 10  # Keskar et al. 2017
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 MEMORY = 10  # SciPy's default (maxcor); the paper gives none
 DENSE = 2**28  # entries of A that are held, 2 GB; beyond, the same A is drawn anew for each product
