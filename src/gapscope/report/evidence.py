@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
         raise ValueError(f"a trend needs at least 3 levels, got {y.shape[1]}")
     if np.isnan(x).any() or np.isnan(y).any():
         raise ValueError("a trend is of complete blocks: NaN found")
-    if np.ptp(stats.rankdata(y)) == 0:
+    if (y == y.flat[0]).all():
         return Outcome(1.0, 1.0, 0.0, constant=True)
     x, y = _scores(x), _scores(y)
     observed = float((x * y).sum(axis=1).mean())
@@ -75,6 +75,8 @@ def paired(differences: Array) -> Outcome:
     if np.ptp(differences) == 0:  # Student's t has no spread to go by, as with counts: the sign test
         above, below = (0.5 ** len(differences) if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
         return Outcome(above, below, 0.0, constant=bool(differences[0] == 0))
+    from scipy import stats  # here and below: a second to import, and a page needs intervals alone
+
     found = stats.ttest_1samp(differences, 0.0, alternative="greater")
     return Outcome(float(found.pvalue), float(1 - found.pvalue), float(found.statistic))
 
@@ -88,7 +90,7 @@ def interval(values: Array, *, ratio: bool = False) -> Effect:
     mean = values.mean()
     if len(values) < 2:
         return Effect(float(back(mean)))
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    reach = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return Effect(*(float(back(value)) for value in (mean, mean - reach, mean + reach)))
 
 
@@ -103,6 +105,8 @@ def holm(p_values: list[float]) -> list[float]:
 
 def _scores(values: Array) -> Array:
     """Midranks within each block, centred and of length 1: their sum of products is Spearman's correlation."""
+    from scipy import stats
+
     ranks = stats.rankdata(values, axis=1)
     centred = ranks - ranks.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
