@@ -1,4 +1,4 @@
-"""Layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution's weight gradient.
+"""Layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution of two kinds.
 
 Both are PyTorch's own layers (names, weights, hooks) with another path on a CPU, for the shapes where it is faster, and
 can be differentiated twice. `benchmarks/training.md` has the speed of training.
@@ -6,12 +6,15 @@ can be differentiated twice. `benchmarks/training.md` has the speed of training.
 Pooling: PyTorch goes from window to window, the maximum of slices is vectorised. Values and gradients are PyTorch's
 own: of equal values the first of the window, in row-major order, has the gradient; NaN propagates.
 
-Weight gradient, in float32, by steps of 1: the same sums in another order.
-- Grey images: it is itself a convolution, of the images with the upstream gradient, batch and channels swapped. oneDNN
-  is faster at that one for a single channel, slower for three.
-- Images of up to 4 x 4 with many channels, the last layers of VGG-16: a matrix product for each place in the kernel.
+Convolution, in float32, by steps of 1: the same sums in another order.
+- Of grey images the weight gradient is itself a convolution, of the images with the upstream gradient, batch and
+  channels swapped. oneDNN is faster at that one for a single channel, slower for three.
+- Of images of up to 4 x 4 with many channels, the last layers of VGG-16, the weight gradient is a matrix product for
+  each place in the kernel. Where a kernel reaches over the whole image from each of its pixels, as 3 x 3 does over
+  2 x 2, the layer is one matrix product, without the zeros that pad the image: more than half of what there is to add.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,11 +24,12 @@ from torch.nn.grad import conv2d_input
 
 # by measurement: with images of more pixels, fewer channels, or fewer pixels in all of the batch oneDNN is as fast
 SMALL, CHANNELS, PIXELS = 4 * 4, 128, 256
+Sides = Sequence[int]  # of height and width
 Context = Any  # torch's FunctionCtx, which does not declare what a Function keeps in it
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution; where that is faster, the weights' gradient is `_weight_gradient`."""
+    """Convolution; where that is faster, by the operations that this module's head describes."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (b, out_channels, h', w') of images (b, in_channels, h, w)."""
@@ -57,16 +61,16 @@ class Conv2d(nn.Conv2d):
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Context, images: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    def forward(ctx: Context, images: Tensor, weight: Tensor, bias: Tensor | None, padding: Sides) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.padding = padding
-        return conv2d(images, weight, bias, padding=padding)
+        return _product(images, weight, bias, padding)
 
     @staticmethod
     def backward(ctx: Context, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (images, weight), (for_images, for_weight, for_bias, _) = ctx.saved_tensors, ctx.needs_input_grad
         return (
-            conv2d_input(images.shape, weight, upstream, padding=ctx.padding) if for_images else None,
+            _images_gradient(images.shape, weight, upstream, ctx.padding) if for_images else None,
             _WeightGradient.apply(images, upstream, ctx.padding) if for_weight else None,
             upstream.sum((0, 2, 3)) if for_bias else None,
             None,
@@ -75,7 +79,7 @@ class _Convolution(torch.autograd.Function):
 
 class _WeightGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Context, images: Tensor, upstream: Tensor, padding: tuple[int, int]) -> Tensor:
+    def forward(ctx: Context, images: Tensor, upstream: Tensor, padding: Sides) -> Tensor:
         ctx.save_for_backward(images, upstream)
         ctx.padding = padding
         return _weight_gradient(images, upstream, padding)
@@ -91,21 +95,73 @@ class _WeightGradient(torch.autograd.Function):
         )
 
 
-def _weight_gradient(images: Tensor, upstream: Tensor, padding: tuple[int, int]) -> Tensor:
+def _product(images: Tensor, weight: Tensor, bias: Tensor | None, padding: Sides) -> Tensor:
+    """Return (b, out_channels, h', w') of images (b, in_channels, h, w)."""
+    sides, size = images.shape[2:], weight.shape[2:]
+    if not _lies_over_all(sides, size, padding):
+        return conv2d(images, weight, bias, padding=padding)
+    rows, columns = (side + 2 * border - n + 1 for side, border, n in zip(sides, padding, size, strict=True))
+    output = (_pixels(images) @ _matrix(weight, sides, padding).T).view(len(images), -1, rows, columns)
+    return output if bias is None else output + bias[:, None, None]
+
+
+def _images_gradient(shape: torch.Size, weight: Tensor, upstream: Tensor, padding: Sides) -> Tensor:
+    """Return (b, in_channels, h, w), the shape of the images."""
+    if not _lies_over_all(shape[2:], weight.shape[2:], padding):
+        return conv2d_input(shape, weight, upstream, padding=padding)  # type: ignore[no-any-return]
+    pixels = upstream.flatten(1) @ _matrix(weight, shape[2:], padding)
+    return pixels.view(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2)
+
+
+def _weight_gradient(images: Tensor, upstream: Tensor, padding: Sides) -> Tensor:
     """Return (out_channels, in_channels, size, size) of images (b, in_channels, h, w)."""
     if images.shape[1] == 1:
         return conv2d(images.transpose(0, 1), upstream.transpose(0, 1), padding=padding).transpose(0, 1)
-    pixels = pad(images.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
-    height, width = upstream.shape[2:]
-    rows, columns = pixels.shape[1] - height + 1, pixels.shape[2] - width + 1
-    above = upstream.permute(1, 0, 2, 3).flatten(1)
-    products = [
-        above @ pixels[:, row : row + height, column : column + width].flatten(0, 2)
+    (height, width), (above, left), sides = upstream.shape[2:], padding, images.shape[2:]
+    rows, columns = sides[0] + 2 * above - height + 1, sides[1] + 2 * left - width + 1
+    if _lies_over_all(sides, (rows, columns), padding):
+        places = _places(sides, (rows, columns), padding)
+        products = (upstream.flatten(1).T @ _pixels(images)).view(-1, len(places), *sides, images.shape[1])
+        gradient = products.new_zeros(len(products), rows, columns, images.shape[1])
+        for place, product in zip(places, products.unbind(1), strict=True):
+            gradient[place] += product
+        return gradient.permute(0, 3, 1, 2)
+    pixels = pad(images.permute(0, 2, 3, 1), (0, 0, left, left, above, above))
+    by_channel = upstream.permute(1, 0, 2, 3).flatten(1)
+    taps = [
+        by_channel @ pixels[:, row : row + height, column : column + width].flatten(0, 2)
         for row in range(rows)
         for column in range(columns)
     ]
-    gradient: Tensor = torch.stack(products, dim=-1).unflatten(-1, (rows, columns))  # type: ignore[no-untyped-call]
-    return gradient
+    return torch.stack(taps, dim=-1).unflatten(-1, (rows, columns))  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _lies_over_all(sides: Sides, size: Sides, padding: Sides) -> bool:
+    """Return whether the kernel lies over the whole image wherever it is put."""
+    axes = zip(sides, size, padding, strict=True)
+    return all(side + border <= n <= side + 2 * border for side, n, border in axes)
+
+
+def _places(sides: Sides, size: Sides, padding: Sides) -> list[tuple[slice, slice, slice]]:
+    """Return, for each output pixel, which part of (out_channels, *size, in_channels) lies over the image."""
+    starts = [range(border, n - side - border - 1, -1) for side, n, border in zip(sides, size, padding, strict=True)]
+    return [
+        (slice(None), slice(row, row + sides[0]), slice(column, column + sides[1]))
+        for row in starts[0]
+        for column in starts[1]
+    ]
+
+
+def _matrix(weight: Tensor, sides: Sides, padding: Sides) -> Tensor:
+    """Return what outputs (out_channels h' w') are of pixels (h w in_channels), where the kernel lies over all."""
+    taps = weight.permute(0, 2, 3, 1)
+    parts = [taps[place].flatten(1) for place in _places(sides, weight.shape[2:], padding)]
+    return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """Return (b, h w in_channels)."""
+    return images.permute(0, 2, 3, 1).flatten(1)
 
 
 class MaxPool2d(nn.MaxPool2d):
