@@ -247,3 +247,12 @@ def test_the_stage_takes_curvature_and_warm_starts_where_the_study_has_them(tmp_
     run(tmp_path, "claims", *arguments)
     (row,) = read_table(tmp_path / "out.csv").to_dict("records")
     assert (row["claim"], row["verdict"], row["effect"]) == ("warmstart_recovers", "supported", -2.0)
+
+
+def test_what_no_seed_sees_change_is_constant_though_seeds_differ() -> None:
+    values = np.repeat([[1.0], [2.0], [3.0]], 3, axis=1)
+    assert evidence.trend(np.arange(3.0), values, np.random.default_rng(0)).constant
+    assert evidence.paired(values[:, 1] - values[:, 0]).constant
+    values[0, 1] += 1
+    assert not evidence.trend(np.arange(3.0), values, np.random.default_rng(0)).constant
+    assert not evidence.paired(values[:, 1] - values[:, 0]).constant

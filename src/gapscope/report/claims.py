@@ -224,7 +224,7 @@ def _verdict(finding: Finding, p_for: float, p_against: float, level: float) -> 
     if finding.n < evidence.ENOUGH:
         return "undecided", f"n = {finding.n}: fewer than {evidence.ENOUGH} seeds decide nothing"
     if finding.outcome.constant:
-        return "contradicted", "the same value in every run"
+        return "contradicted", "no change at all in any seed"
     if p_for <= level:
         return "supported", f"chance would do this with p = {p_for:.2g} at most"
     if p_against <= level:

@@ -26,7 +26,7 @@ class Outcome:
     p_rises: float
     p_falls: float
     statistic: float  # mean rank correlation within a block, in [-1, 1], or Student's t
-    constant: bool = False  # the response is the same in every run
+    constant: bool = False  # no seed's response changes at all
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
         raise ValueError(f"a trend needs at least 3 levels, got {y.shape[1]}")
     if np.isnan(x).any() or np.isnan(y).any():
         raise ValueError("a trend is of complete blocks: NaN found")
-    if (y == y.flat[0]).all():
+    if (y == y[:, :1]).all():
         return Outcome(1.0, 1.0, 0.0, constant=True)
     x, y = _scores(x), _scores(y)
     observed = float((x * y).sum(axis=1).mean())
