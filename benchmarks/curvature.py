@@ -1,6 +1,6 @@
 """The Hessian's top eigenvalue: hessian_eigenvalues against power iteration as PyHessian does it, in one run.
 
-Run by hand: `python benchmarks/curvature.py [--images 60000]` prints a table and writes benchmarks/curvature.md.
+Run by hand: `python benchmarks/curvature.py [--images 500]` prints a table and writes benchmarks/curvature.md.
 LeNet-5 (classic, batch norm, running statistics), float64, one thread, over random images of MNIST's shape (ten
 patterns and noise), at its initial weights and after some steps of SGD. Every method has the same Hessian-vector
 product. The reference is ARPACK to 1e-9. "Power iteration, its own test" stops as PyHessian does (Yao et al. 2020:
@@ -114,7 +114,7 @@ def rows(name: str, objective: Objective) -> list[str]:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=60_000)
+    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--micro-batch", type=int, default=500)
     parser.add_argument("--steps", type=int, nargs="*", default=[0, 30, 300])
     args = parser.parse_args()

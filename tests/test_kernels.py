@@ -199,6 +199,22 @@ def test_a_kernel_larger_than_the_padded_image_is_pytorchs_error(monkeypatch: py
         kernels.Conv2d(1, 2, 5, padding=1, dtype=torch.float64)(drawn(2, 1, 2, 2, dtype=torch.float64))
 
 
+@pytest.mark.parametrize(("channels", "side"), [(1, 28), (128, 2)])
+def test_a_part_without_images_has_a_gradient_of_zero(channels: int, side: int) -> None:
+    layer = kernels.Conv2d(channels, 128, 3, padding=1)
+    layer(drawn(0, channels, side, side)).sum().backward()
+    assert layer.weight.grad.equal(torch.zeros_like(layer.weight))
+
+
+def test_what_follows_may_change_the_outputs_in_place() -> None:
+    layers = [cls(128, 128, 3, padding=1, bias=False) for cls in (kernels.Conv2d, nn.Conv2d)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    images = drawn(64, 128, 2, 2)
+    for layer in layers:
+        nn.functional.relu(layer(images), inplace=True).square().sum().backward()
+    torch.testing.assert_close(layers[0].weight.grad, layers[1].weight.grad, rtol=1e-4, atol=1e-3)
+
+
 def test_bfloat16_is_pytorchs() -> None:
     ours, images = kernels.Conv2d(1, 2, 3), drawn(2, 1, 8, 8)
     with torch.autocast("cpu", torch.bfloat16):

@@ -37,6 +37,8 @@ def pick_device() -> str:
         raise InputError(f"GAPSCOPE_DEVICE must be cpu, cuda or cuda:N, got {wanted!r}")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"GAPSCOPE_DEVICE={wanted}, but torch finds no GPU here; unset it or use cpu")
+    if kind == "cuda" and (torch.device(wanted).index or 0) >= torch.cuda.device_count():
+        raise InputError(f"GAPSCOPE_DEVICE={wanted}, but torch finds {torch.cuda.device_count()} GPUs, from cuda:0 on")
     return wanted
 
 
@@ -46,6 +48,8 @@ def set_threads(threads: int) -> None:
 
     torch.set_num_threads(threads)
     _keep_freed_memory()
+    if torch.cuda.is_available():
+        _fix_gpu_arithmetic()
 
 
 def _keep_freed_memory() -> None:
@@ -57,12 +61,25 @@ def _keep_freed_memory() -> None:
             libc.mallopt(option, value)
 
 
+def _fix_gpu_arithmetic() -> None:
+    # the same sums in the same order in every run, and float32 where float32 is asked for, not TF32 of ten bits
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
 def describe_device(device: str) -> str:
-    """Return the device's name for the record of a run, e.g. `cpu (x86_64)` or `cuda (NVIDIA H200)`."""
+    """Return the device's kind for the record of a run, e.g. `cpu (x86_64)` or `cuda (NVIDIA H200)`.
+
+    Which one of several GPUs it was is left out: a run may go on on another.
+    """
     import torch
 
     if device.startswith("cuda"):
-        return f"{device} ({torch.cuda.get_device_name(device)})"
+        return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu ({platform.machine()})"
 
 

@@ -99,6 +99,12 @@ def test_the_model_is_left_as_it_was() -> None:
     assert not any("forward" in vars(module) for module in model.modules())
 
 
+def test_a_network_without_units_to_compute_twice_raises() -> None:
+    bare = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
+    with pytest.raises(InputError, match="none with weights of its own: give it `unit_layers`, or take ghost"):
+        train(bare, random_data(), settings(micro_batch=20), batch_size=40, epochs=1, seed=0, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("changes", "hint"),
     [

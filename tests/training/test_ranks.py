@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import runs
 import torch
+from torch import nn
 
 from gapscope.errors import InputError
+from gapscope.training import ranks
 from gapscope.training.loop import check_batches
 from gapscope.training.ranks import Ranks, launch
 from gapscope.training.settings import TrainSettings
@@ -52,6 +54,24 @@ def test_more_ranks_than_images_in_a_batch_raise() -> None:
     settings = TrainSettings(**runs.SETTINGS)
     with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
         check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings, Ranks(0, 3))
+
+
+def test_ghost_batch_norm_of_several_ranks_raises() -> None:
+    settings = TrainSettings(**{**runs.SETTINGS, "micro_batch": 6, "micro_batch_norm": "ghost"})
+    run = settings.schedule(62, 20, 1)
+    check_batches(runs.network(), 62, run, settings)
+    with pytest.raises(InputError, match="micro_batch_norm=ghost is for one rank"):
+        check_batches(runs.network(), 62, run, settings, Ranks(0, 3))
+
+
+def test_statistics_over_ranks_are_in_float32_where_units_are_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "_total", lambda part: part)  # of one rank
+    images = torch.randn(300, 3, 5, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    ours, theirs = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    found, known = ranks._global_forward(ours, images), theirs(images.float())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), known, rtol=2**-8, atol=2**-8)
+    torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-5, atol=0)
 
 
 def test_a_launcher_that_is_not_there_raises(monkeypatch: pytest.MonkeyPatch) -> None:

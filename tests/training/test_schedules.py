@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import SETTINGS
 
 from gapscope.errors import InputError
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
+from gapscope.training.settings import TrainSettings
 
 
 def laid(images: int = 100, batch_size: int = 30, shape: str = "cosine", **changes) -> Schedule:
@@ -74,6 +76,14 @@ def test_warmup_rises_to_the_curve() -> None:
 @pytest.mark.parametrize(("rule", "factor"), [("none", 1.0), ("linear", 4.0), ("sqrt", 2.0)])
 def test_scalings(rule: str, factor: float) -> None:
     assert SCALINGS[rule](4.0) == factor
+
+
+@pytest.mark.parametrize(("rule", "first"), [("none", 0.1), ("linear", 0.4), ("sqrt", 0.2)])
+def test_a_run_starts_at_the_scaled_rate_and_ends_at_the_common_one(rule: str, first: float) -> None:
+    settings = TrainSettings(**{**SETTINGS, "lr_scaling": rule, "lr_reference_batch": 10})
+    rates = settings.schedule(100, 40, 3).rates
+    assert (rates[0], rates[-1]) == (pytest.approx(first), SETTINGS["lr_end"])
+    assert settings.schedule(100, 40, 3, lr=0.0).rates[0] == 0.0  # a rate, not the lack of one
 
 
 @given(images=st.integers(1, 60), size=st.integers(1, 60), epochs=st.integers(1, 5), drop_last=st.booleans())

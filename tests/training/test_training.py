@@ -515,6 +515,17 @@ def test_a_loss_that_is_not_finite_ends_the_run(make: Callable[[], nn.Module]) -
     assert not np.isfinite(result.final["train_loss_running"])
 
 
+@pytest.mark.parametrize(("patience", "epochs"), [(None, 9), (1, 3), (3, 5)])
+def test_training_ends_once_its_loss_ceases_to_fall(
+    patience: int | None, epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([3.0, 1.0, 1.0, 2.0, 1.5, 1.2, 1.1, 0.5, 0.4])  # the least so far is epoch 2's, until epoch 8
+    figures = loop.figures
+    told = lambda *args, **how: figures(*args, **how) | {"train_cross_entropy_running": next(losses, 9.0)}  # noqa: E731
+    monkeypatch.setattr(loop, "figures", told)
+    assert run(lenet5(), random_data(), patience=patience, epochs=9).final["epochs_run"] == epochs
+
+
 def test_an_unknown_decay_raises() -> None:
     with pytest.raises(InputError, match="weights, all, got 'biases'"):
         settings(decay="biases")

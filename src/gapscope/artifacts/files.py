@@ -19,6 +19,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)
+        _sync_name(path)
     finally:
         _remove(temporary)
 
@@ -34,6 +35,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _sync_name(path: Path) -> None:
+    if os.name == "posix":  # a folder holds its files' names, and can be opened to be synced nowhere else
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _sync(path: Path) -> None:

@@ -56,6 +56,8 @@ class Conv2d(nn.Conv2d):
         small = height * width <= SMALL and batch * height * width >= PIXELS
         many = min(self.in_channels, self.out_channels) >= CHANNELS
         is_float32 = images.dtype == self.weight.dtype == torch.float32
+        if batch == 0:  # a rank's part of a last batch
+            return False
         return images.device.type == "cpu" and is_float32 and (grey or (small and many))
 
 
@@ -101,7 +103,9 @@ def _product(images: Tensor, weight: Tensor, bias: Tensor | None, padding: Sides
     if not _lies_over_all(sides, size, padding):
         return conv2d(images, weight, bias, padding=padding)
     rows, columns = (side + 2 * border - n + 1 for side, border, n in zip(sides, padding, size, strict=True))
-    output = (_pixels(images) @ _matrix(weight, sides, padding).T).view(len(images), -1, rows, columns)
+    # no view of the product: the result of a function like this one must not be one, for whoever changes it in place
+    output = images.new_empty(len(images), len(weight), rows, columns)
+    torch.mm(_pixels(images), _matrix(weight, sides, padding).T, out=output.flatten(1))
     return output if bias is None else output + bias[:, None, None]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gapscope.errors import InputError
 from gapscope.images import Images, Moves
 from gapscope.models import unit_layers
 from gapscope.training.evaluation import batch_norms
@@ -61,10 +62,18 @@ def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
 
     Only the units' outputs are kept, so a batch needs a third of the memory, or less; values and gradients are the same
     bits, at the cost of a second forward pass. The second pass does not update batch norm's running statistics.
+
+    Raises:
+        InputError: no unit layer has weights, so that nothing would be saved.
     """
     units = (
         [unit for unit in unit_layers(model).values() if next(unit.parameters(), None) is not None] if wanted else []
     )
+    if wanted and not units:
+        raise InputError(
+            "train.micro_batch with micro_batch_norm=whole computes unit layers twice, and the network has none with "
+            "weights of its own: give it `unit_layers`, or take ghost"
+        )
     for unit in units:
         again = partial(_untracked, batch_norms(unit))
         unit.forward = partial(  # type: ignore[method-assign]

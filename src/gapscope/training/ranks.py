@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gapscope.errors import InputError
 from gapscope.training.evaluation import batch_norms
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,14 @@ class Ranks:
         votes = torch.tensor(int(flag), device=device)
         torch.distributed.all_reduce(votes)
         return bool(votes)
+
+    def agreed(self, found: T) -> T:
+        """Return what rank 0 found, on every rank."""
+        if self.world == 1:
+            return found
+        shared = [found]
+        torch.distributed.broadcast_object_list(shared)
+        return shared[0]
 
 
 ALONE = Ranks()
@@ -150,6 +161,7 @@ def _global_forward(norm: _BatchNorm, x: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, x)
     axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+    precision, x = x.dtype, x.float() if x.dtype == torch.bfloat16 else x  # as PyTorch's: statistics in float32
     count = _total(x.new_tensor(float(x.numel() // x.shape[1])))
     mean = _total(x.sum(axes)) / count
     centred = x - mean.view(shape)
@@ -161,4 +173,4 @@ def _global_forward(norm: _BatchNorm, x: Tensor) -> Tensor:
             norm.running_mean.lerp_(mean, weight)
             norm.running_var.lerp_(variance * count / (count - 1), weight)
     scaled = centred * torch.rsqrt(variance + norm.eps).view(shape)
-    return scaled * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else scaled
+    return (scaled * norm.weight.view(shape) + norm.bias.view(shape) if norm.affine else scaled).to(precision)

@@ -68,7 +68,8 @@ class TrainSettings:
                 raise InputError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if self.lr_candidates and (self.validation_images < 1 or self.lr_sweep_epochs < 1):
             raise InputError("train.lr_candidates need train.validation_images and train.lr_sweep_epochs of at least 1")
-        rates = (self.lr_start, self.lr_end, *self.lr_candidates)
+        rates = [self.lr_start, self.lr_end, *self.lr_candidates]
+        rates += [switch.lr for switch in self.batch_schedule if switch.lr is not None]
         least = 1e-300 if self.lr_shape in ("exponential", "step") else 0.0
         if not all(math.isfinite(rate) and rate >= least for rate in rates) or self.warmup_epochs < 0:
             raise InputError(
@@ -93,7 +94,7 @@ class TrainSettings:
         """
         if epochs < 1:
             raise InputError(f"epochs must be at least 1, got {epochs}")
-        start = (lr or self.lr_start) * SCALINGS[self.lr_scaling](batch_size / self.lr_reference_batch)
+        start = (self.lr_start if lr is None else lr) * SCALINGS[self.lr_scaling](batch_size / self.lr_reference_batch)
         return schedule(
             images,
             batch_size,
@@ -101,13 +102,18 @@ class TrainSettings:
             updates=self.updates,
             switches=self.batch_schedule,
             drop_last=self.drop_last,
-            rate=lambda own, step, last: curve(self.lr_shape, own or start, self.lr_end, step, last),
+            rate=lambda own, step, last: curve(self.lr_shape, start if own is None else own, self.lr_end, step, last),
             warmup_epochs=self.warmup_epochs,
         )
 
 
 def check_batches(model: nn.Module, images: int, run: Schedule, settings: TrainSettings, ranks: Ranks = ALONE) -> None:
     """Raise InputError where a batch cannot be trained on."""
+    ghost = settings.micro_batch if settings.micro_batch_norm == "ghost" and batch_norms(model) else None
+    if ghost is not None and ranks.world > 1:
+        raise InputError(
+            "train.micro_batch_norm=ghost is for one rank: of several, batch norm is over the global batch"
+        )
     for size in dict.fromkeys(run.batch_sizes):
         if settings.micro_batch is not None and settings.micro_batch > size:
             raise InputError(f"train.micro_batch must be at most the batch size, {size}, got {settings.micro_batch}")
@@ -116,8 +122,8 @@ def check_batches(model: nn.Module, images: int, run: Schedule, settings: TrainS
         if not batch_norms(model):
             continue
         lasts = {size} if settings.drop_last else {size, images % size or size}
-        if settings.micro_batch is not None and settings.micro_batch_norm == "ghost":
-            lasts = {last % settings.micro_batch or settings.micro_batch for last in lasts}
+        if ghost is not None:
+            lasts = {last % ghost or ghost for last in lasts}
         if 1 in lasts:
             raise InputError(
                 f"batch_size {size} leaves a batch of one of the {images} images, on which batch norm is undefined; "

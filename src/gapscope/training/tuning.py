@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gapscope import seeds
+from gapscope.artifacts.checkpoints import Checkpoint
 from gapscope.data import Dataset
 from gapscope.errors import InputError
 from gapscope.training.loop import train
@@ -15,18 +16,37 @@ from gapscope.training.settings import TrainSettings
 
 
 def tune_rate(
-    make: Callable[[], nn.Module], data: Dataset, settings: TrainSettings, *, batch_size: int, seed: int, device: str
+    make: Callable[[], nn.Module],
+    data: Dataset,
+    settings: TrainSettings,
+    *,
+    batch_size: int,
+    seed: int,
+    device: str,
+    checkpoint: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[float, list[dict[str, Any]]]:
     """Choose the learning rate of one batch size: the least cross-entropy on a held-out part of the training set.
 
     The test set has no part in it. Each candidate trains for `lr_sweep_epochs` epochs from the same initial weights, on
     the rest of the training set, with a whole schedule of that length.
 
+    Args:
+        make: gives the network with its initial weights.
+        data: training and test set.
+        settings: of the run that the rate is for.
+        batch_size: of that run.
+        seed: of the order of the data, augmentation, dropout.
+        device: to train on.
+        checkpoint: where finished candidates are kept: after a stop they are not trained again.
+        stop: asked before each update.
+
     Returns:
-        The rate, and a row a candidate.
+        The rate, and a row a candidate. Where every candidate diverged it is the smallest one.
 
     Raises:
-        InputError: too few training images to hold any out, or every candidate diverged.
+        InputError: too few training images to hold any out.
+        StoppedError: `stop` said so.
     """
     images, held_out = len(data.y_train), settings.validation_images
     if held_out >= images:
@@ -37,9 +57,10 @@ def tune_rate(
         data.name, data.classes, data.x_train[rest], data.y_train[rest], data.x_train[held], data.y_train[held]
     )
     plain = replace(settings, batch_schedule=(), updates=None, patience=None)
-    rows: list[dict[str, Any]] = []
-    for lr in settings.lr_candidates:
-        found = train(
+    found = checkpoint.load() if checkpoint else None
+    rows: list[dict[str, Any]] = found[1]["rows"] if found else []
+    for lr in settings.lr_candidates[len(rows) :]:
+        result = train(
             make(),
             sweep,
             plain,
@@ -48,11 +69,14 @@ def tune_rate(
             seed=seed,
             device=device,
             lr=lr,
+            stop=stop,
         )
-        kept = {f"validation_{name}": found.final.get(f"test_{name}") for name in ("error_pct", "cross_entropy")}
-        rows.append({"lr": lr, "status": found.status, **kept})
+        measured = {f"validation_{name}": result.final.get(f"test_{name}") for name in ("error_pct", "cross_entropy")}
+        rows.append({"lr": lr, "status": result.status, **measured})
+        if checkpoint:
+            checkpoint.save({}, {"rows": rows})
     good = [row for row in rows if row["status"] == "ok"]
-    if not good:
-        raise InputError(f"every rate of train.lr_candidates diverged at batch size {batch_size}: give smaller ones")
-    best: float = min(good, key=lambda row: row["validation_cross_entropy"])["lr"]
+    best: float = (
+        min(good, key=lambda row: row["validation_cross_entropy"])["lr"] if good else min(settings.lr_candidates)
+    )
     return best, rows
