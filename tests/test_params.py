@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
 import pytest
 from dvc.utils.hydra import compose_and_dump
 
@@ -123,3 +124,26 @@ def test_every_param_has_a_comment_with_its_role() -> None:
     for line in (ROOT / "conf/config.yaml").read_text().splitlines():
         if ":" in line and not line.lstrip().startswith(("#", "-")) and not line.rstrip().endswith(":"):
             assert "#" in line, line
+
+
+PRINTED = pd.read_csv(ROOT / "src/gapscope/report/papers/oyedotun2022_tables.csv")
+VARIANTS = {"no_batch_norm": {"batch_norm": False}, "linear": {"linear": True}}
+
+
+@pytest.mark.parametrize("table", range(1, 12))
+def test_the_studies_of_the_papers_tables_have_its_cells_and_settings(table: int, tmp_path: Path) -> None:
+    rows = PRINTED[PRINTED["table"] == table]
+    params = load(compose(tmp_path, f"study=table{table:02d}"))
+    assert params.study == f"table{table:02d}"
+    assert (params.models, params.datasets) == ((rows["model"].iloc[0],), (rows["dataset"].iloc[0],))
+    assert sorted(set(params.batch_sizes)) == sorted(rows["batch_size"])
+    settings, images = params.section("train", TrainSettings), "cifar" in params.datasets[0]
+    assert (settings.lr_start, settings.lr_end, settings.momentum, settings.lr_scaling) == (0.1, 1e-4, 0.9, "none")
+    assert (params.epochs, settings.weight_decay) == ((200, 1e-4) if images else (60, 5e-4))
+    variant = VARIANTS.get(rows["variant"].iloc[0], {})
+    assert (settings.batch_norm, settings.linear) == (variant.get("batch_norm", True), variant.get("linear", False))
+    switches = [(switch.epoch, switch.batch_size) for switch in settings.batch_schedule]
+    assert switches == ([(31, 128)] if table == 11 else [])
+    if images:
+        plain = load(compose(tmp_path, f"study=table{table:02d}_unaugmented")).section("train", TrainSettings)
+        assert (settings.augment, plain.augment) == (True, False)

@@ -1,0 +1,43 @@
+"""Devices: the one asked for or one clear line, and named so that a run may go on on another of its kind."""
+
+import pytest
+import torch
+
+from gapscope.errors import InputError
+from gapscope.runtime import describe_device, pick_device
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "said"),
+    [
+        ("cuda", 0, "GAPSCOPE_DEVICE=cuda, but torch finds no GPU here; unset it or use cpu"),
+        ("cuda:2", 2, "GAPSCOPE_DEVICE=cuda:2, but torch finds 2 GPUs, from cuda:0 on"),
+        ("tpu", 0, "GAPSCOPE_DEVICE must be cpu, cuda or cuda:N, got 'tpu'"),
+        ("meta", 1, "must be cpu, cuda or cuda:N"),
+    ],
+)
+def test_a_device_that_is_not_here_is_one_clear_line(
+    wanted: str, gpus: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAPSCOPE_DEVICE", wanted)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(InputError, match=said):
+        pick_device()
+
+
+@pytest.mark.parametrize(("wanted", "gpus", "found"), [(None, 0, "cpu"), (None, 1, "cuda"), ("cuda:1", 2, "cuda:1")])
+def test_the_device_is_the_one_asked_for_or_a_gpu_where_there_is_one(
+    wanted: str | None, gpus: int, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GAPSCOPE_DEVICE", raising=False)
+    if wanted:
+        monkeypatch.setenv("GAPSCOPE_DEVICE", wanted)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert pick_device() == found
+
+
+def test_gpus_of_one_kind_are_described_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "NVIDIA H200")
+    assert {describe_device(device) for device in ("cuda", "cuda:0", "cuda:1")} == {"cuda (NVIDIA H200)"}
