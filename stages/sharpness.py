@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from gapscope.config import load_params
+from gapscope.errors import InputError
 from gapscope.runtime import describe_device, pick_device, progress, run_stage, set_threads
 
 
@@ -49,7 +50,10 @@ def main() -> None:
             for row in sharpness.measure(objective, objective.weights(), settings, seed=header["seed"])
         )
         total = 2 * len(settings.epsilons) * len(objectives)
-        record["sharpness"] = list(progress(rows, args.weights.stem, total))
+        try:
+            record["sharpness"] = list(progress(rows, args.weights.stem, total))
+        except ValueError as error:  # a loss that is not finite in the box
+            raise InputError(f"{args.weights}: {error}") from error
     made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
     write_record(args.out, {**record, "provenance": made})
 

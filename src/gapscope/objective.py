@@ -32,7 +32,7 @@ class Objective:
     Value and gradient are summed over micro-batches in one pass: memory does not grow with the number of images.
 
     Args:
-        model: network on its device; not changed. Evaluated in eval mode: dropout is off.
+        model: network on its device. It is put into eval mode, where dropout is off, and not changed otherwise.
         inputs: index (slice of, or tensor of places in, 0..images) -> normalised images (b, c, h, w) in `dtype` on the
             model's device.
         labels: (images,) whole numbers.

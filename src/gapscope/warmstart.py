@@ -210,7 +210,10 @@ class Warmstart:
         for epsilon in settings.epsilons:
             # not `measure`: it also draws the manifold, some GB for a large network and not asked for here
             starts = seeds.generator(self.seed, "sharpness", "full")
-            sharp = keskar_sharpness(objective, x, epsilon=epsilon, restarts=settings.restarts, generator=starts)
+            try:
+                sharp = keskar_sharpness(objective, x, epsilon=epsilon, restarts=settings.restarts, generator=starts)
+            except ValueError as error:  # a loss that is not finite in the box
+                raise InputError(f"sharpness of a warm start: {error}") from error
             row[f"sharpness_full_{epsilon:g}_pct"] = sharp.sharpness
         return row
 

@@ -94,8 +94,10 @@ def test_the_result_describes_its_point() -> None:
     assert found.rise >= find(bumpy, POINT, restarts=0, steps=1).rise
 
 
-def test_a_loss_that_ignores_x_has_none() -> None:
-    found = find(lambda w: torch.tensor(1.0, dtype=torch.float64), POINT)
+@pytest.mark.parametrize("own_graph", [False, True])
+def test_a_loss_that_ignores_x_has_none(own_graph: bool) -> None:
+    other = torch.ones((), dtype=torch.float64, requires_grad=own_graph)  # a parameter that is no part of x
+    found = find(lambda w: 1 * other, POINT)
     assert (found.rise, found.displacement.tolist()) == (0, [0] * 5)
 
 

@@ -149,6 +149,22 @@ def test_sharpness_of_a_quadratic_that_is_not_separable(x: np.ndarray) -> None:
             coupled_in_a_manifold(variant, x)
 
 
+def test_sharpness_in_full_space_of_a_quadratic_that_is_not_separable() -> None:
+    matrix, centre, x = COUPLED[:9, :9], CENTRE[:9], CENTRE[:9] + SHIFT[:9]
+
+    def loss(w: Tensor) -> Tensor:
+        return 0.3 + (w - torch.from_numpy(centre)) @ torch.from_numpy(matrix) @ (w - torch.from_numpy(centre)) / 2
+
+    def known(variant: str) -> float:
+        in_numpy = lambda w: 0.3 + float((w - centre) @ matrix @ (w - centre)) / 2  # noqa: E731
+        return oracles.convex_sharpness(in_numpy, x, epsilon=0.05, basis=np.eye(9), variant=variant)
+
+    found = find(loss, x, 0.05, restarts=50, iterations=50).sharpness
+    equal(found, known("right"))
+    with pytest.raises(AssertionError):
+        equal(found, known("box without |A+ x|"))
+
+
 @pytest.mark.parametrize("basis", [None, BASIS])
 def test_all_zero_weights_have_a_box_of_epsilon(basis: np.ndarray | None) -> None:
     loss = Linear(30)
@@ -211,7 +227,12 @@ def test_sharpness_is_never_negative(n: int, offset: float, seed: int) -> None:
         assert (found.sharpness, found.start, found.point.abs().max().item()) == (0, -1, 0)
 
 
-@pytest.mark.parametrize("loss", [lambda w: 1 + 0 * w.sum(), lambda w: torch.tensor(1.0, dtype=torch.float64)])
+OTHER = torch.ones(3, dtype=torch.float64, requires_grad=True)  # a parameter that is no part of x
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda w: 1 + 0 * w.sum(), lambda w: torch.tensor(1.0, dtype=torch.float64), lambda w: OTHER.sum()]
+)
 def test_a_loss_that_ignores_x_has_none(loss: Loss) -> None:
     found = find(loss, np.ones(4), 1e-3, restarts=3)
     assert (found.sharpness, found.start, found.evaluations, found.iterations) == (0, -1, 4, 0)
@@ -253,6 +274,15 @@ def test_an_epsilon_that_is_not_positive_raises(epsilon: float) -> None:
 def test_no_restart_raises() -> None:
     with pytest.raises(ValueError, match="restarts must be >= 1"):
         find(bumpy, np.ones(3), 1e-3, restarts=0)
+
+
+def test_the_solvers_own_tests_are_arguments() -> None:
+    x = np.ones(6)
+    plain = find(bumpy, x, 0.5, iterations=50)
+    assert find(bumpy, x, 0.5, iterations=50, factr=1e17).iterations < plain.iterations
+    assert find(bumpy, x, 0.5, iterations=50, pgtol=1e9).iterations == 0
+    with pytest.raises(ValueError, match="maxls"):
+        find(bumpy, x, 0.5, line_search=0)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -85,8 +85,8 @@ def ball_sharpness(
         u = u.clone().requires_grad_()
         value = loss(x + scale * u)
         slope = torch.zeros_like(u)
-        if value.requires_grad:  # else the loss ignores its argument
-            (slope,) = torch.autograd.grad(value, u)
+        if value.requires_grad:  # else the loss ignores its argument; it may also have a graph of other parameters
+            (slope,) = torch.autograd.grad(value, u, allow_unused=True, materialize_grads=True)
         height = value.item()
         if not (torch.isfinite(value) and bool(slope.isfinite().all())):
             raise ValueError(f"the loss is {height} at x or in the ball (or its gradient is not finite): reduce {rho=}")

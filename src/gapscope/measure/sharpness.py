@@ -31,7 +31,7 @@ from gapscope.measure.manifold import RegeneratedBasis, random_basis
 
 ITERATIONS = 10  # Keskar et al. 2017
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
-MEMORY = 10  # SciPy's default (maxcor); the paper gives none
+MEMORY, FACTR, PGTOL, LINE_SEARCH = 10, 1e7, 1e-5, 20  # SciPy's defaults; the paper gives none
 DENSE = 2**28  # entries of A that are held, 2 GB; beyond, the same A is drawn anew for each product
 EVALUATIONS = 50  # a limit that ten iterations seldom reach; the paper gives none
 
@@ -95,8 +95,14 @@ def keskar_sharpness(
     iterations: int = ITERATIONS,
     memory: int = MEMORY,
     max_evaluations: int = EVALUATIONS,
+    factr: float = FACTR,
+    pgtol: float = PGTOL,
+    line_search: int = LINE_SEARCH,
 ) -> Sharpness:
     """Return the sharpness of `loss` at `x`.
+
+    At x = 0 the box is epsilon wide on either side. A loss that ignores its argument has sharpness 0; one that is flat
+    at the start is not climbed, but what it has there above f(x) counts.
 
     Args:
         loss: flat vector (n,) -> scalar, differentiable once.
@@ -108,6 +114,10 @@ def keskar_sharpness(
         iterations: of L-BFGS-B, a start.
         memory: its number of corrections. At 10 the whole takes up to 30 float64 vectors like x, beside the loss.
         max_evaluations: its limit, a start.
+        factr: it has converged where f, over its mean absolute slope at the start, grows by less than this many times
+            float64's eps, relatively.
+        pgtol: or where no component of the projected gradient of that exceeds this.
+        line_search: its steps, at most, in one iteration.
 
     Raises:
         ValueError: epsilon <= 0, restarts < 1, a basis that is not (n, p) with p <= n; a loss that is not finite at x
@@ -139,8 +149,9 @@ def keskar_sharpness(
         # the derivative by x + z is that by z: in full space only the sum is held
         leaf = (z.add_(x) if basis is None else z).requires_grad_()
         value = loss(leaf if basis is None else x + basis @ leaf)
-        # a loss that ignores its argument has no graph
-        gradient = torch.autograd.grad(value, leaf)[0] if value.requires_grad else torch.zeros_like(leaf)
+        gradient = torch.zeros_like(leaf)
+        if value.requires_grad:  # else the loss ignores its argument; it may also have a graph of other parameters
+            (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
         height = value.item()
         if not (np.isfinite(height) and bool(gradient.isfinite().all())):
             raise ValueError(
@@ -176,6 +187,9 @@ def keskar_sharpness(
             m=memory,
             maxiter=iterations,
             maxfun=max_evaluations,
+            factr=factr,
+            pgtol=pgtol,
+            maxls=line_search,
         )
         evaluated += 1 + report["funcalls"]
         iterated += report["nit"]
