@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from gapscope.images import split_images
 from gapscope.measure.sharpness import PRECISIONS, SharpnessSettings, keskar_sharpness
 from gapscope.objective import Objective
 from gapscope.runtime import progress
-from gapscope.training.evaluation import figures, reestimate_batch_norm
+from gapscope.training.evaluation import distance, figures, reestimate_batch_norm
 from gapscope.training.loop import TrainResult, train
 from gapscope.training.settings import TrainSettings, check_batches
 
@@ -191,30 +192,35 @@ class Warmstart:
         return (model, found) if math.isfinite(found["train_loss"]) else None
 
     def _names(self) -> list[str]:
-        return [*FIGURES, *(f"sharpness_full_{epsilon:g}_pct" for epsilon in self.sharpness.epsilons), "weight_norm"]
+        asked = product(self.sharpness.splits, self.sharpness.epsilons)
+        return [*FIGURES, *(_sharpness(*each) for each in asked), "weight_norm", "distance_from_initial"]
 
     def _measured(self, model: nn.Module, found: Mapping[str, float]) -> Row:
         """Return the figures that were found and the sharpness of a network whose statistics are re-estimated."""
         settings = self.sharpness
-        training = split_images(self.data, "train", self.device)
-        objective = Objective.of_images(
-            model,
-            training,
-            settings.images,
-            settings.micro_batch,
-            PRECISIONS[settings.precision],
-            batch_norm=settings.batch_norm,
-        )
-        x = objective.weights()
-        row = {name: found[name] for name in FIGURES} | {"weight_norm": float(x.double().norm())}
-        for epsilon in settings.epsilons:
-            # not `measure`: it also draws the manifold, some GB for a large network and not asked for here
-            starts = seeds.generator(self.seed, "sharpness", "full")
-            try:
-                sharp = keskar_sharpness(objective, x, epsilon=epsilon, restarts=settings.restarts, generator=starts)
-            except ValueError as error:  # a loss that is not finite in the box
-                raise InputError(f"sharpness of a warm start: {error}") from error
-            row[f"sharpness_full_{epsilon:g}_pct"] = sharp.sharpness
+        initial = [weights.detach() for weights in self.make().to(self.device).parameters()]
+        row = {name: found[name] for name in FIGURES}
+        row |= {"weight_norm": distance(model), "distance_from_initial": distance(model, initial)}
+        for split in settings.splits:
+            objective = Objective.of_images(
+                model,
+                split_images(self.data, split, self.device),
+                settings.images if split == "train" else None,
+                settings.micro_batch,
+                PRECISIONS[settings.precision],
+                batch_norm=settings.batch_norm,
+            )
+            x = objective.weights()
+            for epsilon in settings.epsilons:
+                # not `measure`: it also draws the manifold, some GB for a large network and not asked for here
+                starts = seeds.generator(self.seed, "sharpness", "full")
+                try:
+                    sharp = keskar_sharpness(
+                        objective, x, epsilon=epsilon, restarts=settings.restarts, generator=starts
+                    )
+                except ValueError as error:  # a loss that is not finite in the box
+                    raise InputError(f"sharpness of a warm start: {error}") from error
+                row[_sharpness(split, epsilon)] = sharp.sharpness
         return row
 
     def _train(
@@ -235,3 +241,8 @@ class Warmstart:
         model = self.make()  # a new one: nothing of an earlier run is left in it
         model.load_state_dict(read_weights(self._state(epoch))[0])
         return model.to(self.device)
+
+
+def _sharpness(split: str, epsilon: float) -> str:
+    """Return a column's name, as in the tables of a study's runs."""
+    return f"sharpness{'' if split == 'train' else f'_{split}'}_full_{epsilon:g}_pct"

@@ -34,7 +34,7 @@ SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS = 10, 31, 4, 3, (0, 1, 3, 4)
 UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
 SETTINGS = warmstart.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
 TRAINING = TrainSettings(**{**runs.SETTINGS, "lr_shape": "constant", "checkpoint_epochs": 2})
-SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train",), 20, "running", 20, "float64", 1)
+SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train", "test"), 20, "running", 20, "float64", 1)
 FIGURES = [*warmstart.FIGURES, "weight_norm"]
 Rows = list[dict[str, Any]]
 
@@ -59,10 +59,20 @@ def by_hand(model: torch.nn.Module, size: int, epochs: int) -> dict[str, Any]:
     return train(model, runs.data(), TRAINING, batch_size=size, epochs=epochs, seed=3, device="cpu").final
 
 
+SHARP = [f"sharpness_{split}full_{epsilon}_pct" for split in ("", "test_") for epsilon in ("0.001", "0.0005")]
+
+
 def sharpness(model: torch.nn.Module) -> list[float]:
-    training = split_images(runs.data(), "train", "cpu")
-    objective = Objective.of_images(model, training, SHARPNESS.images, SHARPNESS.micro_batch)
-    return [row["sharpness"] for row in measure(objective, objective.weights(), SHARPNESS, seed=3)][:2]
+    found = []
+    for split, images in (("train", SHARPNESS.images), ("test", None)):
+        objective = Objective.of_images(model, split_images(runs.data(), split, "cpu"), images, SHARPNESS.micro_batch)
+        found += [row["sharpness"] for row in measure(objective, objective.weights(), SHARPNESS, seed=3)][:2]
+    return found
+
+
+def moved(model: torch.nn.Module) -> float:
+    pairs = zip(model.parameters(), runs.network().parameters(), strict=True)
+    return sum(float((now - then).detach().square().sum()) for now, then in pairs) ** 0.5
 
 
 @pytest.mark.parametrize(("row", "start"), list(enumerate(STARTS)))
@@ -74,13 +84,13 @@ def test_a_row_is_that_of_a_small_batch_run_of_that_length_and_of_a_large_batch_
     if start:  # at a constant rate an epoch does not know how many are to come
         final = by_hand(model, SMALL, start)
         assert [found[f"small_{name}"] for name in FIGURES] == pytest.approx([final[name] for name in FIGURES])
-        small = [found[f"small_sharpness_full_{epsilon}_pct"] for epsilon in ("0.001", "0.0005")]
-        assert small == pytest.approx(sharpness(model), rel=1e-9)
+        assert [found[f"small_{name}"] for name in SHARP] == pytest.approx(sharpness(model), rel=1e-9)
+        assert found["small_distance_from_initial"] == pytest.approx(moved(model))
     final = by_hand(model, LARGE, LARGE_EPOCHS)
     assert [found[f"large_{name}"] for name in FIGURES] == pytest.approx([final[name] for name in FIGURES])
     assert found["large_distance_from_start"] == pytest.approx(final["distance_from_initial"])
-    large = [found[f"large_sharpness_full_{epsilon}_pct"] for epsilon in ("0.001", "0.0005")]
-    assert large == pytest.approx(sharpness(model), rel=1e-9)
+    assert [found[f"large_{name}"] for name in SHARP] == pytest.approx(sharpness(model), rel=1e-9)
+    assert found["large_distance_from_initial"] == pytest.approx(moved(model))
 
 
 def test_starts_differ(uninterrupted: Rows) -> None:

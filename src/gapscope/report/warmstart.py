@@ -87,8 +87,9 @@ def _draw_panel(axes: Axes, panel: str, rows: pd.DataFrame) -> None:
             label += f"\n(not shown: epoch 0 itself, untrained, {guessed.mean():.1f} %)"
             rows = rows.assign(value=rows["value"].mask(untrained))
     else:
-        epsilon = float(panel.removeprefix("sharpness_full_").removesuffix("_pct"))
-        axes.set(ylabel=f"sharpness φ (%), full space, ε = {epsilon:g}", yscale="log")
+        split, epsilon = panel.removeprefix("sharpness_").removesuffix("_pct").split("full_")
+        of = " of the test loss" if split else ""
+        axes.set(ylabel=f"sharpness φ (%){of}, full space, ε = {float(epsilon):g}", yscale="log")
         for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     for series, look in zip(SIDES.values(), plt.rcParams["axes.prop_cycle"], strict=False):  # the same in every panel
