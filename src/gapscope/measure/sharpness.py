@@ -149,9 +149,10 @@ def keskar_sharpness(
         # the derivative by x + z is that by z: in full space only the sum is held
         leaf = (z.add_(x) if basis is None else z).requires_grad_()
         value = loss(leaf if basis is None else x + basis @ leaf)
-        gradient = torch.zeros_like(leaf)
         if value.requires_grad:  # else the loss ignores its argument; it may also have a graph of other parameters
             (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
+        else:
+            gradient = torch.zeros_like(leaf)
         height = value.item()
         if not (np.isfinite(height) and bool(gradient.isfinite().all())):
             raise ValueError(
