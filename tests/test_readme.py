@@ -114,6 +114,37 @@ def test_what_is_said_of_the_runs_of_keskar_table3_is_what_they_recorded() -> No
     assert "weights of norm {} and {} against {} and {} here".format(*norms) in said
 
 
+def test_what_is_said_of_c1_is_what_its_runs_recorded() -> None:
+    table = pd.read_csv(ROOT / "metrics/keskar_table3_cifar10_n5000/runs.csv")
+    assert sorted(table["batch_size"]) == [25, 25, 500, 500]
+    assert set(table["sharpness_images"]) == {1000}
+    small, large = (table[table["batch_size"] == size].mean(numeric_only=True) for size in (25, 500))
+    said = README.split("## Run it")[0].replace("\n", " ")
+    full, manifold = (
+        [end[f"sharpness_{space}_0.001_pct"] for end in (small, large)] for space in ("full", "random100")
+    )
+    assert (
+        "from {:.0f} to {:,.0f} % in full space and from {:.1f} to {:.0f} % in random".format(*full, *manifold) in said
+    )
+    assert "test accuracy, {:.1f} and {:.1f} %".format(*(100 - end["test_error_pct"] for end in (small, large))) in said
+    assert "Norms of the weights: {:.0f} and {:.0f}".format(*(end["weight_norm"] for end in (small, large))) in said
+    assert "updates: {:,.0f} and {:,.0f}.".format(*(end["updates"] for end in (small, large))) in said
+
+
+def test_what_is_said_of_the_examples_remedies_is_what_their_tables_say() -> None:
+    studies = ("example", "example_switched", "example_scaled")
+    gaps = [pd.read_csv(ROOT / f"metrics/{study}/gap.csv").set_index("batch_size")["gap"][4096] for study in studies]
+    said = README.split("## Run it")[0].replace("\n", " ")
+    assert f"At b = 4096 its test error is {gaps[0]:.2f} points above that at b = 16" in said
+    assert f"second half of training, {gaps[1]:.2f} (*switching shrinks the gap*: supported)" in said
+    assert f"root of the batch size, {gaps[2]:.2f} (undecided)" in said
+    verdicts = [
+        pd.read_csv(ROOT / f"metrics/claims/{study}.csv").set_index("claim")["verdict"][claim]
+        for study, claim in zip(studies[1:], ("switching_shrinks_gap", "scaled_rate_shrinks_gap"), strict=True)
+    ]
+    assert verdicts == ["supported", "undecided"]
+
+
 def test_what_is_said_of_curvature_is_what_every_seed_shows() -> None:
     runs = pd.read_csv(ROOT / "metrics/keskar_table3/curvature.csv").set_index(["batch_size", "seed"])
     small, large = runs.loc[256], runs.loc[6000]
