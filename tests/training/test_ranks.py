@@ -56,6 +56,14 @@ def test_more_ranks_than_images_in_a_batch_raise() -> None:
         check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings, Ranks(0, 3))
 
 
+@pytest.mark.parametrize("argument", ["--nproc_per_node=3", "--nproc-per-node 3"])
+def test_a_launcher_that_asks_for_more_ranks_than_images_is_refused_before_it_starts(argument: str) -> None:
+    settings = TrainSettings(**{**runs.SETTINGS, "launcher": f"torchrun --standalone {argument}"})
+    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+        check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings)
+    check_batches(runs.network(), 62, settings.schedule(62, 20, 1), settings)
+
+
 def test_ghost_batch_norm_of_several_ranks_raises() -> None:
     settings = TrainSettings(**{**runs.SETTINGS, "micro_batch": 6, "micro_batch_norm": "ghost"})
     run = settings.schedule(62, 20, 1)

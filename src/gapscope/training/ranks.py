@@ -6,6 +6,7 @@ with the whole batch. Batch norm takes its statistics over the global batch.
 """
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -72,6 +73,12 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def asked_for(launcher: str | None) -> int:
+    """Return the ranks that a launcher's arguments ask for on this machine; 1 where they give no number."""
+    found = re.search(r"--nproc[-_]per[-_]node[ =](\d+)", launcher or "")
+    return int(found[1]) if found else 1
 
 
 def launch(launcher: str | None) -> bool:

@@ -11,7 +11,7 @@ from gapscope.errors import InputError
 from gapscope.optim.optimizers import SGD, Adam, Optimizer
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
 from gapscope.training.evaluation import batch_norms
-from gapscope.training.ranks import ALONE, Ranks
+from gapscope.training.ranks import ALONE, Ranks, asked_for
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,17 @@ class TrainSettings:
 
 def check_batches(model: nn.Module, images: int, run: Schedule, settings: TrainSettings, ranks: Ranks = ALONE) -> None:
     """Raise InputError where a batch cannot be trained on."""
+    world = max(ranks.world, asked_for(settings.launcher))  # in the plan, before any rank is there
     ghost = settings.micro_batch if settings.micro_batch_norm == "ghost" and batch_norms(model) else None
-    if ghost is not None and ranks.world > 1:
+    if ghost is not None and world > 1:
         raise InputError(
             "train.micro_batch_norm=ghost is for one rank: of several, batch norm is over the global batch"
         )
     for size in dict.fromkeys(run.batch_sizes):
         if settings.micro_batch is not None and settings.micro_batch > size:
             raise InputError(f"train.micro_batch must be at most the batch size, {size}, got {settings.micro_batch}")
-        if ranks.world > size:
-            raise InputError(f"{ranks.world} ranks cannot share a batch of {size}: start fewer, or take a larger batch")
+        if world > size:
+            raise InputError(f"{world} ranks cannot share a batch of {size}: start fewer, or take a larger batch")
         if not batch_norms(model):
             continue
         lasts = {size} if settings.drop_last else {size, images % size or size}
