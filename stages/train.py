@@ -1,11 +1,8 @@
 """Stage train: one model, one data set, one batch size, one seed -> weights, history of epochs, final figures."""
 
 import argparse
-import hashlib
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from gapscope.config import load_params
 from gapscope.runtime import describe_device, pick_device, progress, run_stage, set_threads, stop_requests
@@ -26,7 +23,7 @@ def main() -> None:
     import torch
 
     from gapscope import data, models, seeds
-    from gapscope.artifacts.checkpoints import Checkpoint
+    from gapscope.artifacts.checkpoints import Checkpoint, code_digest
     from gapscope.artifacts.records import provenance, write_record, write_table
     from gapscope.artifacts.weights import write_weights
     from gapscope.training.loop import train
@@ -47,23 +44,17 @@ def main() -> None:
             return models.build(spec)
 
     sizes = {"batch_size": args.batch_size, "epochs": params.epochs, "seed": args.seed}
+    own = code_digest(Path("digests/train.txt"), Path(params.groups["code"]["model"]))
     header = {"model": spec.to_header(), "dataset": dataset.name, **sizes}
     label = f"{args.model} {dataset.name} batch {args.batch_size} seed {args.seed}"
     with joined(pick_device()) as (ranks, device), stop_requests() as stop:
-        made = {
-            "device": describe_device(device), "torch": torch.__version__, "ranks": ranks.world,
-            "code": code(Path(params.groups["code"]["model"])),
-        }  # fmt: skip
+        made = {"device": describe_device(device), "torch": torch.__version__, "ranks": ranks.world, "code": own}
         identity = {**header, "settings": settings.identity(), "data": dataset.digest(), **made}
         checkpoint = Checkpoint(args.checkpoint, identity, settings.checkpoint_epochs) if args.checkpoint else None
-        sweep = checkpoint and replace(checkpoint, path=checkpoint.path.with_suffix(".sweep.safetensors"))
-        lr, swept = settings.lr_start, list[dict[str, Any]]()
-        if settings.lr_candidates:
-            tuned = tune_rate(
-                initial, dataset, settings, batch_size=args.batch_size, seed=args.seed, device=device,
-                checkpoint=sweep, stop=stop,
-            )  # fmt: skip
-            lr, swept = ranks.agreed(tuned)
+        lr, swept = ranks.agreed(tune_rate(
+            initial, dataset, settings, batch_size=args.batch_size, seed=args.seed, device=device,
+            checkpoint=checkpoint, stop=stop,
+        ))  # fmt: skip
         model = initial()
         result = train(
             model, dataset, settings, **sizes, device=device, lr=lr, checkpoint=checkpoint, stop=stop, ranks=ranks,
@@ -75,19 +66,10 @@ def main() -> None:
     write_weights(args.weights, model.state_dict(), result.as_trained, header)
     write_table(args.record.with_name(args.record.name + ".csv"), result.history)
     made = provenance(describe_device(device), settings.threads, time.perf_counter() - start) | {"ranks": ranks.world}
-    rates = {"lr_start": lr, "lr_sweep": swept}
-    write_record(
-        args.record.with_name(args.record.name + ".json"), {**header, **rates, **result.final, "provenance": made}
-    )
-    for kept in (checkpoint, sweep):
-        if kept:
-            kept.remove()
-
-
-def code(own: Path) -> str:
-    """Return a hash of what the stage runs: from the state of other code, a user's own model's too, none goes on."""
-    files = [Path("digests/train.txt"), *(sorted(own.rglob("*.py")) if own.is_dir() else [own])]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
+    record = {**header, "lr_start": lr, "lr_sweep": swept, **result.final, "provenance": made}
+    write_record(args.record.with_name(args.record.name + ".json"), record)
+    if checkpoint:
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ def test_the_report_has_every_row_their_means_and_the_figure(folder: Path, recor
     assert table["model"].tolist() == ["lenet5_w0.5"] * 3
     summary = json.loads((folder / "metrics/summary.json").read_text())
     assert summary["lenet5_w0.5-digits"]["start1"]["large_test_error_pct"] == own["large_test_error_pct"][1]
-    assert len(pd.read_csv(folder / "plots/warmstart.csv")) == 3 * 2 * 2  # starts, panels, sides
+    assert len(pd.read_csv(folder / "plots/warmstart.csv")) == 3 * 3 * 2  # starts, panels, sides
     assert (folder / "plots/warmstart.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -3,9 +3,10 @@
 They lie outside DVC's outputs, which DVC removes before a stage runs.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +54,26 @@ class Checkpoint:
             return None
         return tensors, header["progress"]
 
+    @property
+    def sweep(self) -> "Checkpoint":
+        """Where the same run keeps what it found in choosing its learning rate."""
+        return replace(self, path=self.path.with_suffix(f".sweep{self.path.suffix}"))
+
     def remove(self) -> None:
-        """Remove the file, once the run's outputs are written."""
+        """Remove the file, and the sweep's, once the run's outputs are written."""
         self.path.unlink(missing_ok=True)
+        self.path.with_suffix(f".sweep{self.path.suffix}").unlink(missing_ok=True)
+
+
+def code_digest(digests: Path, own: Path) -> str:
+    """Return a hash of what a stage runs, to be part of a run's identity: from the state of other code none goes on.
+
+    Args:
+        digests: the stage's file of hashes; there need be none.
+        own: file or folder of a user's own models.
+    """
+    files = [digests, *(sorted(own.rglob("*.py")) if own.is_dir() else [own])]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
 
 
 def _differences(saved: Any, wanted: Any, name: str = "") -> str:

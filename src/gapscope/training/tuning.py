@@ -38,16 +38,19 @@ def tune_rate(
         batch_size: of that run.
         seed: of the order of the data, augmentation, dropout.
         device: to train on.
-        checkpoint: where finished candidates are kept: after a stop they are not trained again.
+        checkpoint: of that run: finished candidates are kept beside it, and not trained again after a stop.
         stop: asked before each update.
 
     Returns:
-        The rate, and a row a candidate. Where every candidate diverged it is the smallest one.
+        The rate, and a row a candidate. Without candidates it is `settings.lr_start`; where every candidate diverged,
+        the smallest one.
 
     Raises:
         InputError: too few training images to hold any out.
         StoppedError: `stop` said so.
     """
+    if not settings.lr_candidates:
+        return settings.lr_start, []
     images, held_out = len(data.y_train), settings.validation_images
     if held_out >= images:
         raise InputError(f"train.validation_images must be below {images}, the training set, got {held_out}")
@@ -57,7 +60,8 @@ def tune_rate(
         data.name, data.classes, data.x_train[rest], data.y_train[rest], data.x_train[held], data.y_train[held]
     )
     plain = replace(settings, batch_schedule=(), updates=None, patience=None)
-    found = checkpoint.load() if checkpoint else None
+    kept = checkpoint.sweep if checkpoint else None
+    found = kept.load() if kept else None
     rows: list[dict[str, Any]] = found[1]["rows"] if found else []
     for lr in settings.lr_candidates[len(rows) :]:
         result = train(
@@ -73,8 +77,8 @@ def tune_rate(
         )
         measured = {f"validation_{name}": result.final.get(f"test_{name}") for name in ("error_pct", "cross_entropy")}
         rows.append({"lr": lr, "status": result.status, **measured})
-        if checkpoint:
-            checkpoint.save({}, {"rows": rows})
+        if kept:
+            kept.save({}, {"rows": rows})
     good = [row for row in rows if row["status"] == "ok"]
     best: float = (
         min(good, key=lambda row: row["validation_cross_entropy"])["lr"] if good else min(settings.lr_candidates)
