@@ -62,7 +62,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the file, and the sweep's, once the run's outputs are written."""
         self.path.unlink(missing_ok=True)
-        self.path.with_suffix(f".sweep{self.path.suffix}").unlink(missing_ok=True)
+        self.sweep.path.unlink(missing_ok=True)
 
 
 def code_digest(digests: Path, own: Path) -> str:
