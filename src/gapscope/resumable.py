@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from gapscope.artifacts.files import write_text
+from gapscope.runtime import cores
 
 Piece = tuple[int, ...]
 Row = dict[str, Any]
@@ -38,9 +39,8 @@ def finish(
         return
     # read by the libraries of a fresh process when they start: one thread each, so that bits depend on no core count
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ProcessPoolExecutor(
-        min(workers or cores, len(todo)), mp_context=get_context("spawn"), initializer=_end_with_parent
+        min(workers or cores(), len(todo)), mp_context=get_context("spawn"), initializer=_end_with_parent
     )
     try:
         with log.open("a", encoding="utf-8") as file:

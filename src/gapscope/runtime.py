@@ -42,6 +42,11 @@ def pick_device() -> str:
     return wanted
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def set_threads(threads: int) -> None:
     """Fix torch's thread count (part of what determines a result's bits), and keep freed memory with the process."""
     import torch

@@ -62,6 +62,34 @@ def test_the_residual_bounds_the_error(tolerance: float) -> None:
     assert (found.residuals > 1e-7).all()  # not that it was exact anyway
 
 
+def test_the_values_descend_whatever_their_sign() -> None:
+    found = hessian_eigenvalues(quadratic, ZERO, 4, which="LM", tolerance=1e-12, generator=generator())
+    close(found.values, np.array([9, 7, 6.5, -6]))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_two_eigenvalues_of_many_vectors_each(k: int) -> None:
+    scales = torch.cat([torch.full((3,), 5.0), torch.ones(SIZE - 3)]).double()  # a Krylov space of two vectors
+    found = hessian_eigenvalues(lambda w: (scales * w**2).sum() / 2, ZERO, k, generator=generator())
+    close(found.values, np.full(k, 5.0))
+
+
+def test_the_first_product_that_is_enough_is_the_last() -> None:
+    """Of the same start, the Krylov space one product smaller holds no vector so good."""
+    found = hessian_eigenvalues(quadratic, ZERO, tolerance=1e-2, generator=generator())
+    with pytest.raises(RuntimeError):
+        hessian_eigenvalues(quadratic, ZERO, tolerance=1e-2, max_products=found.products - 1, generator=generator())
+    start = torch.randn(SIZE, generator=generator(), dtype=torch.float64).numpy()
+    residuals = []
+    for size in (found.products - 1, found.products):
+        krylov, _ = np.linalg.qr(np.stack([np.linalg.matrix_power(MATRIX, i) @ start for i in range(size)], axis=1))
+        values, vectors = np.linalg.eigh(krylov.T @ MATRIX @ krylov)
+        top = krylov @ vectors[:, -1]
+        residuals.append(np.linalg.norm(MATRIX @ top - values[-1] * top) / values[-1])
+    assert residuals[0] > 1e-2 >= residuals[1]
+    close(found.residuals, np.array([residuals[1] * found.values[0]]), 1e-8)
+
+
 def test_products_are_counted() -> None:
     class Counted:
         calls = 0
@@ -88,7 +116,8 @@ def softmax_regression(w: Tensor) -> Tensor:
 def check_softmax_regression(variant: str) -> None:
     known = oracles.softmax_regression_hessian(INPUTS, CLASSES, variant)
     x = torch.zeros(len(known), dtype=torch.float64)
-    found = hessian_eigenvalues(softmax_regression, x, 3, tolerance=1e-12, generator=generator())
+    # each eigenvalue is there CLASSES - 1 times, which one start does not show: the matrix is formed
+    found = hessian_eigenvalues(softmax_regression, x, 3, lanczos_vectors=len(x), generator=generator())
     close(found.values, np.linalg.eigvalsh(known)[::-1][:3])
     trace = hessian_trace(softmax_regression, x, probes=200, generator=generator())
     assert abs(trace.value - np.trace(known)) <= STANDARD_ERRORS * trace.standard_error
@@ -199,7 +228,7 @@ def test_too_few_of_a_thing_raise() -> None:
     with pytest.raises(ValueError, match="steps and probes"):
         spectral_density(quadratic, ZERO, steps=0, generator=generator())
     with pytest.raises(RuntimeError, match="give more"):
-        hessian_eigenvalues(quadratic, ZERO, 2, which="SA", tolerance=1e-14, restarts=1, generator=generator())
+        hessian_eigenvalues(quadratic, ZERO, 2, which="SA", tolerance=1e-14, max_products=8, generator=generator())
     with pytest.raises(TypeError, match="no method gnvp"):
         gauss_newton(quadratic, ZERO)
 

@@ -5,7 +5,9 @@ with a method `hvp(x, v)` (`gnvp(x, v)` for Gauss-Newton), as `gapscope.objectiv
 products; any other is differentiated by autograd, twice, its gradient's graph kept between products. Costs are given
 in products; one took three to four times a gradient's time for LeNet-5.
 
-Eigenvalues are ARPACK's (SciPy's eigsh): restarted Lanczos, whose memory does not grow with the number of products.
+Eigenvalues and densities come of one Lanczos step with full reorthogonalisation, where the loss is: on a GPU the
+basis stays there. SciPy's eigsh (ARPACK) tests for convergence only when its basis is full, and so made more products
+than power iteration where eigenvalues stand apart; here the first product that is enough is the last.
 curvlinops has such products as SciPy operators; `gapscope.objective` says how they measured against autograd's own.
 """
 
@@ -14,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 Loss = Callable[[Tensor], Tensor]
@@ -23,8 +24,8 @@ Product = Callable[[Tensor], Tensor]  # v (n,) -> H v (n,)
 PROBES = 30  # of Hutchinson's estimate; PyHessian (Yao et al. 2020) takes up to 100
 STEPS = 80  # of Lanczos for a density: Ghorbani et al. 2019, section 2 (80 to 90)
 TOLERANCE = 1e-3  # of an eigenvalue, relative
-BASIS = 10  # Lanczos vectors for k = 1: where eigenvalues stand apart, 12 products were enough; SciPy's 20 takes 21
-RESTARTS = 300
+BASIS = 20  # Lanczos vectors at the least, as SciPy's eigsh; where eigenvalues stand apart 10 are filled
+MAX_PRODUCTS = 3000
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Eigenpairs:
         values: (k,).
         vectors: (n, k), orthonormal columns.
         residuals: (k,), ||H v - lambda v||: some eigenvalue lies within it of lambda (that it is the k-th from the end,
-            and none was missed, is not proved by it).
+            and none was missed, is not proved by it). By Lanczos's own figure, as those of a `SpectralDensity`.
         products: how many products with H it took.
     """
 
@@ -127,10 +128,14 @@ def hessian_eigenvalues(
     operator: Callable[[Loss, Tensor], Product] = hessian,
     tolerance: float = TOLERANCE,
     lanczos_vectors: int | None = None,
-    restarts: int = RESTARTS,
+    max_products: int = MAX_PRODUCTS,
     generator: torch.Generator,
 ) -> Eigenpairs:
     """Return k eigenvalues at an end of the spectrum, each with its vector and its residual.
+
+    Lanczos from a random start, tested at every step, with thick restarts (Wu & Simon 2000). One start sees one vector
+    of each eigenvalue: of several that are equal, one may be returned for all, as by ARPACK. A network has equal ones
+    only by symmetry, as softmax regression at zero weights does.
 
     Args:
         loss: flat vector (n,) -> scalar.
@@ -139,17 +144,18 @@ def hessian_eigenvalues(
         which: SciPy's names: "LA" largest, "SA" smallest (most negative), "LM" largest in magnitude, "BE" k / 2 of each
             end.
         operator: `hessian` or `gauss_newton`.
-        tolerance: ARPACK's: residuals are at most about tolerance |lambda|. Where an eigenvalue stands apart by a gap,
-            its error is about residual^2 / gap, far smaller. Being relative, it is not met at an end of the spectrum
-            that is zero, as the lower one of Gauss-Newton is.
-        lanczos_vectors: of n entries in float64, held at a time; by default max(2 k + 1, 10). Where it is n or more the
-            matrix is formed, by n products, and its eigenvalues are exact to rounding.
-        restarts: a limit.
+        tolerance: residuals are at most tolerance |lambda|, or what rounding leaves. Where an eigenvalue stands apart
+            by a gap, its error is about residual^2 / gap, far smaller. Being relative, it is not met at an end of the
+            spectrum that is zero, as the lower one of Gauss-Newton is.
+        lanczos_vectors: of n entries in x's precision, held at most (a restart holds half as many more for a moment);
+            by default max(2 k + 1, 20). Where it is n or more the matrix is formed, by n products, and its eigenvalues
+            are exact to rounding.
+        max_products: >= 1.
         generator: CPU generator of the start.
 
     Raises:
         ValueError: k is not in 1..n; an unknown `which`; the loss is not twice differentiable to finite numbers at x.
-        RuntimeError: ARPACK has not converged within its restarts.
+        RuntimeError: not converged within max_products.
 
     Example:
         >>> bowl = lambda w: (w**2 * torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64)).sum() / 2
@@ -165,44 +171,35 @@ def hessian_eigenvalues(
     held = max(2 * k + 1, BASIS) if lanczos_vectors is None else lanczos_vectors
     if held <= k < n:
         raise ValueError(f"lanczos_vectors must be > k = {k}, got {held}")
-    product, products, is_zero = _checked(operator(loss, x)), 0, True
-
-    def multiply(v: np.ndarray) -> np.ndarray:
-        nonlocal products, is_zero
-        image = product(torch.from_numpy(np.ascontiguousarray(v).reshape(n)).to(x)).double().cpu().numpy()
-        products, is_zero = products + 1, is_zero and not image.any()
-        return image
-
+    product = _checked(operator(loss, x))
     if held >= n:
-        matrix = np.stack([multiply(row) for row in np.eye(n)])
-        values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-        chosen = _chosen(values, k, which)
-        values, vectors = values[chosen], vectors[:, chosen]
-    else:
-        start = torch.randn(n, generator=generator, dtype=torch.float64).numpy()
-        try:
-            values, vectors = eigsh(  # type: ignore[call-overload]
-                LinearOperator((n, n), matvec=multiply, dtype=np.float64),
-                k,
-                which=which,
-                v0=start,
-                ncv=held,
-                tol=tolerance,
-                maxiter=restarts,
-            )
-        except ArpackNoConvergence as error:
-            raise RuntimeError(
-                f"{len(error.eigenvalues)} of {k} eigenvalues converged in {products} products: give more "
-                f"lanczos_vectors (now {held}) or restarts (now {restarts}), or a larger tolerance (now {tolerance})"
-            ) from error
-        except ArpackError:
-            if not is_zero:
-                raise
-            values, vectors = np.zeros(k), np.eye(n, k)  # a linear loss: ARPACK takes no zero matrix
-    order = np.argsort(values)[::-1]
-    values, vectors = values[order], vectors[:, order]
-    residuals = [float(np.linalg.norm(multiply(v) - value * v)) for value, v in zip(values, vectors.T)]
-    return Eigenpairs(values, torch.from_numpy(vectors.copy()).to(x), np.array(residuals), products)
+        return _dense(product, x, k, which)
+    basis = x.new_empty(held, n)
+    basis[0] = _another(basis[:0], generator)
+    projected, filled = np.zeros((held, held)), 0  # Q H Q^T, Q the rows of the basis
+    for products in range(1, max_products + 1):
+        row, beyond, following = _step(product, basis[: filled + 1])
+        filled += 1
+        projected[filled - 1, :filled] = projected[:filled, filled - 1] = row
+        ritz, mix = np.linalg.eigh(projected[:filled, :filled])
+        residuals = _residuals(ritz, mix, beyond, basis.dtype)
+        chosen = _chosen(ritz, min(k, filled), which)[::-1]
+        met = residuals[chosen] <= np.maximum(tolerance * np.abs(ritz[chosen]), 2 * _rounding(ritz, basis.dtype))
+        # a Krylov space that ends has one vector of each eigenvalue: what else there is shows from another start
+        if filled >= k and met.all() and (beyond > 0 or k == 1 or filled == held):
+            return Eigenpairs(ritz[chosen], _mixed(basis[:filled], mix[:, chosen]).T, residuals[chosen], products)
+        if beyond == 0:
+            following = _another(basis[:filled], generator)
+        if filled == held:  # the Ritz vectors nearest the end stay, and Lanczos goes on from there
+            kept = _chosen(ritz, k + (held - k) // 2, which)
+            filled = len(kept)
+            basis[:filled] = _mixed(basis, mix[:, kept])
+            projected[:filled, :filled] = np.diag(ritz[kept])
+        basis[filled] = following
+    raise RuntimeError(
+        f"{met.sum()} of {k} eigenvalues converged in {max_products} products: give more lanczos_vectors (now {held}) "
+        f"or max_products, or a larger tolerance (now {tolerance})"
+    )
 
 
 def hessian_trace(
@@ -261,41 +258,78 @@ def spectral_density(
     product = _checked(operator(loss, x))
     nodes, weights, residuals = [], [], []
     for _ in range(probes):
-        start = torch.randn(len(x), generator=generator, dtype=torch.float64).to(x)
-        diagonal, beside, beyond = _lanczos(product, start, steps)
-        ritz, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+        basis = _another(x.new_empty(0, len(x)), generator)[None]
+        projected = np.zeros((0, 0))
+        for _ in range(min(steps, len(x))):
+            row, beyond, following = _step(product, basis)
+            projected = np.pad(projected, (0, 1))
+            projected[-1] = projected[:, -1] = row
+            if beyond == 0:
+                break
+            basis = torch.cat([basis, following[None]])
+        ritz, mix = np.linalg.eigh(projected)
         nodes.append(ritz)
-        weights.append(vectors[0] ** 2 / probes)
-        rounding = len(ritz) * torch.finfo(start.dtype).eps * np.abs(ritz).max()
-        residuals.append(beyond * np.abs(vectors[-1]) + rounding)
+        weights.append(mix[0] ** 2 / probes)
+        residuals.append(_residuals(ritz, mix, beyond, basis.dtype))
     return SpectralDensity(np.concatenate(nodes), np.concatenate(weights), np.concatenate(residuals), probes)
 
 
-def _lanczos(product: Product, start: Tensor, steps: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return the diagonal (m,) and off-diagonal (m - 1,) of T = Q^T H Q, and the norm of what the next vector would be.
+def _dense(product: Product, x: Tensor, k: int, which: str) -> Eigenpairs:
+    """Return eigenpairs of the matrix itself, formed by n products."""
+    matrix = torch.stack([product(row) for row in torch.eye(len(x)).to(x)]).double().cpu().numpy()
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    chosen = _chosen(values, k, which)[::-1]
+    values, vectors = values[chosen], vectors[:, chosen].copy()
+    residuals = np.linalg.norm(matrix @ vectors - vectors * values, axis=0)
+    return Eigenpairs(values, torch.from_numpy(vectors).to(x), residuals, len(x))
 
-    m < steps where the Krylov space ends.
+
+def _step(product: Product, basis: Tensor) -> tuple[np.ndarray, float, Tensor]:
+    """Multiply the last of m orthonormal rows (m, n).
+
+    Return the product's part in each row (m,), the norm of the rest, 0 where it is rounding alone, and the rest's
+    direction (n,).
     """
-    basis = (start / start.norm())[None]
-    diagonal: list[float] = []
-    beside: list[float] = []
-    for _ in range(min(steps, len(start))):
-        image = product(basis[-1])
-        diagonal.append(torch.dot(basis[-1], image).item())
-        size = image.norm().item()
-        for _ in range(2):  # once is not enough: what is left of the basis grows by cancellation
-            image = image - basis.T @ (basis @ image)
-        beside.append(image.norm().item())
-        if beside[-1] <= 10 * torch.finfo(start.dtype).eps * size:  # nothing but rounding is left
-            break
-        basis = torch.cat([basis, (image / beside[-1])[None]])
-    return np.array(diagonal), np.array(beside[: len(diagonal) - 1]), beside[-1]
+    image = product(basis[-1])
+    size, row = image.norm().item(), basis.new_zeros(len(basis))
+    for _ in range(2):  # once is not enough: what is left of the basis grows by cancellation
+        part = basis @ image
+        image, row = image - part @ basis, row + part
+    beyond = image.norm().item()
+    if beyond <= 10 * torch.finfo(basis.dtype).eps * size:
+        return row.double().cpu().numpy(), 0.0, image
+    return row.double().cpu().numpy(), beyond, image / beyond
+
+
+def _another(basis: Tensor, generator: torch.Generator) -> Tensor:
+    """Return a random direction (n,), orthogonal to the rows of the basis (m, n)."""
+    v = torch.randn(basis.shape[1], generator=generator, dtype=torch.float64).to(basis)
+    for _ in range(2):
+        v = v - (basis @ v) @ basis
+    unit: Tensor = v / v.norm()
+    return unit
+
+
+def _mixed(basis: Tensor, mix: np.ndarray) -> Tensor:
+    """Return the combinations mix (m, p) of the rows of the basis (m, n): rows (p, n)."""
+    rows: Tensor = torch.from_numpy(mix.T.copy()).to(basis) @ basis
+    return rows
+
+
+def _residuals(ritz: np.ndarray, mix: np.ndarray, beyond: float, dtype: torch.dtype) -> np.ndarray:
+    """Return the norms (m,) of H v - ritz v of the Ritz vectors, by what Lanczos knows of them, and for rounding."""
+    return np.asarray(beyond * np.abs(mix[-1]) + _rounding(ritz, dtype))
+
+
+def _rounding(ritz: np.ndarray, dtype: torch.dtype) -> float:
+    """Return an estimate of what rounding adds to a residual."""
+    return float(len(ritz) * torch.finfo(dtype).eps * np.abs(ritz).max())
 
 
 def _chosen(values: np.ndarray, k: int, which: str) -> np.ndarray:
-    """Return the places of what eigsh would return, among ascending values."""
+    """Return the places, ascending, of k of these ascending values, by the names of SciPy's eigsh."""
     if which == "LM":
-        return np.argsort(np.abs(values))[-k:]
+        return np.sort(np.argsort(np.abs(values))[-k:])
     low = {"LA": 0, "SA": k, "BE": k // 2}[which]  # for an odd k, BE takes one more from the high end
     places = np.arange(len(values))
     return np.concatenate([places[:low], places[len(values) - (k - low) :]])

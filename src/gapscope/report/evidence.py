@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
@@ -75,7 +74,7 @@ def paired(differences: Array) -> Outcome:
     if np.ptp(differences) == 0:  # Student's t has no spread to go by, as with counts: the sign test
         above, below = (0.5 ** len(differences) if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
         return Outcome(above, below, 0.0, constant=bool(differences[0] == 0))
-    from scipy import stats  # here and below: a second to import, and a page needs intervals alone
+    from scipy import stats  # here and below: a second to import, and a page of a study needs none of it
 
     found = stats.ttest_1samp(differences, 0.0, alternative="greater")
     return Outcome(float(found.pvalue), float(1 - found.pvalue), float(found.statistic))
@@ -90,6 +89,8 @@ def interval(values: Array, *, ratio: bool = False) -> Effect:
     mean = values.mean()
     if len(values) < 2:
         return Effect(float(back(mean)))
+    from scipy.special import stdtrit
+
     reach = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return Effect(*(float(back(value)) for value in (mean, mean - reach, mean + reach)))
 

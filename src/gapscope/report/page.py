@@ -6,7 +6,7 @@ can be made again in any clone, without torch and without training. The same fil
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,18 @@ class Drawn:
     svg: Markup
 
 
-def page(study: str, metrics: Path, plots: Path, settings: Path, verdicts: Path) -> str:
+Figure = tuple[str, registry.Shown, pd.DataFrame]
+
+
+def page(
+    study: str,
+    metrics: Path,
+    plots: Path,
+    settings: Path,
+    verdicts: Path,
+    *,
+    each: Callable[[Callable[[Figure], Drawn], Iterable[Figure]], Iterable[Drawn]] = map,
+) -> str:
     """Return a study's page.
 
     Args:
@@ -42,6 +53,7 @@ def page(study: str, metrics: Path, plots: Path, settings: Path, verdicts: Path)
         plots: folder plots/STUDY, of which the tables are read and not the pictures.
         settings: conf/study/STUDY.yaml.
         verdicts: metrics/claims/STUDY.csv; there need be none.
+        each: `map`, or that of a pool of processes: drawing takes most of the time.
     """
     environment = Environment(
         loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -58,7 +70,7 @@ def page(study: str, metrics: Path, plots: Path, settings: Path, verdicts: Path)
         counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS),
         answers=answers(metrics / "gap.csv"),
         tables=page_tables.of_study(metrics),
-        figures=list(drawn(plots)),
+        figures=list(each(drawn, registry.of_study(plots))),
         made=made(metrics),
         configuration=configuration,
     )
@@ -84,13 +96,13 @@ def answers(path: Path) -> list[str]:
     return gap.answer(table) if len(table) else []
 
 
-def drawn(plots: Path) -> Iterator[Drawn]:
-    """Yield the figures of a folder plots/STUDY, each drawn anew from its table."""
-    for name, shown, rows in registry.of_study(plots):
-        figure = figures.styled(shown.draw, rows)
-        label = f"{shown.title}. {shown.reading}"
-        readable = shown.readable and not rows.empty
-        yield Drawn(name, shown.title, shown.reading, Markup(svg.inline(figure, name, label, readable=readable)))
+def drawn(figure: Figure) -> Drawn:
+    """Return a figure of the page, drawn anew from its table."""
+    name, shown, rows = figure
+    label = f"{shown.title}. {shown.reading}"
+    readable = shown.readable and not rows.empty
+    picture = svg.inline(figures.styled(shown.draw, rows), name, label, readable=readable)
+    return Drawn(name, shown.title, shown.reading, Markup(picture))
 
 
 def made(metrics: Path) -> list[dict[str, Any]]:
