@@ -14,7 +14,7 @@ Convolution, in float32, by steps of 1: the same sums in another order.
   2 x 2, the layer is one matrix product, without the zeros that pad the image: more than half of what there is to add.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -102,7 +102,7 @@ def _product(images: Tensor, weight: Tensor, bias: Tensor | None, padding: Sides
     sides, size = images.shape[2:], weight.shape[2:]
     if not _lies_over_all(sides, size, padding):
         return conv2d(images, weight, bias, padding=padding)
-    rows, columns = (side + 2 * border - n + 1 for side, border, n in zip(sides, padding, size, strict=True))
+    rows, columns = _steps(sides, size, padding)
     # no view of the product: the result of a function like this one must not be one, for whoever changes it in place
     output = images.new_empty(len(images), len(weight), rows, columns)
     torch.mm(_pixels(images), _matrix(weight, sides, padding).T, out=output.flatten(1))
@@ -122,7 +122,7 @@ def _weight_gradient(images: Tensor, upstream: Tensor, padding: Sides) -> Tensor
     if images.shape[1] == 1:
         return conv2d(images.transpose(0, 1), upstream.transpose(0, 1), padding=padding).transpose(0, 1)
     (height, width), (above, left), sides = upstream.shape[2:], padding, images.shape[2:]
-    rows, columns = sides[0] + 2 * above - height + 1, sides[1] + 2 * left - width + 1
+    rows, columns = _steps(sides, upstream.shape[2:], padding)  # the kernel's own size
     if _lies_over_all(sides, (rows, columns), padding):
         places = _places(sides, (rows, columns), padding)
         products = (upstream.flatten(1).T @ _pixels(images)).view(-1, len(places), *sides, images.shape[1])
@@ -138,6 +138,11 @@ def _weight_gradient(images: Tensor, upstream: Tensor, padding: Sides) -> Tensor
         for column in range(columns)
     ]
     return torch.stack(taps, dim=-1).unflatten(-1, (rows, columns))  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _steps(sides: Sides, size: Sides, padding: Sides) -> Iterator[int]:
+    """Yield how many places there are for a window of that size, by rows and by columns."""
+    return (side + 2 * border - n + 1 for side, n, border in zip(sides, size, padding, strict=True))
 
 
 def _lies_over_all(sides: Sides, size: Sides, padding: Sides) -> bool:

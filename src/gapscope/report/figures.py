@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 
 from gapscope.artifacts.files import atomic_path
 from gapscope.artifacts.records import read_table, write_table
+from gapscope.report import names
 
 # told apart without colour; a study has six batch sizes at most, more than nine share dashes
 DASHES: tuple[Any, ...] = (
@@ -76,8 +77,7 @@ def draw_near_rank(rows: pd.DataFrame) -> Figure:
 
 def _counted(panel: str) -> str:
     threshold, _, question = panel.partition(": ")
-    value, _, relative = threshold.partition("-relative") if "relative" in threshold else (threshold, "", None)
-    return f"values ≤ {float(value):g}{'' if relative is None else ' of the largest'}: {question}"
+    return f"values ≤ {names.threshold(threshold)}: {question}"
 
 
 def draw_sharpness(rows: pd.DataFrame) -> Figure:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gapscope.artifacts.records import read_table
+from gapscope.report import names
 
 NUMBER = re.compile(r"[−+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,e+-]+)?")
 POWER = re.compile(r"\d(?:\.\d+)?e\+0[1-6]\b")  # 2.4e+02, which a reader writes as 240
@@ -64,9 +65,9 @@ def of_markdown(text: str, caption: str) -> list[Table]:
         if not block[0].startswith("|"):
             continue
         first, _, *rows = [[cell.strip() for cell in line.strip()[1:-1].split("|")] for line in block]
-        groups, names = ([first], rows.pop(0)) if "" in first else ([], first)
+        groups, last = ([first], rows.pop(0)) if "" in first else ([], first)
         numeric = [any(_cell(text).number for text in column) for column in zip(*rows, strict=True)]
-        heads = [*map(_spanned, groups), [Cell(text, number=n) for text, n in zip(names, numeric, strict=True)]]
+        heads = [*map(_spanned, groups), [Cell(text, number=n) for text, n in zip(last, numeric, strict=True)]]
         after = takewhile(lambda lines: not lines[0].startswith("|"), blocks[start + 1 :])
         notes = [" ".join(lines) for lines in after]
         tables.append(Table(caption, heads, [[_cell(text) for text in row] for row in rows], notes))
@@ -82,8 +83,8 @@ def of_gaps(gaps: pd.DataFrame) -> list[Table]:
     tables = []
     for (model, dataset), group in gaps.groupby(["model", "dataset"], sort=False) if len(gaps) else ():
         smallest, tolerance = group["smallest"].iloc[0], group["tolerance"].iloc[0]
-        names = ("batch size b", "seeds, n", "gap (points)", "95 % interval", "verdict")
-        heads = [[Cell(name, number=name != "verdict") for name in names]]
+        columns = ("batch size b", "seeds, n", "gap (points)", "95 % interval", "verdict")
+        heads = [[Cell(name, number=name != "verdict") for name in columns]]
         rows = [
             _row(f"{row['batch_size']}", [f"{row['n']}", _signed(row["gap"]), _interval(row), str(row["verdict"])])
             for row in group.to_dict("records")
@@ -204,28 +205,22 @@ def _near_rank(batches: pd.DataFrame) -> dict[str, str]:
     pattern = re.compile(r"near_rank_run_(.+)_excess_mean")
     thresholds = [found[1] for column in batches.columns if (found := pattern.fullmatch(column))]
     return {
-        f"near_rank_{what.format(threshold)}": f"values ≤ {_threshold(threshold)}: {name}"
+        f"near_rank_{what.format(threshold)}": f"values ≤ {names.threshold(threshold)}: {name}"
         for threshold in thresholds
         for what, name in COUNTED.items()
     }
 
 
-def _threshold(label: str) -> str:
-    value, _, relative = label.partition("-relative") if "relative" in label else (label, "", None)
-    return f"{float(value):g}{'' if relative is None else ' of the largest'}"
-
-
 def _sharpness(batches: pd.DataFrame) -> dict[str, str]:
-    names = [column.removesuffix("_mean") for column in batches.columns if column.endswith("_pct_mean")]
-    return {name: _measure(name) for name in names if name.startswith("sharpness_")}
+    measured = [column.removesuffix("_mean") for column in batches.columns if column.endswith("_pct_mean")]
+    return {column: _measure(column) for column in measured if column.startswith("sharpness_")}
 
 
 def _measure(column: str) -> str:
     if not column.startswith("sharpness_"):
         return MEASURES.get(column, column)
-    *split, space, epsilon = column.removeprefix("sharpness_").removesuffix("_pct").split("_")
-    where = "full space" if space == "full" else f"manifold, p = {space.removeprefix('random')}"
-    return f"sharpness (%) of the {split[0] if split else 'train'} loss, {where}, ε = {float(epsilon):g}"
+    split, space, epsilon = names.sharpness(column)
+    return f"sharpness (%) of the {split} loss, {space}, ε = {epsilon}"
 
 
 def _counted(counts: "pd.Series[int]") -> str:

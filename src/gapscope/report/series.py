@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gapscope.report import names
 from gapscope.report.tables import KEYS
 
 LONG = [*KEYS, "seed", "panel", "series", "value", "source"]
@@ -84,10 +85,8 @@ def sharpness(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.assign(accuracy=100 - runs["test_error_pct"])
     measures = {"test accuracy": ("accuracy_pct", "accuracy")}
     for column in [name for name in runs.columns if name.startswith("sharpness_") and name.endswith("_pct")]:
-        *split, space, epsilon = column.removeprefix("sharpness_").removesuffix("_pct").split("_")
-        space = "full space" if space == "full" else f"random manifold, p = {space.removeprefix('random')}"
-        panel = f"{split[0] if split else 'train'}_sharpness_pct"
-        measures[f"{column}@{space}, ε = {float(epsilon):g}"] = (panel, column)
+        split, space, epsilon = names.sharpness(column)
+        measures[f"{column}@{space}, ε = {epsilon}"] = (f"{split}_sharpness_pct", column)
     rows = _runs_long(runs, measures)
     return pd.DataFrame([{**row, "series": row["series"].rpartition("@")[2]} for row in rows], columns=LONG)
 
