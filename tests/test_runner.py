@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gapscope.errors import InputError, StoppedError
-from gapscope.runner import run
+from gapscope.runner import how_far, log_of, run
 
 GRAPH = {"data": set(), "a": {"data"}, "b": {"data"}, "a2": {"a"}, "b2": {"b"}, "table": {"a2", "b2"}}
 
@@ -59,6 +59,41 @@ try:
 except KeyboardInterrupt:
     pathlib.Path("NAME.stopped").touch()
 """
+
+
+LOG = b"lenet5 digits batch 8 seed 0: 18/60\r\nlenet5 digits batch 8 seed 0: 24/60\nepoch 25 of 60 begins\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (LOG, "train@quick 24/60"),
+        (LOG * 200, "train@quick 24/60"),
+        (b"no figure\n", "train@quick"),
+        (None, "train@quick"),
+    ],
+)
+def test_a_stage_s_log_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: bytes | None, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if log:
+        log_of("train@quick").parent.mkdir(parents=True)
+        log_of("train@quick").write_bytes(log)
+    assert how_far("train@quick") == said
+
+
+def test_what_runs_is_told_while_nothing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gapscope.runner.LOOK_S", {False: 0})
+    log_of("a").parent.mkdir(parents=True)
+    log_of("a").write_text("a: 3/7\n")
+    run(GRAPH, Stages(lambda name: "import time; time.sleep(1)" if name == "b" else ""), 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.endswith("running: a 3/7, b") for line in lines)
+    assert len(set(lines)) == len(lines)  # nothing is said twice
 
 
 def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ Two runs of one thread side by side are faster than one run of two. DVC still de
 lock file: each stage is a `dvc --wait-for-lock repro --single-item`, started once what it depends on is done.
 """
 
+import io
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +21,9 @@ from gapscope.runtime import stop_requests
 
 LOGS = Path("data/logs")
 POLL_S = 0.2
+LOOK_S = {True: 1, False: 60}  # how often to say how far the running stages are: on a terminal, and in a file
+
+TAIL = 4096  # bytes of a log in which to look for it
 
 Graph = Mapping[str, set[str]]  # stage -> the stages that it depends on
 
@@ -66,7 +72,7 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
     """
     if jobs < 1:
         raise InputError(f"-j must be at least 1, got {jobs}")
-    progress, waiting = Progress(), dict(graph)
+    progress, waiting, said, looked = Progress(), dict(graph), "", time.monotonic()
     running: dict[str, tuple[int, subprocess.Popen[bytes], float]] = {}
     with stop_requests() as stop:
         while waiting or running:
@@ -86,11 +92,37 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
                     (progress.done if process.returncode == 0 else progress.failed).append(name)
                     del running[name]
                     outcome = "done" if process.returncode == 0 else f"FAILED, {log_of(name)} says why"
-                    finished, seconds = len(progress.done) + len(progress.failed), time.monotonic() - since
-                    others = f"; running: {', '.join(running)}" if running else ""
-                    print(f"[{finished}/{len(graph)}] {name}: {outcome}, {seconds:.0f} s{others}", flush=True)
+                    seconds = time.monotonic() - since
+                    _say(f"[{_finished(progress)}/{len(graph)}] {name}: {outcome}, {seconds:.0f} s")
+            if running and time.monotonic() - looked >= LOOK_S[sys.stdout.isatty()]:
+                looked, before = time.monotonic(), said
+                said = f"[{_finished(progress)}/{len(graph)}] running: {', '.join(map(how_far, running))}"
+                if said != before:
+                    _say(said, lasting=False)
             time.sleep(POLL_S)
     return progress
+
+
+def how_far(name: str) -> str:
+    """Return a stage's name and, where its log says so, how much of its work is done: "train@... 18/60"."""
+    path = log_of(name)
+    with path.open("rb") if path.exists() else io.BytesIO() as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
+        found = re.findall(rb": (\d+/\d+)\s*$", log.read(), re.MULTILINE)
+    return f"{name} {found[-1].decode()}" if found else name
+
+
+def _finished(progress: Progress) -> int:
+    return len(progress.done) + len(progress.failed)
+
+
+def _say(line: str, *, lasting: bool = True) -> None:
+    """Print a line; on a terminal one that does not last is written over by the next."""
+    if not sys.stdout.isatty():
+        print(line, flush=True)
+        return
+    shown = line if lasting else line[: shutil.get_terminal_size().columns - 1]
+    print(f"\r\033[K{shown}", end="\n" if lasting else "", flush=True)
 
 
 def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
