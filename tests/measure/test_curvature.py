@@ -90,6 +90,33 @@ def test_the_first_product_that_is_enough_is_the_last() -> None:
     close(found.residuals, np.array([residuals[1] * found.values[0]]), 1e-8)
 
 
+class Inexact:
+    """Products as float32 gives them: of no one symmetric matrix."""
+
+    def __init__(self, error: float) -> None:
+        self.error, self.draws = error, np.random.default_rng(1)
+
+    def hvp(self, x: Tensor, v: Tensor) -> Tensor:
+        image = MATRIX @ v.numpy()
+        noise = self.draws.standard_normal(SIZE)
+        return torch.from_numpy(image + self.error * np.linalg.norm(image) * noise / np.linalg.norm(noise))
+
+
+@pytest.mark.parametrize("error", [1e-6, 1e-3])
+@pytest.mark.parametrize("held", [6, None])
+def test_what_products_err_is_in_the_residual(error: float, held: int | None) -> None:
+    for seed in range(5):
+        options = {"tolerance": 1e-9, "lanczos_vectors": held, "generator": generator(seed)}
+        found = hessian_eigenvalues(Inexact(error), ZERO, 2, **options)
+        assert (np.abs(found.values - [9, 7]) <= found.residuals).all()
+        assert (found.residuals <= 100 * error).all()
+        assert (found.residuals >= error).all()
+    density = spectral_density(Inexact(error), ZERO, steps=20, generator=generator())
+    top = density.nodes.argmax()
+    assert abs(density.nodes[top] - 9) <= density.residuals[top]
+    assert error <= density.residuals[top] <= 100 * error
+
+
 def test_products_are_counted() -> None:
     class Counted:
         calls = 0

@@ -5,9 +5,14 @@ with a method `hvp(x, v)` (`gnvp(x, v)` for Gauss-Newton), as `gapscope.objectiv
 products; any other is differentiated by autograd, twice, its gradient's graph kept between products. Costs are given
 in products; one took three to four times a gradient's time for LeNet-5.
 
-Eigenvalues and densities come of one Lanczos step with full reorthogonalisation, where the loss is: on a GPU the
-basis stays there. SciPy's eigsh (ARPACK) tests for convergence only when its basis is full, and so made more products
-than power iteration where eigenvalues stand apart; here the first product that is enough is the last.
+Eigenvalues and densities come of one Krylov space with full reorthogonalisation, where the loss is: on a GPU the basis
+stays there. SciPy's eigsh (ARPACK) tests for convergence only when its basis is full, and so made more products than
+power iteration where eigenvalues stand apart; here the first product that is enough is the last.
+
+Products in float32 are not those of one symmetric matrix: at weights that fit their training set they were asymmetric
+by up to 4e-4 of their size, where rounding alone is 1e-7. Plain Lanczos supposes symmetry, and its own residual said
+1e-6 where the eigenvalue was wrong by 1e-4. Here all that the products say enters, the mean of both estimates of each
+coupling, and their difference is part of each residual.
 curvlinops has such products as SciPy operators; `gapscope.objective` says how they measured against autograd's own.
 """
 
@@ -36,7 +41,8 @@ class Eigenpairs:
         values: (k,).
         vectors: (n, k), orthonormal columns.
         residuals: (k,), ||H v - lambda v||: some eigenvalue lies within it of lambda (that it is the k-th from the end,
-            and none was missed, is not proved by it). By Lanczos's own figure, as those of a `SpectralDensity`.
+            and none was missed, is not proved by it). By the products made, with their asymmetry, and an estimate of
+            what rounding adds.
         products: how many products with H it took.
     """
 
@@ -62,10 +68,9 @@ class SpectralDensity:
     Attributes:
         nodes: (m,), Ritz values of all probes.
         weights: (m,), summing to 1. For each probe v, sum(weights nodes^j) = v^T H^j v up to j = 2 steps - 1.
-        residuals: (m,), of each node: some eigenvalue lies about so near. Lanczos's own figure, which holds in exact
-            arithmetic, plus m eps of the largest node, an estimate of what rounding adds. What stands apart converges
-            first, so that the outermost nodes of one probe are extreme eigenvalues where their residuals are small
-            (that none was missed is not proved).
+        residuals: (m,), of each node, as those of `Eigenpairs`: some eigenvalue lies about so near. What stands apart
+            converges first, so that the outermost nodes of one probe are extreme eigenvalues where their residuals are
+            small (that none was missed is not proved).
         probes: number of probes.
     """
 
@@ -144,9 +149,9 @@ def hessian_eigenvalues(
         which: SciPy's names: "LA" largest, "SA" smallest (most negative), "LM" largest in magnitude, "BE" k / 2 of each
             end.
         operator: `hessian` or `gauss_newton`.
-        tolerance: residuals are at most tolerance |lambda|, or what rounding leaves. Where an eigenvalue stands apart
-            by a gap, its error is about residual^2 / gap, far smaller. Being relative, it is not met at an end of the
-            spectrum that is zero, as the lower one of Gauss-Newton is.
+        tolerance: residuals are at most tolerance |lambda|, or twice what no product would lower. Where an eigenvalue
+            stands apart by a gap, its error is about residual^2 / gap, far smaller. Being relative, it is not met at an
+            end of the spectrum that is zero, as the lower one of Gauss-Newton is.
         lanczos_vectors: of n entries in x's precision, held at most (a restart holds half as many more for a moment);
             by default max(2 k + 1, 20). Where it is n or more the matrix is formed, by n products, and its eigenvalues
             are exact to rounding.
@@ -174,28 +179,17 @@ def hessian_eigenvalues(
     product = _checked(operator(loss, x))
     if held >= n:
         return _dense(product, x, k, which)
-    basis = x.new_empty(held, n)
-    basis[0] = _another(basis[:0], generator)
-    projected, filled = np.zeros((held, held)), 0  # Q H Q^T, Q the rows of the basis
+    space = _Krylov(product, x, held, generator)
     for products in range(1, max_products + 1):
-        row, beyond, following = _step(product, basis[: filled + 1])
-        filled += 1
-        projected[filled - 1, :filled] = projected[:filled, filled - 1] = row
-        ritz, mix = np.linalg.eigh(projected[:filled, :filled])
-        residuals = _residuals(ritz, mix, beyond, basis.dtype)
-        chosen = _chosen(ritz, min(k, filled), which)[::-1]
-        met = residuals[chosen] <= np.maximum(tolerance * np.abs(ritz[chosen]), 2 * _rounding(ritz, basis.dtype))
+        space.grow()
+        ritz, mix, residuals, floors = space.ritz()
+        chosen = _chosen(ritz, min(k, len(ritz)), which)[::-1]
+        met = residuals[chosen] <= np.maximum(tolerance * np.abs(ritz[chosen]), 2 * floors[chosen])
         # a Krylov space that ends has one vector of each eigenvalue: what else there is shows from another start
-        if filled >= k and met.all() and (beyond > 0 or k == 1 or filled == held):
-            return Eigenpairs(ritz[chosen], _mixed(basis[:filled], mix[:, chosen]).T, residuals[chosen], products)
-        if beyond == 0:
-            following = _another(basis[:filled], generator)
-        if filled == held:  # the Ritz vectors nearest the end stay, and Lanczos goes on from there
-            kept = _chosen(ritz, k + (held - k) // 2, which)
-            filled = len(kept)
-            basis[:filled] = _mixed(basis, mix[:, kept])
-            projected[:filled, :filled] = np.diag(ritz[kept])
-        basis[filled] = following
+        if len(ritz) >= k and met.all() and (space.beyond > 0 or k == 1 or len(ritz) == held):
+            return Eigenpairs(ritz[chosen], space.vectors(mix[:, chosen]).T, residuals[chosen], products)
+        if len(ritz) == held:
+            space.keep(mix[:, _chosen(ritz, k + (held - k) // 2, which)])
     raise RuntimeError(
         f"{met.sum()} of {k} eigenvalues converged in {max_products} products: give more lanczos_vectors (now {held}) "
         f"or max_products, or a larger tolerance (now {tolerance})"
@@ -258,19 +252,14 @@ def spectral_density(
     product = _checked(operator(loss, x))
     nodes, weights, residuals = [], [], []
     for _ in range(probes):
-        basis = _another(x.new_empty(0, len(x)), generator)[None]
-        projected = np.zeros((0, 0))
-        for _ in range(min(steps, len(x))):
-            row, beyond, following = _step(product, basis)
-            projected = np.pad(projected, (0, 1))
-            projected[-1] = projected[:, -1] = row
-            if beyond == 0:
-                break
-            basis = torch.cat([basis, following[None]])
-        ritz, mix = np.linalg.eigh(projected)
+        space = _Krylov(product, x, min(steps, len(x)), generator)
+        space.grow()
+        while space.beyond > 0 and space.filled < len(space.basis):
+            space.grow()
+        ritz, mix, residual, _ = space.ritz()
         nodes.append(ritz)
         weights.append(mix[0] ** 2 / probes)
-        residuals.append(_residuals(ritz, mix, beyond, basis.dtype))
+        residuals.append(residual)
     return SpectralDensity(np.concatenate(nodes), np.concatenate(weights), np.concatenate(residuals), probes)
 
 
@@ -284,46 +273,83 @@ def _dense(product: Product, x: Tensor, k: int, which: str) -> Eigenpairs:
     return Eigenpairs(values, torch.from_numpy(vectors).to(x), residuals, len(x))
 
 
-def _step(product: Product, basis: Tensor) -> tuple[np.ndarray, float, Tensor]:
-    """Multiply the last of m orthonormal rows (m, n).
+class _Krylov:
+    """A basis that grows by products with H, from a random start, and what H is within it.
 
-    Return the product's part in each row (m,), the norm of the rest, 0 where it is rounding alone, and the rest's
-    direction (n,).
+    Args:
+        product: v (n,) -> H v (n,).
+        like: (n,), of the basis's precision and device.
+        most: vectors held.
+        generator: of the start, and of another one where a Krylov space ends.
+
+    Attributes:
+        basis: (most, n), of which `filled` rows, orthonormal, have been multiplied.
+        beyond: how much of the last product lies beyond the basis; 0 where that is rounding alone.
     """
-    image = product(basis[-1])
-    size, row = image.norm().item(), basis.new_zeros(len(basis))
-    for _ in range(2):  # once is not enough: what is left of the basis grows by cancellation
-        part = basis @ image
-        image, row = image - part @ basis, row + part
-    beyond = image.norm().item()
-    if beyond <= 10 * torch.finfo(basis.dtype).eps * size:
-        return row.double().cpu().numpy(), 0.0, image
-    return row.double().cpu().numpy(), beyond, image / beyond
 
+    def __init__(self, product: Product, like: Tensor, most: int, generator: torch.Generator) -> None:
+        self.basis, self.filled, self.beyond = like.new_empty(most, len(like)), 0, 0.0
+        self._product, self._generator = product, generator
+        self._within = np.zeros((most + 1, most))  # column j: the product of row j, in this basis and the next row
+        self._lost = np.zeros(most)  # how much of it lies elsewhere, once only some combinations were kept
+        self._next = self._another()
 
-def _another(basis: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a random direction (n,), orthogonal to the rows of the basis (m, n)."""
-    v = torch.randn(basis.shape[1], generator=generator, dtype=torch.float64).to(basis)
-    for _ in range(2):
-        v = v - (basis @ v) @ basis
-    unit: Tensor = v / v.norm()
-    return unit
+    def grow(self) -> None:
+        """Multiply one more vector."""
+        self.basis[self.filled] = self._next
+        self.filled += 1
+        basis = self.basis[: self.filled]
+        image = self._product(basis[-1])
+        size, column = image.norm().item(), basis.new_zeros(self.filled)
+        for _ in range(2):  # once is not enough: what is left of the basis grows by cancellation
+            part = basis @ image
+            image, column = image - part @ basis, column + part
+        beyond = image.norm().item()
+        self.beyond = beyond if beyond > 10 * torch.finfo(basis.dtype).eps * size else 0.0
+        self._next = image / beyond if self.beyond else self._another()
+        self._within[: self.filled, self.filled - 1] = column.double().cpu().numpy()
+        self._within[self.filled, self.filled - 1] = self.beyond
 
+    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Return Ritz values (m,), ascending, their vectors in the basis (m, m), residuals (m,), and their floors (m,).
 
-def _mixed(basis: Tensor, mix: np.ndarray) -> Tensor:
-    """Return the combinations mix (m, p) of the rows of the basis (m, n): rows (p, n)."""
-    rows: Tensor = torch.from_numpy(mix.T.copy()).to(basis) @ basis
-    return rows
+        A residual is the norm of H v - ritz v by the products made, and an estimate of what rounding adds. Its floor is
+        what no further product lowers: the products' asymmetry, and rounding.
+        """
+        m = self.filled
+        within = self._within[:m, :m]
+        values, mix = np.linalg.eigh((within + within.T) / 2)
+        rounding = m * torch.finfo(self.basis.dtype).eps * np.abs(values).max()
+        asymmetry = np.linalg.norm((within - within.T) / 2 @ mix, axis=0)
+        floors = asymmetry + self._lost[:m] @ np.abs(mix) + rounding
+        return values, mix, floors + self.beyond * np.abs(mix[-1]), floors
 
+    def vectors(self, mix: np.ndarray) -> Tensor:
+        """Return combinations (p, n) of the basis, mix being (m, p)."""
+        rows: Tensor = torch.from_numpy(mix.T.copy()).to(self.basis) @ self.basis[: self.filled]
+        return rows
 
-def _residuals(ritz: np.ndarray, mix: np.ndarray, beyond: float, dtype: torch.dtype) -> np.ndarray:
-    """Return the norms (m,) of H v - ritz v of the Ritz vectors, by what Lanczos knows of them, and for rounding."""
-    return np.asarray(beyond * np.abs(mix[-1]) + _rounding(ritz, dtype))
+    def keep(self, mix: np.ndarray) -> None:
+        """Let these combinations take the basis's place: a thick restart, which goes on from where it was."""
+        m, p = mix.shape
+        images = self._within[:m, :m] @ mix
+        within = mix.T @ images
+        lost = np.linalg.norm(images - mix @ within, axis=0) + self._lost[:m] @ np.abs(mix)
+        self.basis[:p] = self.vectors(mix)
+        self.filled = p
+        self._within[:] = 0
+        self._within[:p, :p], self._within[p, :p] = within, self.beyond * mix[-1]
+        self._lost[:] = 0
+        self._lost[:p] = lost
 
-
-def _rounding(ritz: np.ndarray, dtype: torch.dtype) -> float:
-    """Return an estimate of what rounding adds to a residual."""
-    return float(len(ritz) * torch.finfo(dtype).eps * np.abs(ritz).max())
+    def _another(self) -> Tensor:
+        """Return a random direction (n,), orthogonal to the basis."""
+        basis = self.basis[: self.filled]
+        v = torch.randn(basis.shape[1], generator=self._generator, dtype=torch.float64).to(basis)
+        for _ in range(2):
+            v = v - (basis @ v) @ basis
+        unit: Tensor = v / v.norm()
+        return unit
 
 
 def _chosen(values: np.ndarray, k: int, which: str) -> np.ndarray:
