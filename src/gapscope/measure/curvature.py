@@ -9,10 +9,10 @@ Eigenvalues and densities come of one Krylov space with full reorthogonalisation
 stays there. SciPy's eigsh (ARPACK) tests for convergence only when its basis is full, and so made more products than
 power iteration where eigenvalues stand apart; here the first product that is enough is the last.
 
-Products in float32 are not those of one symmetric matrix: at weights that fit their training set they were asymmetric
-by up to 4e-4 of their size, where rounding alone is 1e-7. Plain Lanczos supposes symmetry, and its own residual said
-1e-6 where the eigenvalue was wrong by 1e-4. Here all that the products say enters, the mean of both estimates of each
-coupling, and their difference is part of each residual.
+Products in float32 are not those of one symmetric matrix, least of all at weights that fit the training set. Lanczos as
+in textbooks supposes symmetry, and its own residual was a hundredth of the error there. Here all that the products say
+enters, the mean of both estimates of each coupling, and their difference is part of each residual.
+
 curvlinops has such products as SciPy operators; `gapscope.objective` says how they measured against autograd's own.
 """
 
