@@ -169,3 +169,12 @@ def test_series_that_differ_by_colour_alone_are_found() -> None:
     figure = drawn(lambda axes: (axes.plot(XS, YS, "C0", label="a"), axes.plot(XS, XS, "C1", label="b")))
     assert len(set(looks(figure.axes[0]))) == 1
     plt.close("all")
+
+
+def test_a_legend_below_its_panel_stays_on_the_page() -> None:
+    figure, axes = plt.subplots(layout="constrained")
+    axes.plot(XS, YS, label="a series")
+    legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
+    text = svg.inline(figure, "one", "l")
+    assert "a series" in text
+    assert legend.get_window_extent().y0 >= 0
