@@ -242,6 +242,7 @@ def test_a_product_that_is_not_finite_raises() -> None:
         ({"k": SIZE + 1}, "k must be in"),
         ({"which": "top"}, "which must be"),
         ({"k": 3, "lanczos_vectors": 3}, "lanczos_vectors must be"),
+        ({"max_products": 0}, "max_products must be"),
     ],
 )
 def test_arguments_that_cannot_be_raise(options: dict, message: str) -> None:

@@ -159,7 +159,8 @@ def hessian_eigenvalues(
         generator: CPU generator of the start.
 
     Raises:
-        ValueError: k is not in 1..n; an unknown `which`; the loss is not twice differentiable to finite numbers at x.
+        ValueError: k is not in 1..n; an unknown `which`; too few vectors or products; the loss is not twice
+            differentiable to finite numbers at x.
         RuntimeError: not converged within max_products.
 
     Example:
@@ -176,6 +177,8 @@ def hessian_eigenvalues(
     held = max(2 * k + 1, BASIS) if lanczos_vectors is None else lanczos_vectors
     if held <= k < n:
         raise ValueError(f"lanczos_vectors must be > k = {k}, got {held}")
+    if max_products < 1:
+        raise ValueError(f"max_products must be >= 1, got {max_products}")
     product = _checked(operator(loss, x))
     if held >= n:
         return _dense(product, x, k, which)
