@@ -22,7 +22,6 @@ from gapscope.runtime import stop_requests
 LOGS = Path("data/logs")
 POLL_S = 0.2
 LOOK_S = {True: 1, False: 60}  # how often to say how far the running stages are: on a terminal, and in a file
-
 TAIL = 4096  # bytes of a log in which to look for it
 
 Graph = Mapping[str, set[str]]  # stage -> the stages that it depends on

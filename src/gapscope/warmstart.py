@@ -33,6 +33,7 @@ from gapscope.errors import InputError
 from gapscope.images import split_images
 from gapscope.measure.sharpness import PRECISIONS, SharpnessSettings, keskar_sharpness
 from gapscope.objective import Objective
+from gapscope.report.names import sharpness_column
 from gapscope.runtime import progress
 from gapscope.training.evaluation import distance, figures, reestimate_batch_norm
 from gapscope.training.loop import TrainResult, train
@@ -193,7 +194,12 @@ class Warmstart:
 
     def _names(self) -> list[str]:
         asked = product(self.sharpness.splits, self.sharpness.epsilons)
-        return [*FIGURES, *(_sharpness(*each) for each in asked), "weight_norm", "distance_from_initial"]
+        return [
+            *FIGURES,
+            *(sharpness_column(split, "full", epsilon) for split, epsilon in asked),
+            "weight_norm",
+            "distance_from_initial",
+        ]
 
     def _measured(self, model: nn.Module, found: Mapping[str, float]) -> Row:
         """Return the figures that were found and the sharpness of a network whose statistics are re-estimated."""
@@ -220,7 +226,7 @@ class Warmstart:
                     )
                 except ValueError as error:  # a loss that is not finite in the box
                     raise InputError(f"sharpness of a warm start: {error}") from error
-                row[_sharpness(split, epsilon)] = sharp.sharpness
+                row[sharpness_column(split, "full", epsilon)] = sharp.sharpness
         return row
 
     def _train(
@@ -241,8 +247,3 @@ class Warmstart:
         model = self.make()  # a new one: nothing of an earlier run is left in it
         model.load_state_dict(read_weights(self._state(epoch))[0])
         return model.to(self.device)
-
-
-def _sharpness(split: str, epsilon: float) -> str:
-    """Return a column's name, as in the tables of a study's runs."""
-    return f"sharpness{'' if split == 'train' else f'_{split}'}_full_{epsilon:g}_pct"

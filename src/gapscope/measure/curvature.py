@@ -10,7 +10,7 @@ stays there. SciPy's eigsh (ARPACK) tests for convergence only when its basis is
 power iteration where eigenvalues stand apart; here the first product that is enough is the last.
 
 Products in float32 are not those of one symmetric matrix, least of all at weights that fit the training set. Lanczos as
-in textbooks supposes symmetry, and its own residual was a hundredth of the error there. Here all that the products say
+in textbooks supposes symmetry, and its own residual can be far below the error there. Here all that the products say
 enters, the mean of both estimates of each coupling, and their difference is part of each residual.
 
 curvlinops has such products as SciPy operators; `gapscope.objective` says how they measured against autograd's own.
@@ -29,7 +29,7 @@ Product = Callable[[Tensor], Tensor]  # v (n,) -> H v (n,)
 PROBES = 30  # of Hutchinson's estimate; PyHessian (Yao et al. 2020) takes up to 100
 STEPS = 80  # of Lanczos for a density: Ghorbani et al. 2019, section 2 (80 to 90)
 TOLERANCE = 1e-3  # of an eigenvalue, relative
-BASIS = 20  # Lanczos vectors at the least, as SciPy's eigsh; where eigenvalues stand apart 10 are filled
+BASIS = 20  # Lanczos vectors at the least, as SciPy's eigsh
 MAX_PRODUCTS = 3000
 
 
@@ -256,9 +256,10 @@ def spectral_density(
     nodes, weights, residuals = [], [], []
     for _ in range(probes):
         space = _Krylov(product, x, min(steps, len(x)), generator)
-        space.grow()
-        while space.beyond > 0 and space.filled < len(space.basis):
+        for _ in range(len(space.basis)):
             space.grow()
+            if space.beyond == 0:
+                break
         ritz, mix, residual, _ = space.ritz()
         nodes.append(ritz)
         weights.append(mix[0] ** 2 / probes)

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from gapscope.errors import InputError
+from gapscope.report.names import sharpness_column
 
 SIDES = {"sb": "small", "lb": "large"}
 
@@ -27,7 +28,7 @@ def printed(network: str) -> pd.DataFrame:
     for line in sharpness.to_dict("records"):
         space = "full space" if line["space"] == "full" else "random manifold, p = 100"
         quantity = f"sharpness (%), {space}, ε = {line['epsilon']:g}"
-        column = f"sharpness_{line['space']}_{line['epsilon']:g}_pct"
+        column = sharpness_column("train", line["space"], line["epsilon"])
         for side, name in SIDES.items():
             about = {"table": line["table"], "quantity": quantity, "side": name, "column": column}
             rows.append({**about, "printed": line[f"{side}_mean"], "printed_std": line[f"{side}_std"]})

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from gapscope.report.names import sharpness_column
+
 KEYS = ["model", "dataset", "batch_size"]
 TRAINED = (
     "train_error_pct",
@@ -65,8 +67,7 @@ def run_row(
     if len(counted):
         row["spectra_methods"] = " ".join(sorted(counted["method"].unique()))
     for entry in sharp["sharpness"]:
-        split = "" if entry["split"] == "train" else f"{entry['split']}_"
-        row[f"sharpness_{split}{entry['space']}_{entry['epsilon']:g}_pct"] = entry["sharpness"]
+        row[sharpness_column(entry["split"], entry["space"], entry["epsilon"])] = entry["sharpness"]
     row["sharpness_images"] = sharp.get("conditions", {}).get("train", {}).get("images")
     made = trained["provenance"]
     return row | {"device": made["device"], "train_wall_s": made["wall_s"], "commit": made["commit"]}

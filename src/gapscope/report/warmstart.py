@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+from gapscope.report import names
+
 PAIR = ["model", "dataset"]
 SIDES = {"small": "small-batch iterate", "large": "large-batch solution from there"}
 
@@ -36,11 +38,11 @@ def runs(records: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], pd.DataFr
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
     """Return means over seeds of test error and sharpness, by network and start, each with its n."""
-    names = [name for name in table.columns if name.endswith("_test_error_pct") or "_sharpness_" in name]
+    columns = [name for name in table.columns if name.endswith("_test_error_pct") or "_sharpness_" in name]
     found: dict[str, Any] = {}
     for (model, dataset, start), group in table.groupby([*PAIR, "start_epoch"], sort=False):
         measured = group[group["status"] == "ok"]
-        means = {} if measured.empty else measured[names].mean().to_dict()
+        means = {} if measured.empty else measured[columns].mean().to_dict()
         found.setdefault(f"{model}-{dataset}", {})[f"start{start}"] = {"n": len(measured), **means}
     return found
 
@@ -87,9 +89,9 @@ def _draw_panel(axes: Axes, panel: str, rows: pd.DataFrame) -> None:
             label += f"\n(not shown: epoch 0 itself, untrained, {guessed.mean():.1f} %)"
             rows = rows.assign(value=rows["value"].mask(untrained))
     else:
-        split, epsilon = panel.removeprefix("sharpness_").removesuffix("_pct").split("full_")
-        of = " of the test loss" if split else ""
-        axes.set(ylabel=f"sharpness φ (%){of}, full space, ε = {float(epsilon):g}", yscale="log")
+        split, space, epsilon = names.sharpness(panel)
+        of = "" if split == "train" else f" of the {split} loss"
+        axes.set(ylabel=f"sharpness φ (%){of}, {space}, ε = {epsilon}", yscale="log")
         for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
             which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     for series, look in zip(SIDES.values(), plt.rcParams["axes.prop_cycle"], strict=False):  # the same in every panel
