@@ -148,7 +148,7 @@ def stages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[str]
         failed = [name for name in graph if "fails" in name]
         return runner.Progress([name for name in graph if name not in failed], failed, [])
 
-    monkeypatch.setattr(runner, "changed", lambda: {"train@a": set(), "train@b": set()})
+    monkeypatch.setattr(runner, "changed", lambda: ({"train@a": set(), "train@b": set()}, set()))
     monkeypatch.setattr(runner, "run", run)
     return calls
 
@@ -180,10 +180,10 @@ def test_run_composes_as_dvc_exp_run_does_and_prints_its_command_once(
 def test_run_says_that_there_is_nothing_to_run_and_what_failed(
     stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runner, "changed", lambda: {"train@fails": set()})
+    monkeypatch.setattr(runner, "changed", lambda: ({"train@fails": set()}, set()))
     assert call(monkeypatch, "run", "smoke") == 2
     assert capsys.readouterr().err == "gapscope: failed: train@fails; see data/logs/\n"
-    monkeypatch.setattr(runner, "changed", dict)
+    monkeypatch.setattr(runner, "changed", lambda: ({}, set()))
     assert call(monkeypatch, "run") == 0
     assert capsys.readouterr().out == "study smoke is up to date\n"
     assert len(stages) == 1

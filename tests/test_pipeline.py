@@ -121,6 +121,28 @@ def test_a_new_threshold_reruns_only_the_counting_also_in_a_fresh_clone(study: P
     assert at_ten.sum() > before.loc[before["threshold"] == 1e-4, "economy"].sum()
 
 
+def test_run_adds_a_seed_to_a_fresh_clone_and_trains_no_other_cell(study: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    run(study, "git", "clone", "-q", ".", str(clone))
+    assert "study smoke is up to date" in run(clone, "gapscope", "run")  # though only records are left of its results
+    (clone / "metrics/smoke/spectra/lenet5-digits-b128-s0.jsonl").unlink()  # one that no stage reads by its name
+    run(clone, "gapscope", "run", "smoke", "-S", "seeds=[0,1]")
+    logs = "".join(path.read_text() for path in (clone / "data/logs").glob("*.log"))
+    assert sorted(ran(logs)) == sorted([
+        "download@digits", "plan@smoke-digits",
+        "train@smoke-lenet5-digits-128-0",  # the lost record needs its weights
+        "activations@smoke-lenet5-digits-128-0", "spectra@smoke-lenet5-digits-128-0",
+        *(f"{stage}@smoke-lenet5-digits-{size}-1" for size in (128, 1024)
+          for stage in ("train", "activations", "spectra", "sharpness")),
+        "controls@smoke-lenet5-digits-1", "near_rank@smoke", "tables@smoke", "plots@smoke", "claims@smoke",
+        "report@smoke",
+    ])  # fmt: skip
+    assert pd.read_csv(clone / "metrics/smoke/runs.csv")["seed"].tolist() == [0, 1, 0, 1]
+    # the lost record came back, to the bit
+    changes = run(clone, "git", "status", "--short", "metrics/smoke/spectra").splitlines()
+    assert changes == [f"?? metrics/smoke/spectra/lenet5-digits-b{size}-s1.jsonl" for size in (1024, 128)]
+
+
 def test_an_edited_figure_is_drawn_anew_and_nothing_else_runs(study: Path) -> None:
     path = study / "src/gapscope/report/figures.py"
     text = path.read_text()

@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gapscope.errors import InputError, StoppedError
 from gapscope.runtime import stop_requests
@@ -36,25 +37,47 @@ class Progress:
     left_out: list[str] = field(default_factory=list)  # they depend on one that failed
 
 
-def changed() -> Graph:
+def changed() -> tuple[Graph, set[str]]:
     """Return the part of the pipeline that is not up to date, or may not be once what it depends on has run.
+
+    As for `dvc repro --allow-missing`, results that only their records in git are left of are up to date; where
+    another stage reads them, they are made again.
+
+    Returns:
+        That part of the graph, and those of its stages that run only if what the others leave has changed.
 
     Raises:
         InputError: DVC cannot read the pipeline.
     """
     from dvc.exceptions import DvcException
-    from dvc.repo import Repo
+    from dvc.repo import Repo, lock_repo
 
     try:
-        with Repo() as repo:
+        with Repo() as repo, lock_repo(repo):
             graph = repo.index.graph
+            run = {stage for stage in graph if _is_changed(stage, list(graph.successors(stage)))}
+            while needed := {other for stage in run for other in graph.successors(stage) if _gives(other, stage)} - run:
+                run |= needed
             depends = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
-            todo = set(repo.status())
     except DvcException as error:
         raise InputError(f"DVC cannot read the pipeline: {error}") from error
+    todo = {stage.addressing for stage in run}
+    unsure = set[str]()
     while more := {name for name, others in depends.items() if name not in todo and others & todo}:
         todo |= more
-    return {name: depends[name] & todo for name in depends if name in todo}
+        unsure |= more
+    return {name: depends[name] & todo for name in depends if name in todo}, unsure
+
+
+def _is_changed(stage: Any, upstream: Sequence[Any]) -> bool:
+    records = [out for out in stage.outs if not out.use_cache]  # in git: only a run brings one back
+    return stage.changed(allow_missing=True, upstream=upstream) or not all(out.exists for out in records)
+
+
+def _gives(other: Any, stage: Any) -> bool:
+    """Whether a stage reads something of another's that is not there."""
+    read = {dep.fs_path for dep in stage.deps}
+    return any(out.fs_path in read and not out.exists for out in other.outs)
 
 
 def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jobs: int) -> Progress:
@@ -143,20 +166,24 @@ def command(stage: str) -> str:
     return " ".join(["dvc", *_repro(stage)])
 
 
-def _repro(stage: str) -> list[str]:
-    return ["--wait-for-lock", "repro", "--single-item", stage]
+def _repro(stage: str, *options: str) -> list[str]:
+    return ["--wait-for-lock", "repro", "--single-item", *options, stage]
 
 
-def start_stage(gpus: int) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
-    """Return a function that starts one stage through DVC, its output in a log file; slots take turns on the GPUs."""
+def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
+    """Return a function that starts one stage through DVC, its output in a log file; slots take turns on the GPUs.
+
+    Those of `unsure` run only if what they read has changed, not for results that are missing.
+    """
 
     def start(name: str, slot: int) -> "subprocess.Popen[bytes]":
         device = {"GAPSCOPE_DEVICE": f"cuda:{slot % gpus}"} if gpus else {}
+        options = ["--allow-missing"] if name in unsure else []
         path = log_of(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dvc", *_repro(name)],
+                [sys.executable, "-m", "dvc", *_repro(name, *options)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"} | device,

@@ -32,7 +32,7 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
     if study or overrides:
         compose(with_study(study, overrides))
     name = load_params().study
-    graph = runner.changed()
+    graph, unsure = runner.changed()
     if not graph:
         print(f"study {name} is up to date")
         return
@@ -41,5 +41,5 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
     gpus = torch.cuda.device_count() if pick_device() == "cuda" else 0  # GAPSCOPE_DEVICE=cuda:1 holds for every stage
     print(f"$ {runner.command('STAGE')}")
     print(f"for each of {len(graph)} stages, {jobs} at once; their output goes to {runner.LOGS}/", flush=True)
-    runner.check(runner.run(graph, runner.start_stage(gpus), jobs))
+    runner.check(runner.run(graph, runner.start_stage(gpus, unsure), jobs))
     overview()

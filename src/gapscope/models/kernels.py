@@ -224,7 +224,7 @@ def _covered(images: Tensor) -> tuple[int, int]:
 
 def _indices(images: Tensor, pooled: Tensor) -> Tensor:
     """Return the place in its image of each window's first maximum, (b, c, h // 2, w // 2), as PyTorch does."""
-    if bool(pooled.isnan().any()):
+    if bool(pooled.sum().isnan()):  # any of them; infinities of both signs too, which does no harm
         return max_pool2d(images, 2, return_indices=True)[1]
     (height, width), across = _covered(images), images.shape[3]
     # how far the maximum is in its window: not the first, nor the second, nor the third. Adding up, since torch.where
