@@ -48,6 +48,7 @@ VALUES = {
     "micro_batch_norm": "whole",
     "precision": "float32",
     "channels_last": False,
+    "compile": False,
     "checkpoint_epochs": 1,
     "launcher": None,
     "weight_decay": 5e-4,

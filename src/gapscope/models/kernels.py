@@ -39,7 +39,8 @@ class Conv2d(nn.Conv2d):
 
     def _is_covered(self, images: Tensor) -> bool:
         return (
-            images.dim() == 4
+            not torch.compiler.is_compiling()
+            and images.dim() == 4
             and self.stride == self.dilation == (1, 1)
             and self.groups == 1
             and self.padding_mode == "zeros"
@@ -185,6 +186,7 @@ class MaxPool2d(nn.MaxPool2d):
     def _is_faster(self, images: Tensor) -> bool:
         return (
             images.device.type == "cpu"
+            and not torch.compiler.is_compiling()
             and images.dtype in (torch.float32, torch.float64)
             and images.dim() == 4
             and images.is_contiguous()  # PyTorch's kernel for channels_last is as fast

@@ -102,7 +102,7 @@ def train(
 
     done = sum(end <= state.step for end in firsts[1:])
     with global_batch_norm(model, ranks), recomputed(model, recomputes(model, settings)), seeds.kept():
-        wrapped = ranks.wrap(model)
+        wrapped = _compiled(model) if settings.compile else ranks.wrap(model)
         for epoch in on_epoch(range(done + 1, len(run.updates) + 1)):
             todo = batches(len(training), run.batch_sizes[epoch - 1], run.updates[epoch - 1], seed, epoch, device)
             moves = None
@@ -147,6 +147,11 @@ def batches(images: int, size: int, updates: int, seed: int, epoch: int, device:
     """Return the index tensors of one epoch: one permutation, drawn from (seed, epoch), cut into batches."""
     order = torch.randperm(images, generator=seeds.generator(seed, "order", epoch)).to(device)
     return tuple(order.split(size)[:updates])
+
+
+def _compiled(model: nn.Module) -> nn.Module:
+    # reduce-overhead: CUDA graphs. Not dynamic: a last, smaller batch is compiled for itself, not for any size
+    return torch.compile(model, dynamic=False, mode="reduce-overhead")  # type: ignore[return-value]
 
 
 @dataclass
