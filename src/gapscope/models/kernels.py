@@ -1,14 +1,14 @@
 """Layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution of two kinds.
 
 Both are PyTorch's own layers (names, weights, hooks) with another path on a CPU, for the shapes where it is faster, and
-can be differentiated twice. `benchmarks/training.md` has the speed of training.
+can be differentiated twice. `benchmarks/kernels.md` has each beside PyTorch's, `training.md` the speed of training.
 
 Pooling: PyTorch goes from window to window, the maximum of slices is vectorised. Values and gradients are PyTorch's
 own: of equal values the first of the window, in row-major order, has the gradient; NaN propagates.
 
 Convolution, in float32, by steps of 1: the same sums in another order.
 - Of grey images the weight gradient is itself a convolution, of the images with the upstream gradient, batch and
-  channels swapped. oneDNN is faster at that one for a single channel, slower for three.
+  channels swapped. oneDNN is faster at that for a single channel, slower for three.
 - Of images of up to 4 x 4 with many channels, the last layers of VGG-16, the weight gradient is a matrix product for
   each place in the kernel. Where a kernel reaches over the whole image from each of its pixels, as 3 x 3 does over
   2 x 2, the layer is one matrix product, without the zeros that pad the image: more than half of what there is to add.
