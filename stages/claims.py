@@ -25,7 +25,9 @@ def main() -> None:
         more = read_table(curvature)
         new = more.columns.difference(found["runs"].columns)
         found["runs"] = found["runs"].merge(more[[*RUN, *new]], how="left", on=RUN, validate="one_to_one")
-    settings = load_params().section("claims", claims.ClaimSettings)
+    params = load_params()
+    settings = params.section("claims", claims.ClaimSettings)
+    settings.check(params.study)
     write_table(args.out, claims.evaluate(found, read_table(args.reference), settings))
 
 

@@ -56,7 +56,7 @@ def test_the_effect_is_the_change_from_the_first_to_the_last_batch_size_with_its
     assert (row["effect_low"], row["effect_high"]) == pytest.approx((expected.low, expected.high), rel=1e-9)
     assert row["effect"] == pytest.approx((blocks[:, -1] - blocks[:, 0]).mean(), rel=1e-12)
     assert row["n"] == 4
-    assert row["levels"] == "128 ... 8192"
+    assert row["levels"] == "128, 512, 1024, 2048, 4096, 8192"
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -92,7 +92,7 @@ def test_without_seeds_as_blocks_the_offsets_of_seeds_would_hide_the_rise() -> N
 def test_many_tests_at_once_are_corrected_for() -> None:
     table = made_up(0.08, 0.25, seeds=3, seed=5)
     alone = verdict(table)
-    many = ("train_cross_entropy", "train_loss", "penalty", "train_error_pct")
+    many = ("train_cross_entropy", "test_cross_entropy", "distance_from_initial", "train_error_pct")
     draw = np.random.default_rng(9)
     crowd = table.assign(**{name: draw.normal(size=len(table)) for name in many})
     corrected = verdict(crowd)
@@ -149,14 +149,14 @@ def test_a_batch_size_at_which_a_run_diverged_is_left_out() -> None:
     table = made_up(0.5, 0.2, seeds=3)
     lost = (table["batch_size"] == 8192) & (table["seed"] == 1)
     row = verdict(table.assign(status=np.where(lost, "diverged", "ok")))
-    assert row["levels"] == "128 ... 4096"
+    assert row["levels"] == "128, 512, 1024, 2048, 4096"
     assert row["n"] == 3
 
 
 def test_a_seed_that_diverged_everywhere_is_left_out() -> None:
     table = made_up(0.5, 0.2, seeds=4)
     row = verdict(table.assign(status=np.where(table["seed"] == 2, "diverged", "ok")))
-    assert (row["n"], row["levels"], row["verdict"]) == (3, "128 ... 8192", "supported")
+    assert (row["n"], row["levels"], row["verdict"]) == (3, "128, 512, 1024, 2048, 4096, 8192", "supported")
     for sizes in (SIZES, (256, 6000)):
         lost = made_up(0.5, 0.2, seeds=2, sizes=sizes).assign(status="diverged")
         assert evaluate({"runs": lost}, lost, PLAIN).empty
@@ -189,6 +189,23 @@ def test_an_arms_gap_is_set_against_the_references(left: float, shrinks: str, re
     assert verdict(arm, "switching_removes_gap", **switched)["verdict"] == removes
 
 
+@pytest.mark.parametrize("rise", [0.0, -0.02, -0.2])
+@pytest.mark.parametrize("arms", [-0.5, 0.0, 0.5])
+def test_no_remedy_shrinks_a_gap_that_is_not_there(rise: float, arms: float) -> None:
+    reference, arm = made_up(rise, 0.01, seeds=4), made_up(arms, 0.01, seeds=4, seed=1)
+    for claim in ("switching_shrinks_gap", "switching_removes_gap"):
+        row = verdict(arm, claim, arm="switching", reference_table=reference)
+        assert row["verdict"] == "undecided"
+        assert "the reference shows no gap" in row["why"]
+
+
+def test_a_gap_is_not_set_against_itself() -> None:
+    with pytest.raises(InputError, match=r"claims\.reference must name that one"):
+        ClaimSettings("switching", "mine", 0.02).check("mine")
+    ClaimSettings("switching", "other", 0.02).check("mine")
+    ClaimSettings("plain", "mine", 0.02).check("mine")
+
+
 def test_width_is_read_from_the_models_names() -> None:
     shares = {"lenet5_w0.5": 0.3, "lenet5": 0.2, "lenet5_w2": 0.1}
     draw = np.random.default_rng(0)
@@ -200,10 +217,15 @@ def test_width_is_read_from_the_models_names() -> None:
     )
     better = table["model"].map({"lenet5_w0.5": 0.0, "lenet5": 3.0, "lenet5_w2": 6.0})  # at every batch size: no gap
     table = table.assign(test_error_pct=table["test_error_pct"] - better)
-    row = verdict(table, "width_raises_share", arm="width")
-    assert (row["model"], row["levels"]) == ("lenet5", "0.5 ... 2")
+    row = verdict(table, "width_lowers_share", arm="width")
+    assert (row["model"], row["levels"]) == ("lenet5", "0.5, 1, 2")
     assert row["verdict"] == "supported"
     assert row["effect"] == pytest.approx(-0.2, abs=0.01)
+    none = table.assign(**{"near_rank_run_0.0001_fraction": 0.0})
+    row = verdict(none, "width_lowers_share", arm="width")
+    assert (row["verdict"], row["why"]) == ("undecided", "zero in every run, so that it cannot fall")
+    lost = table.assign(status=np.where(table["batch_size"] == 8192, "diverged", "ok"))
+    assert evaluate({"runs": lost}, lost, ClaimSettings("width", "x", 0.02)).empty  # 128 is not taken for the largest
     gap = verdict(table, "width_shrinks_gap", arm="width")
     assert gap["quantity"] == "gap of test_error_pct"
     assert gap["effect"] == pytest.approx(0.5 * 0.1 - 0.5 * 0.3, abs=0.05)
@@ -247,6 +269,50 @@ def test_the_stage_takes_curvature_and_warm_starts_where_the_study_has_them(tmp_
     run(tmp_path, "claims", *arguments)
     (row,) = read_table(tmp_path / "out.csv").to_dict("records")
     assert (row["claim"], row["verdict"], row["effect"]) == ("warmstart_recovers", "supported", -2.0)
+
+
+def test_a_seed_that_is_not_run_yet_at_some_size_is_left_out_and_no_size_with_it() -> None:
+    table = made_up(0.5, 0.2, seeds=4)
+    begun = table[(table["seed"] < 3) | (table["batch_size"] == 128)]
+    row = verdict(begun)
+    assert (row["n"], row["levels"], row["verdict"]) == (3, "128, 512, 1024, 2048, 4096, 8192", "supported")
+
+
+def test_a_seed_without_counts_is_left_out_of_a_correlation() -> None:
+    table = made_up(0.5, 0.2, seeds=4)
+    counts = table["batch_size"].where(table["seed"] != 2)
+    table = table.assign(train_loss=table["test_error_pct"], **{"near_rank_run_0.0001_full": counts})
+    row = verdict(table, "near_rank_with_train_loss")
+    assert (row["n"], row["verdict"]) == (3, "supported")
+
+
+def test_a_penalty_that_rises_less_than_cross_entropy_is_not_the_rise() -> None:
+    table = made_up(0.5, 0.01, seeds=3)
+    step = table["test_error_pct"]  # rises
+    for penalty, said in ((0.01, "contradicted"), (2.0, "supported")):
+        row = verdict(table.assign(train_cross_entropy=step, penalty=penalty * step), "penalty_rises_more")
+        assert row["verdict"] == said
+    without = table.assign(train_cross_entropy=step, penalty=0.0, train_loss=step)
+    found = evaluate({"runs": without}, without, PLAIN)["claim"].tolist()
+    assert "train_cross_entropy_rises" in found
+    assert not {"penalty_rises_more", "train_loss_rises"} & set(found)
+
+
+def test_of_what_is_zero_at_one_end_there_is_no_multiple() -> None:
+    table = made_up(0.0, 0.1, seeds=3, sizes=(256, 6000))
+    row = verdict(table.assign(**{"sharpness_full_0.001_pct": [0.0, 5.0, 1.0, 9.0, 2.0, 12.0]}), "sharpness_rises")
+    assert (row["effect"], row["effect_unit"]) == (pytest.approx(23 / 3), "as a difference")
+
+
+def test_counts_that_change_alike_in_every_seed_decide_by_how_far_and_equal_shares_do_not() -> None:
+    """Structural zeros are the same in every seed; so may be a single image's error, by chance."""
+    far, near = (evidence.paired(np.full(3, change), resolution=1.0) for change in (26160.0, 1.0))
+    assert far.p_rises < 1e-9
+    assert far.p_rises < evidence.paired(np.array([26160.0, 26160.0, 26161.0]), 1.0).p_rises < 1e-9
+    assert near.p_rises == pytest.approx(stats.t.sf(6, 2), rel=1e-9)  # 1 / (1 / sqrt(12) / sqrt(3)) = 6
+    levels = np.array([8.35, 9.21, 7.77])
+    assert evidence.paired((levels + 0.14) - levels).p_rises == 0.125  # not 1e-30, for all that rounding leaves
+    assert evidence.paired((levels + 0.1 + 0.2) - (levels + 0.3)).constant
 
 
 def test_what_no_seed_sees_change_is_constant_though_seeds_differ() -> None:

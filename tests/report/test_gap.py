@@ -61,3 +61,17 @@ def test_two_seeds_decide_nothing_and_the_answer_says_so() -> None:
 def test_a_seed_that_diverged_is_left_out_of_its_batch_size_alone() -> None:
     table = gap.gap_table(runs({32: [5.0, 6.0, 7.0, 8.0], 64: [5.1, None, 7.1, 8.1], 128: [5, 6, 7, 8]}), tolerance=0.5)
     assert table["n"].tolist() == [3, 4]
+
+
+def test_a_batch_size_at_which_a_run_diverged_is_never_within() -> None:
+    half = {32: [5.0] * 6, 64: [5.0, 5.01, 5.02, None, None, None], 256: [5.0] * 6}
+    table = gap.gap_table(runs(half), tolerance=0.5)
+    assert table["verdict"].tolist() == ["diverged", "within"]
+    assert table["n"].tolist() == [3, 6]
+    assert "; at b = 64 it does not." in gap.answer(table)[0]
+
+
+def test_against_a_smallest_batch_that_diverged_nothing_is_judged() -> None:
+    table = gap.gap_table(runs({32: [None, None, 5.0], 64: [5.0, 5.0, 5.0]}), tolerance=0.5)
+    assert table["verdict"].tolist() == ["undecided"]
+    assert "does not" not in gap.answer(table)[0]

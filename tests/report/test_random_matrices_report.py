@@ -118,8 +118,8 @@ def test_violations_are_counted_in_each_regime(cells: pd.DataFrame) -> None:
     assert table["violations_smallest"].to_dict() == {10: 0, 40: 0}
     assert table.loc[40, "bound_over_tight"] == pytest.approx(15)
     summary = random_matrices.summary(random_matrices.beside(paper(("gaussian", 25, 99.0)), cells), perturbed())
-    assert summary["eq5_b_below_h"] == {"violated": 3, "of": 3}
-    assert summary["eq5_b_at_least_h"] == {"violated": 0, "of": 3}
+    assert summary["eq5_b_below_h"] == {"violated": 3, "violated_smallest": 0, "of": 3}
+    assert summary["eq5_b_at_least_h"] == {"violated": 0, "violated_smallest": 0, "of": 3}
     assert summary["printed_cells"] == {"agrees": 0, "off": 1}
 
 

@@ -98,14 +98,32 @@ def test_the_papers_values_stand_beside_the_measured_and_missing_rows_are_said(r
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1  # as many cells in each
 
 
+NONE = pd.DataFrame({"model": ["lenet5"], "dataset": ["mnist"], "batch_size": [1]})
+
+
+def test_a_batch_size_at_which_all_runs_diverged_is_not_called_not_run(runs: pd.DataFrame) -> None:
+    lost = paper.beside(paper.printed(5), tables.batch_table(runs[runs["status"] == "diverged"]))
+    lines = {line.split(" ")[1]: line for line in paper.markdown(lost).splitlines() if line.startswith("| ")}
+    assert (lines["512"].count("diverged"), lines["8192"].count("not run")) == (6, 6)
+
+
+def test_every_model_has_a_table_of_its_own(runs: pd.DataFrame) -> None:
+    both = pd.concat([runs, runs.assign(model="lenet5_caffe", test_error_pct=1.0)])
+    text = paper.markdown(paper.beside(paper.printed(5), tables.batch_table(both)))
+    errors = {"lenet5": "8.00 ± 1.41", "lenet5_caffe": "1.00 ± 0.00"}
+    for model, error in errors.items():
+        part, text = text.split(f"Measured ({model} on fashion_mnist): ", 1)
+        assert error in next(line for line in part.splitlines() if line.startswith("| 128 "))
+
+
 def test_a_cell_that_is_lost_or_evidently_wrong_in_print_is_said() -> None:
-    lost = paper.markdown(paper.beside(paper.printed(6), pd.DataFrame({"batch_size": [1]})))
+    lost = paper.markdown(paper.beside(paper.printed(6), NONE))
     assert "| 512 † | lost | 0.62 |" in lost
     assert "† 512: train error not separable" in lost
-    wrong = paper.markdown(paper.beside(paper.printed(7), pd.DataFrame({"batch_size": [1]})))
+    wrong = paper.markdown(paper.beside(paper.printed(7), NONE))
     assert "† 512: train loss printed 1.1031 between 0.0785 and 0.1561: evidently 0.1031." in wrong
     assert wrong.count("†") == 2  # the row and its note, no other
-    assert "†" not in paper.markdown(paper.beside(paper.printed(5), pd.DataFrame({"batch_size": [1]})))
+    assert "†" not in paper.markdown(paper.beside(paper.printed(5), NONE))
 
 
 def test_all_tables_of_the_paper_are_there() -> None:

@@ -2,8 +2,8 @@
 
 A claim is supported where the test of `evidence` rejects chance in its direction at `claims.level`, corrected for all
 the claims that the study tests; contradicted where it does so in the other direction, or where the quantity is the same
-in every run. Fewer than three seeds decide nothing, whatever they show. An effect stands beside each verdict, since
-what is beyond chance may still be small.
+at every level in each seed. Fewer than three seeds decide nothing, whatever they show. An effect stands beside each
+verdict, since what is beyond chance may still be small.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ COLUMNS = [
     *("effect", "effect_low", "effect_high", "effect_unit", "p", "p_corrected", "verdict", "why", "caution"),
 ]
 TABLES = {"start_epoch": "warmstart"}  # what holds the levels, where it is not the table of runs
+RESOLUTIONS = {"values": 1.0}  # of what is counted
 REMOVED = {"shrinks": 1.0, "removes_half": 0.5}  # the part of the reference's gap that must be exceeded
 
 
@@ -35,6 +36,13 @@ class ClaimSettings:
     arm: str
     reference: str
     level: float
+
+    def check(self, study: str) -> None:
+        """Raise InputError where the arm's gap would be set against itself."""
+        if self.reference == study and any(claim.test in REMOVED for claim in load_claims() if claim.arm == self.arm):
+            raise InputError(
+                f"claims.arm={self.arm} sets this study's gap against another's: claims.reference must name that one"
+            )
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Claim:
     of: str | None = None
     less: str | None = None
     beside: str | None = None
+    needs: str | None = None
     caution: str = ""
 
 
@@ -63,6 +72,7 @@ class Finding:
     levels: str
     test: str
     effect: Effect
+    unit: str
     outcome: Outcome
     sign: int  # +1 where the claim is that the tested value rises
 
@@ -101,13 +111,15 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
     found: list[tuple[dict[str, Any], Claim, Finding]] = []
     for claim in (claim for claim in every if claim.arm == settings.arm):
         table = tables.get(TABLES.get(claim.over, "runs"), pd.DataFrame())
-        if table.empty or not {claim.quantity, *filter(None, (claim.less, claim.beside))} <= set(table.columns):
+        columns = {claim.quantity, *filter(None, (claim.less, claim.beside, claim.needs))}
+        if table.empty or not columns <= set(table.columns) or (claim.needs and not table[claim.needs].fillna(0).any()):
             continue
         table = _prepared(table, claim)
         for (model, dataset), here in table.groupby(["model", "dataset"], sort=False):
             about = {"model": model, "dataset": dataset}
             beside = reference[(reference["model"] == model) & (reference["dataset"] == dataset)]
-            finding = _difference(claim, here, beside) if claim.test in REMOVED else _trend(claim, here)
+            remedy = claim.test in REMOVED
+            finding = _difference(claim, here, beside, settings.level) if remedy else _trend(claim, here)
             if finding:
                 found.append((about, claim, finding))
     p_for = evidence.holm([finding.p_for for _, _, finding in found])
@@ -130,44 +142,61 @@ def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
         level=[float(match["width"]) if match else 1.0 for match in named],
         model=[match["name"] if match else name for match, name in zip(named, table["model"], strict=True)],
     )
+    small, large = table["batch_size"].min(), table["batch_size"].max()
     by_size = table.pivot_table(index=["model", "dataset", "level", "seed"], columns="batch_size", values="value")
-    chosen = by_size[by_size.columns.max()]
+    by_size = by_size.reindex(columns=[small, large])  # also where every run of one diverged
+    chosen = by_size.iloc[:, 1]
     if claim.of == "gap":
-        chosen = chosen - by_size[by_size.columns.min()]
-    return chosen.rename("value").reset_index()
+        chosen = chosen - by_size.iloc[:, 0] if small < large else chosen * np.nan
+    made: pd.DataFrame = chosen.rename("value").reset_index()
+    return made
 
 
 def _blocks(table: pd.DataFrame, column: str = "value") -> pd.DataFrame:
-    """Seeds by levels, of the levels that every seed has; a seed that has none is left out."""
-    whole = table.pivot_table(index="seed", columns="level", values=column, dropna=False)
-    return whole.dropna(how="all").dropna(axis=1)
+    """Seeds by levels, of the levels at which no run diverged.
+
+    Left out: a seed that lacks a level which another has, unless all do; one of which every run diverged.
+    """
+    whole: pd.DataFrame = table.pivot_table(index="seed", columns="level", values=column, dropna=False)
+    run = table.groupby(["seed", "level"]).size().unstack().notna().all(axis=1)
+    if run.any():
+        whole = whole.loc[run[run].index]
+    kept: pd.DataFrame = whole.dropna(how="all").dropna(axis=1)
+    return kept
 
 
 def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
+    if claim.beside:
+        both = table["value"].notna() & table[claim.beside].notna()
+        table = table.assign(value=table["value"].where(both), beside=table[claim.beside].where(both))
     blocks = _blocks(table)
     sign = -1 if claim.test == "falls" else 1
     values = blocks.to_numpy(dtype=float)
     n, k = values.shape
     if n < 1 or k < 2:
         return None
-    ends = values[:, [0, -1]]
-    ratio = claim.unit == "times" and bool((ends > 0).all())
-    levels = f"{blocks.columns[0]:g} ... {blocks.columns[-1]:g}" if k > 2 else " and ".join(f"{v:g}" for v in blocks)
+    levels = ", ".join(f"{level:g}" for level in blocks)
     generator = np.random.default_rng(0)
     if claim.beside:
         if k < 3:
             return None
-        beside = _blocks(table.assign(beside=table[claim.beside].where(table["status"] == "ok")), "beside")
-        outcome = evidence.trend(beside[blocks.columns].to_numpy(dtype=float), values, generator)
+        outcome = evidence.trend(_blocks(table, "beside").to_numpy(dtype=float), values, generator)
         test = f"rank correlation with {claim.beside} within a seed, permutation"
-        return Finding(n, levels, test, Effect(outcome.statistic), outcome, sign)
+        return Finding(n, levels, test, Effect(outcome.statistic), claim.unit, outcome, sign)
+    ends = values[:, [0, -1]]
+    ratio = claim.unit == "times" and bool((ends > 0).all())
+    unit = claim.unit if ratio or claim.unit != "times" else "as a difference"  # of what is 0 there is no multiple
     effect = evidence.interval(_change(ends, ratio), ratio=ratio)
     if k > 2:
         outcome = evidence.trend(blocks.columns.to_numpy(dtype=float), values, generator)
-        return Finding(n, levels, "Page's trend test, seeds as blocks, permutation", effect, outcome, sign)
-    change = _change(ends, ratio)
-    outcome = evidence.paired(np.log(change) if ratio else change)
-    return Finding(n, levels, "paired t test over seeds", effect, outcome, sign)
+        test = "Page's trend test, seeds as blocks, permutation"
+    else:
+        change = _change(ends, ratio)
+        outcome = evidence.paired(np.log(change) if ratio else change, RESOLUTIONS.get(claim.unit, 0.0))
+        test = "paired t test over seeds"
+    if claim.test == "falls" and not claim.less and not values.any():
+        outcome = Outcome(1.0, 1.0, 0.0, why="zero in every run, so that it cannot fall")
+    return Finding(n, levels, test, effect, unit, outcome, sign)
 
 
 def _change(ends: Array, ratio: bool) -> Array:
@@ -175,7 +204,7 @@ def _change(ends: Array, ratio: bool) -> Array:
         return ends[:, 1] / ends[:, 0] if ratio else ends[:, 1] - ends[:, 0]
 
 
-def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame) -> Finding | None:
+def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, level: float) -> Finding | None:
     """The gap in this study against that in the reference, over the batch sizes and seeds that both have."""
     here, there = _blocks(table), _blocks(_prepared(reference, claim)) if len(reference) else pd.DataFrame()
     seeds = here.index.intersection(there.index)
@@ -186,10 +215,16 @@ def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame) -> F
         (blocks.loc[seeds, sizes[1:]].mean(axis=1) - blocks.loc[seeds, sizes[0]]).to_numpy(dtype=float)
         for blocks in (here, there)
     ]
-    outcome = evidence.paired(gaps[0] - REMOVED[claim.test] * gaps[1])
+    change, gap = evidence.paired(gaps[0] - REMOVED[claim.test] * gaps[1]), evidence.paired(gaps[1])
+    # where there is no gap, nothing can be shrunk: both have to be shown
+    outcome = Outcome(
+        max(change.p_rises, gap.p_rises), max(change.p_falls, gap.p_rises), change.statistic, change.constant,
+        why="" if gap.p_rises <= level else f"the reference shows no gap (p = {gap.p_rises:.2g})",
+    )  # fmt: skip
     levels = f"{', '.join(f'{size:g}' for size in sizes[1:])} less {sizes[0]:g}"
     test = "paired t test over seeds, of the gap less " + ("" if claim.test == "shrinks" else "half of ")
-    return Finding(len(seeds), levels, f"{test}the reference's", evidence.interval(gaps[0] - gaps[1]), outcome, -1)
+    effect = evidence.interval(gaps[0] - gaps[1])
+    return Finding(len(seeds), levels, f"{test}the reference's", effect, claim.unit, outcome, -1)
 
 
 def _row(
@@ -211,7 +246,7 @@ def _row(
         "effect": effect.mean,
         "effect_low": effect.low,
         "effect_high": effect.high,
-        "effect_unit": claim.unit,
+        "effect_unit": finding.unit,
         "p": finding.p_against if against else finding.p_for,
         "p_corrected": corrected[against],
         "verdict": verdict,
@@ -223,6 +258,8 @@ def _row(
 def _verdict(finding: Finding, p_for: float, p_against: float, level: float) -> tuple[str, str]:
     if finding.n < evidence.ENOUGH:
         return "undecided", f"n = {finding.n}: fewer than {evidence.ENOUGH} seeds decide nothing"
+    if finding.outcome.why:
+        return "undecided", finding.outcome.why
     if finding.outcome.constant:
         return "contradicted", "no change at all in any seed"
     if p_for <= level:

@@ -63,7 +63,7 @@ def noise_scale(
 ) -> pd.DataFrame:
     """Return a row an epoch of every seed's short training, from (what identifies it, record, table).
 
-    For each batch size B of the study, how many times the fewest possible steps (1 + S / B) and examples (1 + B / S)
+    For each batch size B of the study, how many times the fewest possible steps, 1 + S / B, and examples, 1 + B / S,
     McCandlish et al. 2018, section 2.3, predict, S being the noise scale.
     """
     frames = []

@@ -2,9 +2,11 @@
 
 Every p value is one-sided, and given both ways. Trends are Page's test (Page 1963) with midranks, its p values by
 permutation within each block: exact under ties, which counts of singular values have. Two levels have no ranks to
-speak of; there the differences within a seed are tested by Student's t, which supposes that they are normal.
+speak of; there the differences within a seed are tested by Student's t, which supposes that they are normal. Counts
+are whole numbers: the spread of their differences is taken to be at least that of rounding, 1 / sqrt(12).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,7 @@ SIGNS = {"supported": "✔", "contradicted": "✘", "undecided": "?"}  # a verdi
 ENOUGH = 3  # seeds; fewer decide nothing
 DRAWS = 9_999  # of a permutation test: p values down to 1e-4
 CONFIDENCE = 0.95  # of intervals of effects
+DECIMALS = 12  # of differences; what is smaller comes from subtracting in floating point
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Outcome:
     p_falls: float
     statistic: float  # mean rank correlation within a block, in [-1, 1], or Student's t
     constant: bool = False  # no seed's response changes at all
+    why: str = ""  # it can decide nothing, where it cannot
 
 
 @dataclass(frozen=True)
@@ -64,20 +68,26 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
     return Outcome(float(1 + above) / (1 + DRAWS), float(1 + below) / (1 + DRAWS), observed)
 
 
-def paired(differences: Array) -> Outcome:
+def paired(differences: Array, resolution: float = 0.0) -> Outcome:
     """Test whether the differences, one a seed, are above zero on average (rises) or below it (falls).
 
-    Where one is infinite, as a condition number may be, there is no mean to test: chance explains all.
+    Args:
+        differences: (seeds,). Where one is infinite, as a condition number may be, there is no mean to test.
+        resolution: what they are multiples of, 1 for counts, or 0.
     """
+    n, differences = len(differences), np.round(differences, DECIMALS)
     if not np.isfinite(differences).all():
-        return Outcome(1.0, 1.0, 0.0)
-    if np.ptp(differences) == 0:  # Student's t has no spread to go by, as with counts: the sign test
-        above, below = (0.5 ** len(differences) if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
-        return Outcome(above, below, 0.0, constant=bool(differences[0] == 0))
-    from scipy import stats  # here and below: a second to import, and a page of a study needs none of it
+        return Outcome(1.0, 1.0, 0.0, why="no finite difference")
+    if not differences.any():
+        return Outcome(1.0, 1.0, 0.0, constant=True)
+    spread = math.hypot(differences.std(ddof=1), resolution / math.sqrt(12)) if n > 1 else 0.0
+    if spread == 0:  # equal by chance: the sign test
+        above, below = (0.5**n if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
+        return Outcome(above, below, 0.0)
+    from scipy.special import stdtr  # here and below: a second to import, and a page of a study needs none of it
 
-    found = stats.ttest_1samp(differences, 0.0, alternative="greater")
-    return Outcome(float(found.pvalue), float(1 - found.pvalue), float(found.statistic))
+    t = float(differences.mean() / spread * math.sqrt(n))
+    return Outcome(float(stdtr(n - 1, -t)), float(stdtr(n - 1, t)), t)
 
 
 def interval(values: Array, *, ratio: bool = False) -> Effect:

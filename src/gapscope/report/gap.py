@@ -1,5 +1,7 @@
 """How large a batch a network stands: its test error at each batch size less that at the smallest, seed by seed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -10,19 +12,21 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """Return a row a model, data set and batch size above the smallest one.
 
     Args:
-        runs: a row a run; diverged ones are left out, and their seeds with them at that batch size.
+        runs: a row a run. Where one diverged, its seed is left out at that batch size.
         tolerance: points of test error that may be lost.
 
     Returns:
         Columns model, dataset, batch_size, smallest, n (seeds), gap (mean, points), gap_low, gap_high (95 % interval by
         Student's t), tolerance, and verdict: within (the interval ends at or below the tolerance), beyond (it begins
-        above it), undecided (neither, or fewer than 3 seeds), diverged (no seed is left).
+        above it), diverged (a run at that batch size did), undecided (none of these, fewer than 3 seeds, or a run at
+        the smallest batch size diverged).
     """
     rows = []
     good = runs[runs["status"] == "ok"]
     for (model, dataset), all_runs in runs.groupby(["model", "dataset"], sort=False):
         here = good[(good["model"] == model) & (good["dataset"] == dataset)]
         errors = here.pivot_table(index="seed", columns="batch_size", values="test_error_pct")
+        diverged = set(all_runs.loc[all_runs["status"] != "ok", "batch_size"])
         smallest, *sizes = sorted(all_runs["batch_size"].unique())
         for size in sizes:
             both = errors.reindex(columns=[smallest, size]).dropna()
@@ -31,7 +35,7 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
             rows.append(
                 {"model": model, "dataset": dataset, "batch_size": size, "smallest": smallest, "n": len(gaps)}
                 | {"gap": found.mean, "gap_low": found.low, "gap_high": found.high, "tolerance": tolerance}
-                | {"verdict": _verdict(found, len(gaps), tolerance)}
+                | {"verdict": _verdict(found, len(gaps), tolerance, [b in diverged for b in (smallest, size)])}
             )
     return pd.DataFrame(rows)
 
@@ -48,16 +52,19 @@ def answer(table: pd.DataFrame) -> list[str]:
         else:
             sentence = f"no larger batch is shown to stay within {lost}"
         beyond = rows.loc[rows["verdict"].isin(["beyond", "diverged"]), "batch_size"]
-        sentence += f"; from b = {beyond.min()} on it does not" if len(beyond) else ""
+        if len(beyond):
+            again = (rows["verdict"] == "within") & (rows["batch_size"] > beyond.min())
+            sentence += f"; at b = {', '.join(map(str, beyond))}" if again.any() else f"; from b = {beyond.min()} on"
+            sentence += " it does not"
         if rows["n"].max() < evidence.ENOUGH:
             sentence += f" (n = {rows['n'].max()}: {evidence.ENOUGH} seeds are the least that decide)"
         sentences.append(f"{model} on {dataset}: {sentence}.")
     return sentences
 
 
-def _verdict(found: evidence.Effect, n: int, tolerance: float) -> str:
-    if n == 0:
-        return "diverged"
+def _verdict(found: evidence.Effect, n: int, tolerance: float, diverged: Sequence[bool]) -> str:
+    if any(diverged):
+        return "undecided" if diverged[0] else "diverged"
     if n < evidence.ENOUGH or found.low is None or found.high is None:
         return "undecided"
     return "within" if found.high <= tolerance else "beyond" if found.low > tolerance else "undecided"

@@ -33,24 +33,32 @@ def printed(table: int) -> pd.DataFrame:
 
 
 def beside(paper: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
-    """Return long rows: batch size, printed column and value, measured column, mean, std, n, note."""
+    """Return long rows: batch size, printed column and value, model, data set, measured column, mean, std, n, note."""
     rows: list[dict[str, Any]] = []
-    for _, line in paper.iterrows():
-        here = batches[batches["batch_size"] == line["batch_size"]]
-        for column, measures in COLUMNS.items():
-            for measure in measures:
+    for (model, dataset), ran in batches.groupby(["model", "dataset"], sort=False):
+        for _, line in paper.iterrows():
+            here = ran[ran["batch_size"] == line["batch_size"]]
+            found = here.iloc[0] if len(here) else {"n": 0, "diverged": 0}
+            about = {"model": model, "dataset": dataset, "n": found["n"], "diverged": found["diverged"]}
+            for column, measures in COLUMNS.items():
                 row = {"batch_size": line["batch_size"], "printed_column": column, "printed": line[column]}
-                row |= {"measured_column": measure, "note": line["note"]}
-                if here.empty:
-                    rows.append({**row, "n": 0, "mean": None, "std": None})
-                for _, found in here.iterrows():
-                    about = {"model": found["model"], "dataset": found["dataset"], "n": found["n"]}
-                    rows.append({**row, **about, "mean": found[f"{measure}_mean"], "std": found[f"{measure}_std"]})
+                row |= {"note": line["note"], **about}
+                rows += [
+                    {**row, "measured_column": measure}
+                    | {part: found.get(f"{measure}_{part}") for part in ("mean", "std")}
+                    for measure in measures
+                ]
     return pd.DataFrame(rows)
 
 
 def markdown(rows: pd.DataFrame) -> str:
     """Return `beside` as a Markdown table, paper and measured side by side; notes on printed cells below it (†)."""
+    groups = list(rows.groupby(["model", "dataset"], sort=False))
+    names = [f" ({model} on {dataset})" if len(groups) > 1 else "" for (model, dataset), _ in groups]
+    return "\n".join(_table(group, name) for name, (_, group) in zip(names, groups, strict=True))
+
+
+def _table(rows: pd.DataFrame, name: str) -> str:
     heads = ["batch size", "train error %", "test error %", "train loss", "test loss"]
     heads += ["train cross-entropy", "+ penalty", "+ Keras penalty", "test cross-entropy"]
     lines = [
@@ -66,7 +74,7 @@ def markdown(rows: pd.DataFrame) -> str:
         lines.append(f"| {size}{' †' if pd.notna(group['note']).any() else ''} | {' | '.join(cells)} |")
     noted = rows.dropna(subset=["note"]).drop_duplicates("batch_size").groupby("note", sort=False)["batch_size"]
     notes = "".join(f"† {', '.join(map(str, sizes))}: {note}.\n\n" for note, sizes in noted)
-    return "\n".join(lines) + f"\n\n{notes}Measured: {_spread(rows)}.\n"
+    return "\n".join(lines) + f"\n\n{notes}Measured{name}: {_spread(rows)}.\n"
 
 
 def _printed(value: float) -> str:
@@ -77,7 +85,7 @@ def _measured(row: pd.Series, column: str) -> str:
     digits = 2 if column.endswith("pct") else 4
     spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.{digits}f}"
     if pd.isna(row["mean"]):
-        return "not run" if row["n"] == 0 else "diverged"
+        return "diverged" if row["diverged"] else "not run"
     return f"{row['mean']:.{digits}f}{spread}"
 
 

@@ -134,5 +134,6 @@ def summary(rows: pd.DataFrame, perturbed: pd.DataFrame) -> dict[str, Any]:
         tree[f"table_{table}"] = {f"{r['m']}x{r['n']}": float(f"{r['mean']:.6g}") for _, r in group.iterrows()}
     full = perturbed["samples"] >= perturbed["units"]
     for name, part in (("b_at_least_h", perturbed[full]), ("b_below_h", perturbed[~full])):
-        tree[f"eq5_{name}"] = {"violated": int(part["violations"].sum()), "of": int(part["repetitions"].sum())}
+        counts = {"violated": "violations", "violated_smallest": "violations_smallest", "of": "repetitions"}
+        tree[f"eq5_{name}"] = {key: int(part[column].sum()) for key, column in counts.items()}
     return tree
