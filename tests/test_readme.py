@@ -73,6 +73,30 @@ def test_the_verdicts_are_those_of_the_committed_claims() -> None:
     assert undecided == ("no paper's claim is decided here yet" in README)
 
 
+def test_the_seeds_of_each_study_are_those_that_were_run() -> None:
+    sentence = README.split("Of these are run and committed, with so many seeds:")[1].split(".\n")[0]
+    tables = {path.parent.name: pd.read_csv(path) for path in (ROOT / "metrics").glob("*/runs.csv")}
+    said = {name: int(seeds) for name, seeds in re.findall(r"`(\w+)` (\d+)", sentence)}
+    assert said == {name: table["seed"].nunique() for name, table in tables.items()}
+
+
+def test_the_near_rank_counts_of_table05_are_the_committed_ones() -> None:
+    runs = pd.read_csv(ROOT / "metrics/table05/runs.csv").set_index(["batch_size", "seed"]).sort_index()
+    said = " ".join(README.split("## Run it")[0].split())
+    counts = {
+        sample: runs[f"near_rank_{sample}_0.0001_excess"] for sample in ("run", "reference", "untrained", "probe")
+    }
+    three = {name: "{:.0f}, {:.0f} and {:.0f}".format(*column.loc[8192]) for name, column in counts.items()}
+    assert f"at b = 8192 the three seeds have {three['run']}, and one value in all below" in said
+    assert f"models trained at b = 128 have {three['reference']}, and those never trained {three['untrained']}" in said
+    assert counts["run"].drop(8192).sum() == 1
+    assert not counts["probe"].any()
+    sharpness = runs["sharpness_full_0.001_pct"].groupby("batch_size").mean()
+    assert sharpness.idxmax() == 2048
+    assert sharpness.loc[128] < sharpness.loc[512] < sharpness.loc[1024] < sharpness.loc[2048]
+    assert sharpness.loc[2048] > sharpness.loc[4096] > sharpness.loc[8192]
+
+
 def test_the_sharpness_of_figure_4_is_the_committed_one() -> None:
     runs = pd.read_csv(ROOT / "metrics/keskar_figure4/runs.csv").set_index("batch_size")
     small, large, best = runs.loc[256], runs.loc[6000], runs["test_error_pct"].idxmin()
