@@ -199,6 +199,15 @@ def test_no_remedy_shrinks_a_gap_that_is_not_there(rise: float, arms: float) -> 
         assert "the reference shows no gap" in row["why"]
 
 
+def test_a_remedys_p_is_that_of_the_reference_s_gap_where_that_is_the_less_sure() -> None:
+    reference, arm = made_up(0.15, 0.1, seeds=3, seed=2), made_up(-9.0, 0.01, seeds=3)
+    blocks = reference.pivot_table(index="seed", columns="batch_size", values="test_error_pct").to_numpy()
+    gap = stats.ttest_1samp(blocks[:, 1:].mean(axis=1) - blocks[:, 0], 0, alternative="greater").pvalue
+    row = verdict(arm, "switching_shrinks_gap", arm="switching", reference_table=reference)
+    assert row["p"] == pytest.approx(gap, rel=1e-9)
+    assert 1e-3 < gap < 0.02
+
+
 def test_a_gap_is_not_set_against_itself() -> None:
     with pytest.raises(InputError, match=r"claims\.reference must name that one"):
         ClaimSettings("switching", "mine", 0.02).check("mine")
@@ -310,6 +319,9 @@ def test_counts_that_change_alike_in_every_seed_decide_by_how_far_and_equal_shar
     assert far.p_rises < 1e-9
     assert far.p_rises < evidence.paired(np.array([26160.0, 26160.0, 26161.0]), 1.0).p_rises < 1e-9
     assert near.p_rises == pytest.approx(stats.t.sf(6, 2), rel=1e-9)  # 1 / (1 / sqrt(12) / sqrt(3)) = 6
+    table = made_up(0.0, 0.1, seeds=3, sizes=(256, 6000))
+    counted = table.assign(**{"near_rank_run_0.0001_full": 26160 * (table["batch_size"] == 6000)})
+    assert verdict(counted, "near_rank_rises")["verdict"] == "supported"
     levels = np.array([8.35, 9.21, 7.77])
     assert evidence.paired((levels + 0.14) - levels).p_rises == 0.125  # not 1e-30, for all that rounding leaves
     assert evidence.paired((levels + 0.1 + 0.2) - (levels + 0.3)).constant
