@@ -235,6 +235,8 @@ def test_width_is_read_from_the_models_names() -> None:
     assert (row["verdict"], row["why"]) == ("undecided", "zero in every run, so that it cannot fall")
     lost = table.assign(status=np.where(table["batch_size"] == 8192, "diverged", "ok"))
     assert evaluate({"runs": lost}, lost, ClaimSettings("width", "x", 0.02)).empty  # 128 is not taken for the largest
+    one = table[table["batch_size"] == 128]
+    assert "width_shrinks_gap" not in set(evaluate({"runs": one}, one, ClaimSettings("width", "x", 0.02))["claim"])
     gap = verdict(table, "width_shrinks_gap", arm="width")
     assert gap["quantity"] == "gap of test_error_pct"
     assert gap["effect"] == pytest.approx(0.5 * 0.1 - 0.5 * 0.3, abs=0.05)
