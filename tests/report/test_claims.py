@@ -289,10 +289,10 @@ def test_a_seed_that_is_not_run_yet_at_some_size_is_left_out_and_no_size_with_it
     assert (row["n"], row["levels"], row["verdict"]) == (3, "128, 512, 1024, 2048, 4096, 8192", "supported")
 
 
-def test_a_seed_without_counts_is_left_out_of_a_correlation() -> None:
-    table = made_up(0.5, 0.2, seeds=4)
-    counts = table["batch_size"].where(table["seed"] != 2)
-    table = table.assign(train_loss=table["test_error_pct"], **{"near_rank_run_0.0001_full": counts})
+def test_a_seed_without_either_quantity_is_left_out_of_a_correlation() -> None:
+    table = made_up(0.5, 0.2, seeds=5)
+    counts, loss = table["batch_size"].where(table["seed"] != 2), table["test_error_pct"].where(table["seed"] != 4)
+    table = table.assign(train_loss=loss, penalty=0.1, **{"near_rank_run_0.0001_full": counts})
     row = verdict(table, "near_rank_with_train_loss")
     assert (row["n"], row["verdict"]) == (3, "supported")
 
