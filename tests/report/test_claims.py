@@ -273,6 +273,9 @@ def test_the_stage_takes_curvature_and_warm_starts_where_the_study_has_them(tmp_
     found = read_table(tmp_path / "out.csv").set_index("claim")
     assert found.loc["hessian_rises", ["verdict", "effect"]].tolist() == ["supported", pytest.approx(64.0)]
     params = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace("arm: plain", "arm: switching"))
+    with pytest.raises(SystemExit):  # its reference is the study itself
+        run(tmp_path, "claims", *arguments)
     (tmp_path / "params.yaml").write_text(params.replace("arm: plain", "arm: warmstart"))
     starts = pd.DataFrame({"start_epoch": [0, 10, 20] * 3, "seed": np.repeat([0, 1, 2], 3), "status": "ok"})
     starts = starts.assign(model="f1", dataset="mnist", large_test_error_pct=3.0 - starts["start_epoch"] / 10)
