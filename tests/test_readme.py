@@ -133,10 +133,10 @@ def test_what_is_said_of_the_runs_of_keskar_table3_is_what_they_recorded() -> No
     runs = pd.read_csv(ROOT / "metrics/keskar_table3/runs.csv").set_index(["batch_size", "seed"]).sort_index()
     said = README.split("## Run it")[0].replace("\n", " ")
     small, large = runs.loc[256], runs.loc[6000]
-    updates = [f"{value:,}" for value in small["updates"]]
-    assert f"({updates[0]} and {updates[1]} updates at b = 256, {large['updates'].max():,} at b = 6000" in said
-    norms = [f"{value:.0f}" for value in [*small["weight_norm"], *large["weight_norm"]]]
-    assert "weights of norm {} and {} against {} and {} here".format(*norms) in said
+    updates = "{:,}, {:,} and {:,}".format(*small["updates"])
+    assert f"({updates} updates at b = 256, {large['updates'].max():,} at b = 6000" in said
+    norms = ["{:.0f}, {:.0f} and {:.0f}".format(*end["weight_norm"]) for end in (small, large)]
+    assert f"weights of norm {norms[0]} against {norms[1]} here" in said
 
 
 def test_what_is_said_of_c1_is_what_its_runs_recorded() -> None:
