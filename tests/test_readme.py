@@ -135,6 +135,15 @@ def test_what_is_said_of_the_runs_of_keskar_table3_is_what_they_recorded() -> No
     small, large = runs.loc[256], runs.loc[6000]
     updates = "{:,}, {:,} and {:,}".format(*small["updates"])
     assert f"({updates} updates at b = 256, {large['updates'].max():,} at b = 6000" in said
+    manifold = {epsilon: runs.loc[6000, f"sharpness_random100_{epsilon}_pct"].mean() for epsilon in ("0.001", "0.0005")}
+    printed = {"0.001": 9.22, "0.0005": 9.17}  # Table 4, which paper.md repeats
+    assert f"{manifold['0.001'] / printed['0.001']:.1f} times larger (ε = 0.001)" in said
+    assert f"{printed['0.0005'] / manifold['0.0005']:.1f} times smaller (0.0005)" in said
+    found = pd.read_csv(ROOT / "metrics/claims/keskar_table3.csv").set_index("claim")["verdict"]
+    sharp = found[found.index.str.contains("sharpness")]
+    assert (sharp == "supported").sum() == 4
+    assert len(sharp) == 5
+    assert found["sharpness_rises"] == "undecided"
     norms = ["{:.0f}, {:.0f} and {:.0f}".format(*end["weight_norm"]) for end in (small, large)]
     assert f"weights of norm {norms[0]} against {norms[1]} here" in said
 
