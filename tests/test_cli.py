@@ -308,7 +308,7 @@ def test_studies_are_listed(four: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     rows = listed(capsys.readouterr().out)
     smoke = ["2 = lenet5 x digits x b 128-1024 (2) x 1 seed", "1 epoch", "not run"]
     assert rows["smoke"] == [*smoke, "Seconds: for tests of the pipeline itself."]
-    assert rows["keskar_warmstart"][:2] == ["24 = f1 x mnist x 11 starts x 2 seeds", "100, then 100 epochs"]
+    assert rows["keskar_warmstart"][:2] == ["36 = f1 x mnist x 11 starts x 3 seeds", "100, then 100 epochs"]
     assert rows["keskar_table3_timit"][1] == "at most 100 epochs"
     assert rows["random_matrices"][:2] == ["no network is trained", "not run"]
     assert rows["broken"][0] == "cannot be run: conf/study/broken.yaml: unknown param 'modles'; did you mean 'models'?"
@@ -345,8 +345,8 @@ def test_studies_say_what_each_costs(
     assert rows["smoke"][3] == "about 26 min, 0.1 GB"  # 23 and 3 updates on 2,874 images
     assert rows["keskar_table3_timit"][3] == "unknown until downloaded"
     assert rows["random_matrices"][2] == "no training"
-    # 2 seeds x 100 epochs x (235 updates at 256, and 11 x 10 at 6000)
-    assert rows["keskar_warmstart"][3] == "about 48 days"
+    # 3 seeds x 100 epochs x (235 updates at 256, and 11 x 10 at 6000)
+    assert rows["keskar_warmstart"][3] == "about 72 days"
 
 
 def test_studies_need_their_folder(

@@ -181,10 +181,10 @@ def test_a_mean_is_rounded_to_its_spread(mean: float, std: float, n: int, shown:
 
 
 def test_one_seed_is_said_to_have_no_spread() -> None:
-    (table,) = page_tables.of_batch_sizes(pd.read_csv(ROOT / "metrics/table05/batch_sizes.csv"))
+    (table,) = page_tables.of_batch_sizes(pd.read_csv(ROOT / "metrics/keskar_figure4/batch_sizes.csv"))
     assert table.notes == ["n = 1: one seed, so no spread."]
     row = next(row for row in table.rows if row[0].text == "test error (%)")
-    runs = pd.read_csv(ROOT / "metrics/table05/runs.csv")
+    runs = pd.read_csv(ROOT / "metrics/keskar_figure4/runs.csv")
     assert [cell.text for cell in row[1:]] == [f"{value:g}" for value in runs["test_error_pct"]]
 
 
