@@ -172,12 +172,19 @@ def test_what_is_said_of_the_examples_remedies_is_what_their_tables_say() -> Non
     assert f"At b = 4096 its test error is {gaps[0]:.2f} points above that at b = 16" in said
     assert f"second half of training, {gaps[1]:.2f}; " in said
     assert f"root of the batch size, {gaps[2]:.2f}." in said
-    assert "over all four larger batch sizes, is supported; of scaling it is undecided" in said
+    wide = pd.read_csv(ROOT / "metrics/example_wide/gap.csv").set_index(["model", "batch_size"])["gap"]
+    twice, half = (wide[f"examples.nets:Net_w{width}", 4096] for width in (2, 0.5))
+    assert f"twice the width, {twice:.2f}, and of half, {half:.2f}." in said
+    assert "over all four larger batch sizes, is supported, and so is width; of scaling it is undecided" in said
     verdicts = [
         pd.read_csv(ROOT / f"metrics/claims/{study}.csv").set_index("claim")["verdict"][claim]
-        for study, claim in zip(studies[1:], ("switching_shrinks_gap", "scaled_rate_shrinks_gap"), strict=True)
+        for study, claim in zip(
+            (*studies[1:], "example_wide"),
+            ("switching_shrinks_gap", "scaled_rate_shrinks_gap", "width_shrinks_gap"),
+            strict=True,
+        )
     ]
-    assert verdicts == ["supported", "undecided"]
+    assert verdicts == ["supported", "undecided", "supported"]
 
 
 def test_what_is_said_of_curvature_is_what_every_seed_shows() -> None:
