@@ -171,7 +171,7 @@ def test_what_is_said_of_the_examples_remedies_is_what_their_tables_say() -> Non
     said = README.split("## Run it")[0].replace("\n", " ")
     assert f"At b = 4096 its test error is {gaps[0]:.2f} points above that at b = 16" in said
     assert f"second half of training, {gaps[1]:.2f}; " in said
-    assert f"root of the batch size, {gaps[2]:.2f}." in said
+    assert f"root of the batch size, {gaps[2]:.2f}; with layers" in said
     wide = pd.read_csv(ROOT / "metrics/example_wide/gap.csv").set_index(["model", "batch_size"])["gap"]
     twice, half = (wide[f"examples.nets:Net_w{width}", 4096] for width in (2, 0.5))
     assert f"twice the width, {twice:.2f}, and of half, {half:.2f}." in said
