@@ -21,12 +21,13 @@ from gapscope.models import kernels
 Step = Callable[[], object]
 GREY = {"in_channels": 1, "out_channels": 6, "kernel_size": 5, "padding": 2}
 DEEP = {"in_channels": 512, "out_channels": 512, "kernel_size": 3, "padding": 1}
-LAYERS: dict[str, tuple[type[nn.Module], type[nn.Module], dict[str, int], tuple[int, ...], bool]] = {
-    "2 x 2 pooling, LeNet-5's first": (kernels.MaxPool2d, nn.MaxPool2d, {"kernel_size": 2}, (128, 6, 28, 28), True),
-    "2 x 2 pooling, VGG-16's first": (kernels.MaxPool2d, nn.MaxPool2d, {"kernel_size": 2}, (128, 64, 32, 32), True),
-    "5 x 5 convolution, LeNet-5's first": (kernels.Conv2d, nn.Conv2d, GREY, (128, 1, 28, 28), False),
-    "3 x 3 convolution of 4 x 4 images, VGG-16": (kernels.Conv2d, nn.Conv2d, DEEP, (128, 512, 4, 4), True),
-    "3 x 3 convolution of 2 x 2 images, VGG-16": (kernels.Conv2d, nn.Conv2d, DEEP, (128, 512, 2, 2), True),
+# layer, its settings, shape of the images, whether they need a gradient
+LAYERS: dict[str, tuple[type[nn.Module], dict[str, int], tuple[int, ...], bool]] = {
+    "2 x 2 pooling, LeNet-5's first": (kernels.MaxPool2d, {"kernel_size": 2}, (128, 6, 28, 28), True),
+    "2 x 2 pooling, VGG-16's first": (kernels.MaxPool2d, {"kernel_size": 2}, (128, 64, 32, 32), True),
+    "5 x 5 convolution, LeNet-5's first": (kernels.Conv2d, GREY, (128, 1, 28, 28), False),
+    "3 x 3 convolution of 4 x 4 images, VGG-16": (kernels.Conv2d, DEEP, (128, 512, 4, 4), True),
+    "3 x 3 convolution of 2 x 2 images, VGG-16": (kernels.Conv2d, DEEP, (128, 512, 2, 2), True),
 }
 LEFT = {  # images, out_channels, size, padding
     "weight gradient alone, 5 x 5, three channels": ((128, 3, 28, 28), 6, 5, 2),
@@ -36,7 +37,7 @@ LEFT = {  # images, out_channels, size, padding
 
 def layers(case: str) -> tuple[Step, Step]:
     """Return a forward and backward pass of gapscope's layer, and one of PyTorch's."""
-    own, other, settings, shape, needs_gradient = LAYERS[case]
+    own, settings, shape, needs_gradient = LAYERS[case]
     images = torch.randn(shape, requires_grad=needs_gradient)
 
     def step(kind: type[nn.Module]) -> Step:
@@ -45,7 +46,7 @@ def layers(case: str) -> tuple[Step, Step]:
         upstream = torch.randn_like(layer(images))
         return lambda: torch.autograd.grad(layer(images), leaves, upstream)
 
-    return step(own), step(other)
+    return step(own), step(own.__base__)  # type: ignore[arg-type]  # PyTorch's own
 
 
 def weight_gradients(case: str) -> tuple[Step, Step]:

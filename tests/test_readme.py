@@ -91,6 +91,9 @@ def test_the_near_rank_counts_of_table05_are_the_committed_ones() -> None:
     assert f"models trained at b = 128 have {three['reference']}, and those never trained {three['untrained']}" in said
     assert counts["run"].drop(8192).sum() == 1
     assert not counts["probe"].any()
+    remains = counts["run"] - counts["reference"]
+    assert remains[remains > 0].to_dict() == {(2048, 2): 1}
+    assert runs["sharpness_random100_0.001_pct"].groupby("batch_size").mean().idxmax() == 4096
     sharpness = runs["sharpness_full_0.001_pct"].groupby("batch_size").mean()
     assert sharpness.idxmax() == 2048
     assert sharpness.loc[128] < sharpness.loc[512] < sharpness.loc[1024] < sharpness.loc[2048]
@@ -144,6 +147,9 @@ def test_what_is_said_of_the_runs_of_keskar_table3_is_what_they_recorded() -> No
     assert (sharp == "supported").sum() == 4
     assert len(sharp) == 5
     assert found["sharpness_rises"] == "undecided"
+    factors = pd.read_csv(ROOT / "metrics/claims/keskar_table3.csv").set_index("claim")["effect"][sharp.index]
+    assert f"by factors of {factors.min():.0f} to {factors.max():,.0f} in five measures" in said
+    assert found["test_error_rises"] == "undecided"
     norms = ["{:.0f}, {:.0f} and {:.0f}".format(*end["weight_norm"]) for end in (small, large)]
     assert f"weights of norm {norms[0]} against {norms[1]} here" in said
 
