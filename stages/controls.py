@@ -1,6 +1,7 @@
 """Stage controls: singular values where training at that batch size can have had no part; activations are not kept."""
 
 import argparse
+import time
 from pathlib import Path
 
 from gapscope.config import load_params
@@ -17,6 +18,7 @@ def main() -> None:
 
     from gapscope import controls, data, images, models, seeds
     from gapscope.activations import ActivationSettings
+    from gapscope.artifacts.records import provenance
     from gapscope.artifacts.spectra import write_spectra
     from gapscope.artifacts.weights import read_weights
     from gapscope.measure.spectra import SpectraSettings, mode_singular_values
@@ -27,9 +29,9 @@ def main() -> None:
     settings = params.section("controls", controls.ControlSettings)
     forward, spectra = params.section("activations", ActivationSettings), params.section("spectra", SpectraSettings)
     set_threads(settings.threads)
-    device = pick_device()
+    device, start = pick_device(), time.perf_counter()
     state, header = read_weights(args.weights)
-    header |= {"activations": vars(forward), "spectra": vars(spectra), "spectra_device": describe_device(device)}
+    header |= {"activations": vars(forward), "spectra": vars(spectra)}
     if header["status"] == "diverged":
         write_spectra(args.out, header, [])
         return
@@ -48,7 +50,8 @@ def main() -> None:
         for c in progress(todo, args.out.stem, len(sizes) * (1 + 3 * len(unit_layers(reference))))
         for mode, spectrum in enumerate(mode_singular_values(c.tensor, method=spectra.method, device=device))
     ]
-    write_spectra(args.out, header, rows)
+    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
+    write_spectra(args.out, header | {"provenance": made}, rows)
 
 
 if __name__ == "__main__":

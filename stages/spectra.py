@@ -1,6 +1,7 @@
 """Stage spectra: singular values of every unfolding of every layer's activations."""
 
 import argparse
+import time
 from pathlib import Path
 
 from gapscope.config import load_params
@@ -26,13 +27,14 @@ def main() -> None:
     args = parser.parse_args()
 
     from gapscope.artifacts.activations import read_activations
+    from gapscope.artifacts.records import provenance
     from gapscope.artifacts.spectra import write_spectra
     from gapscope.measure.exact_zeros import exact_zeros
     from gapscope.measure.spectra import SpectraSettings, mode_singular_values
 
     settings = load_params().section("spectra", SpectraSettings)
     set_threads(settings.threads)
-    device = pick_device()
+    device, start = pick_device(), time.perf_counter()
     header, layers = read_activations(args.activations)
     off = header.get("forward_error", {})  # of activations from a float32 forward pass
     zeros = [{"sample": s, "layer": layer, **exact_zeros(tensor).to_row()} for s, layer, tensor in layers]
@@ -47,8 +49,8 @@ def main() -> None:
         for sample, layer, tensor in progress(layers, args.activations.name)
         for mode, spectrum in enumerate(mode_singular_values(tensor, method=settings.method, device=device))
     ]
-    made = {"spectra": vars(settings), "spectra_device": describe_device(device)}
-    write_spectra(args.out, header | made | {"exact_zeros": zeros}, rows)
+    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
+    write_spectra(args.out, header | {"spectra": vars(settings), "exact_zeros": zeros, "provenance": made}, rows)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What must hold on a GPU as on a CPU: `pytest -m gpu -n 0` where there is one. CPU cases show only that they run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,16 @@ from torch import nn
 from gapscope import seeds
 from gapscope.artifacts.checkpoints import Checkpoint
 from gapscope.data import Dataset
-from gapscope.errors import StoppedError
+from gapscope.errors import InputError, StoppedError
 from gapscope.images import split_images
 from gapscope.measure.sharpness import keskar_sharpness
 from gapscope.measure.spectra import mode_singular_values
 from gapscope.models import ModelSpec, build
 from gapscope.objective import Objective
 from gapscope.training import loop
+from gapscope.training.graphs import recorded
 from gapscope.training.loop import TrainResult, train
+from gapscope.training.ranks import Ranks
 from gapscope.training.settings import TrainSettings
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -27,7 +30,7 @@ SETTINGS = TrainSettings(
     lr_scaling="none", lr_reference_batch=128, lr_candidates=(), lr_sweep_epochs=1, validation_images=0,
     warmup_epochs=0.0, weight_decay=1e-3, decay="weights", drop_last=False, augment=True, updates=None,
     batch_schedule=(), patience=None, micro_batch=None, micro_batch_norm="whole", precision="float32",
-    channels_last=False, compile=False, history_images=None, eval_batch=50, checkpoint_epochs=1, launcher=None,
+    channels_last=False, cuda_graphs=True, history_images=None, eval_batch=50, checkpoint_epochs=1, launcher=None,
     threads=1,
 )  # fmt: skip
 
@@ -42,6 +45,27 @@ def data() -> Dataset:
 def network() -> nn.Module:
     with seeds.seeded(0, "test"):
         return build(ModelSpec("lenet5_w0.5", (1, 28, 28), 10, batch_norm=True, linear=False))
+
+
+class Dropping(nn.Module):
+    """A network whose masks must differ from update to update."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with seeds.seeded(0, "test"):
+            self.net = nn.Sequential(
+                nn.Flatten(), nn.Linear(784, 20), nn.BatchNorm1d(20), nn.Dropout(0.5), nn.Linear(20, 10)
+            )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images)
+
+
+class Waiting(Dropping):
+    """A network that decides something by its values."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images) * (2 if float(images.sum()) == 0 else 1)
 
 
 def trained(device: str, **options) -> tuple[nn.Module, TrainResult]:
@@ -59,6 +83,40 @@ def test_training_repeats_its_bits_and_goes_on_with_them_after_a_stop(device: st
     for again in (trained(device)[0], trained(device, checkpoint=checkpoint)[0]):
         for name, tensor in model.state_dict().items():
             assert torch.equal(again.state_dict()[name], tensor), name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_recorded_updates_have_the_bits_of_those_that_are_not(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replays, replay = [], torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph)))
+    found = []
+    for changes in ({}, {"cuda_graphs": False}):
+        model, settings = Dropping(), replace(SETTINGS, optimizer=optimizer, **changes)
+        train(model, data(), settings, batch_size=30, epochs=4, seed=1, device="cuda")
+        found.append(model.state_dict())
+        assert len(replays) == 4 * 4 - 2  # all but the first update of each of two sizes
+        assert len(set(replays)) == 2
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-6, atol=1e-7, msg=name)  # the rate is in float32
+
+
+@pytest.mark.gpu
+def test_a_network_that_waits_for_the_device_says_how_to_train_it() -> None:
+    with pytest.raises(InputError, match=r"train\.cuda_graphs=false"):
+        train(Waiting(), data(), SETTINGS, batch_size=30, epochs=1, seed=1, device="cuda")
+    plain = replace(SETTINGS, cuda_graphs=False)
+    assert train(Waiting(), data(), plain, batch_size=30, epochs=1, seed=1, device="cuda").status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "ranks"),
+    [({}, "cpu", 1), ({"cuda_graphs": False}, "cuda", 1), ({"micro_batch": 10}, "cuda", 1), ({}, "cuda", 2)],
+)
+def test_what_cannot_be_recorded_stays_as_it_is(changes: dict, device: str, ranks: int) -> None:
+    def update(_batch: torch.Tensor, _lr: float | torch.Tensor) -> None: ...
+
+    assert recorded(update, replace(SETTINGS, **changes), device, Ranks(0, ranks)) is update
 
 
 @pytest.mark.gpu

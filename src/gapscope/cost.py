@@ -29,6 +29,7 @@ from gapscope.models import ModelSpec, build
 from gapscope.runtime import set_threads
 from gapscope.training.evaluation import decayed_parameters, evaluate
 from gapscope.training.gradient import backward, recomputed, recomputes
+from gapscope.training.graphs import recorded
 from gapscope.training.loop import ROWS
 from gapscope.training.settings import TrainSettings
 from gapscope.warmstart import WarmstartSettings
@@ -193,22 +194,27 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
     if settings.channels_last:
         model = model.to(memory_format=torch.channels_last)
     images = _random_images(spec, device)
-    moves = Moves.draw(len(images), seeds.generator("probe", "moves"), device) if settings.augment else None
+    moves = Moves.none(len(images), device) if settings.augment else None
     decayed, others = decayed_parameters(model, settings.decay)
     optimizer = settings.make_optimizer(list(decayed.values()), list(others.values()))
 
-    def update(batch: torch.Tensor) -> None:
-        seeds.reseed("probe", "dropout")
+    def update(batch: torch.Tensor, lr: float | torch.Tensor) -> None:
         optimizer.zero_grad()
         backward(model, images, batch, settings, moves=moves)
-        optimizer.step(0.0)
+        optimizer.step(lr)
+
+    fast = recorded(update, settings, device)
+
+    def call(batch: torch.Tensor) -> None:
+        seeds.reseed("probe", "dropout")
+        fast(batch, 0.0)
 
     with recomputed(model, recomputes(model, settings)), seeds.kept():
         model.train()
         small, large = SMALL, 2 * SMALL
-        small_s = _seconds(partial(update, torch.arange(small, device=device)), clock)
+        small_s = _seconds(partial(call, torch.arange(small, device=device)), clock)
         while True:
-            large_s = _seconds(partial(update, torch.arange(large, device=device)), clock)
+            large_s = _seconds(partial(call, torch.arange(large, device=device)), clock)
             if large_s >= ENOUGH_S or large >= LARGE:
                 break
             large *= 2

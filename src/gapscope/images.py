@@ -21,11 +21,17 @@ class Moves:
     mirrored: Tensor
 
     @classmethod
-    def draw(cls, images: int, generator: torch.Generator, device: torch.device | str) -> "Moves":
-        """Draw them uniformly, and mirror every image with probability 1/2."""
-        sides = torch.randint(0, 2 * PADDING + 1, (2, images), generator=generator)
-        mirrored = torch.randint(0, 2, (images,), generator=generator, dtype=torch.bool)
-        return cls(*(part.to(device) for part in (sides[0], sides[1], mirrored)))
+    def none(cls, images: int, device: torch.device | str) -> "Moves":
+        """Return moves that leave every image as it is."""
+        rows, columns = torch.full((2, images), PADDING, device=device)
+        return cls(rows, columns, torch.zeros(images, dtype=torch.bool, device=device))
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Draw them anew, in place: crops uniformly, and every image mirrored with probability 1/2."""
+        sides = torch.randint(0, 2 * PADDING + 1, (2, len(self.mirrored)), generator=generator)
+        mirrored = torch.randint(0, 2, self.mirrored.shape, generator=generator, dtype=torch.bool)
+        for own, drawn in zip((self.rows, self.columns, self.mirrored), (*sides, mirrored), strict=True):
+            own.copy_(drawn)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """One batch's gradient in parts, against the whole batch at once; augmentation against a slow reference."""
 
 import copy
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -113,8 +111,6 @@ def test_a_network_without_units_to_compute_twice_raises() -> None:
         ({"micro_batch": 41}, "train.micro_batch must be at most the batch size, 40, got 41"),
         ({"micro_batch": 39, "micro_batch_norm": "ghost"}, "leaves a batch of one"),
         ({"micro_batch": 0}, "train.micro_batch must be at least 1"),
-        ({"compile": True, "micro_batch": 20}, "train.compile is for batches that go through at once"),
-        ({"compile": True, "launcher": "torchrun --nproc_per_node=2"}, "train.compile is for one rank, not for 2"),
         ({"precision": "float16"}, "train.precision must be one of float32, bfloat16"),
     ],
 )
@@ -143,7 +139,8 @@ def slowly_moved(image: np.ndarray, row: int, column: int, mirrored: bool, varia
 def moved_images(variant: str) -> None:
     data = random_data(12, side=9, channels=3)
     training = split_images(data, "train", "cpu")
-    moves = Moves.draw(12, seeds.generator("test"), "cpu")
+    moves = Moves.none(12, "cpu")
+    moves.redraw(seeds.generator("test"))
     index = torch.tensor([3, 0, 11, 7, 1, 2, 5, 9])
     assert 0 < int(moves.mirrored[index].sum()) < len(index)
     slow = [
@@ -165,7 +162,8 @@ def test_moved_images_are_not(variant: str) -> None:
 
 
 def test_moves_are_uniform() -> None:
-    moves = Moves.draw(90_000, seeds.generator("test"), "cpu")
+    moves = Moves.none(90_000, "cpu")
+    moves.redraw(seeds.generator("test"))
     for part in (moves.rows, moves.columns):
         counts = np.bincount(part.numpy(), minlength=9)
         assert len(counts) == 9
@@ -193,28 +191,3 @@ def test_precision_and_layout_train_alike(changes: dict) -> None:
 
     assert final(**changes) == pytest.approx(final(), rel=0.05)
     assert changes.get("channels_last") or final(**changes) != final()
-
-
-@pytest.mark.skipif(shutil.which("c++") is None, reason="on a CPU torch.compile needs a C++ compiler")
-def test_a_compiled_network_trains_alike_last_partial_batch_and_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, shapes = torch.compile, set[int]()
-
-    def watched(model: nn.Module, **how) -> Callable[[Tensor], Tensor]:
-        made = compiled(model, **how)
-
-        def call(inputs: Tensor) -> Tensor:
-            shapes.add(len(inputs))
-            return made(inputs)
-
-        return call
-
-    def weights(**changes) -> Tensor:
-        model = network(batch_norm=True)
-        train(model, random_data(), settings(**changes), batch_size=32, epochs=2, seed=0, device="cpu")
-        return torch.cat([p.detach().flatten() for p in model.parameters()])
-
-    monkeypatch.setattr(torch, "compile", watched)
-    plain = weights()
-    assert not shapes
-    torch.testing.assert_close(weights(compile=True), plain, rtol=1e-3, atol=1e-5)
-    assert shapes == {32, len(random_data().y_train) % 32}

@@ -48,7 +48,7 @@ VALUES = {
     "micro_batch_norm": "whole",
     "precision": "float32",
     "channels_last": False,
-    "compile": False,
+    "cuda_graphs": True,
     "checkpoint_epochs": 1,
     "launcher": None,
     "weight_decay": 5e-4,

@@ -45,8 +45,8 @@ class Optimizer(ABC):
                 parameter.grad = None
 
     @torch.no_grad()
-    def step(self, lr: float) -> None:
-        """Update every parameter that has a gradient."""
+    def step(self, lr: float | Tensor) -> None:
+        """Update every parameter that has a gradient; the rate may be a tensor on the parameters' device."""
         for members, decay in self._groups:
             moved = [(p, state) for p, state in members if p.grad is not None]
             if moved:
@@ -60,7 +60,7 @@ class Optimizer(ABC):
         parameters: list[Tensor],
         gradients: list[Tensor],
         states: dict[str, list[Tensor]],
-        lr: float,
+        lr: float | Tensor,
         weight_decay: float,
     ) -> None: ...
 
@@ -79,7 +79,7 @@ class SGD(Optimizer):
         parameters: list[Tensor],
         gradients: list[Tensor],
         states: dict[str, list[Tensor]],
-        lr: float,
+        lr: float | Tensor,
         weight_decay: float,
     ) -> None:
         sgd(
@@ -110,7 +110,7 @@ class Adam(Optimizer):
         parameters: list[Tensor],
         gradients: list[Tensor],
         states: dict[str, list[Tensor]],
-        lr: float,
+        lr: float | Tensor,
         weight_decay: float,
     ) -> None:
         adam(

@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gapscope.artifacts.records import read_record, read_table
+from gapscope.artifacts.spectra import read_header
 from gapscope.errors import InputError
 from gapscope.report import figures, gap, page_tables, registry, svg
 from gapscope.report.evidence import SIGNS
@@ -112,10 +113,10 @@ def made(metrics: Path) -> list[dict[str, Any]]:
     """
     names = _cells(metrics / "runs.csv")
     found: dict[tuple[Any, ...], list[float]] = {}
-    for path in sorted(metrics.glob("*/*.json")):
+    for path in sorted(metrics.glob("*/*.json*")):
         if names and path.stem not in names:
             continue
-        how = read_record(path).get("provenance")
+        how = (read_header if path.suffix == ".jsonl" else read_record)(path).get("provenance")
         if how:
             found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(how["wall_s"])
     return [

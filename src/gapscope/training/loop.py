@@ -22,10 +22,11 @@ from gapscope import seeds
 from gapscope.artifacts.checkpoints import Checkpoint
 from gapscope.data import Dataset
 from gapscope.errors import StoppedError
-from gapscope.images import Moves, split_images
+from gapscope.images import Images, Moves, split_images
 from gapscope.optim.optimizers import Optimizer
 from gapscope.training.evaluation import decayed_parameters, distance, figures, reestimate_batch_norm
 from gapscope.training.gradient import backward, recomputed, recomputes
+from gapscope.training.graphs import recorded
 from gapscope.training.ranks import ALONE, Ranks, global_batch_norm
 from gapscope.training.settings import TrainSettings, check_batches
 
@@ -97,26 +98,31 @@ def train(
     optimizer = settings.make_optimizer(list(decayed.values()), list(others.values()))
     initial = [p.detach().clone() for p in model.parameters()]
     firsts = [0, *accumulate(run.updates)]  # the first update of each epoch
+    moves = Moves.none(len(training), device) if settings.augment else None
     state = _State(model, optimizer, checkpoint, ranks)
     state.load(device)
 
     done = sum(end <= state.step for end in firsts[1:])
     with global_batch_norm(model, ranks), recomputed(model, recomputes(model, settings)), seeds.kept():
-        wrapped = _compiled(model) if settings.compile else ranks.wrap(model)
+        wrapped = ranks.wrap(model)
+
+        def update(batch: Tensor, lr: float | Tensor) -> None:
+            optimizer.zero_grad()
+            backward(wrapped, training, batch, settings, moves=moves, ranks=ranks)
+            optimizer.step(lr)
+
+        fast = recorded(update, settings, device, ranks)
         for epoch in on_epoch(range(done + 1, len(run.updates) + 1)):
             todo = batches(len(training), run.batch_sizes[epoch - 1], run.updates[epoch - 1], seed, epoch, device)
-            moves = None
-            if settings.augment:
-                moves = Moves.draw(len(training), seeds.generator(seed, "augmentation", epoch), device)
+            if moves:
+                moves.redraw(seeds.generator(seed, "augmentation", epoch))
             model.train()
             for batch in todo[state.step - firsts[epoch - 1] :]:
                 if ranks.any(stop(), device):
                     state.save()
                     raise StoppedError(f"stopped in epoch {epoch} of {len(run.updates)}; {state.kept()}")
                 seeds.reseed(seed, "dropout", state.step, ranks.rank)
-                optimizer.zero_grad()
-                backward(wrapped, training, batch, settings, moves=moves, ranks=ranks)
-                optimizer.step(run.rates[state.step])
+                fast(batch, run.rates[state.step])
                 state.step += 1
             last = epoch == len(run.updates)
             if last or epoch % -(-len(run.updates) // ROWS) == 0:
@@ -129,7 +135,13 @@ def train(
             if checkpoint and not last and epoch % checkpoint.every == 0:
                 state.save()
 
-    history = state.history
+    return _result(model, state.history, training, test, settings)
+
+
+def _result(
+    model: nn.Module, history: list[dict[str, Any]], training: Images, test: Images, settings: TrainSettings
+) -> TrainResult:
+    """Take the final figures, over both whole sets; batch norm's statistics are re-estimated on the way."""
     status = "ok" if math.isfinite(history[-1]["train_loss_running"]) else "diverged"
     final = {key: history[-1][key] for key in ("updates", "distance_from_initial", "weight_norm", "wall_s")}
     final |= {"epochs_run": history[-1]["epoch"]} | figures(model, training, test, settings, suffix="_running")
@@ -140,6 +152,7 @@ def train(
         reestimate_batch_norm(model, training, settings.eval_batch)
         final |= figures(model, training, test, settings)
         status = "ok" if math.isfinite(final["train_loss"]) else "diverged"
+    decayed, _ = decayed_parameters(model, settings.decay)
     return TrainResult(status, history, final | {"decayed_parameters": list(decayed)}, as_trained)
 
 
@@ -147,11 +160,6 @@ def batches(images: int, size: int, updates: int, seed: int, epoch: int, device:
     """Return the index tensors of one epoch: one permutation, drawn from (seed, epoch), cut into batches."""
     order = torch.randperm(images, generator=seeds.generator(seed, "order", epoch)).to(device)
     return tuple(order.split(size)[:updates])
-
-
-def _compiled(model: nn.Module) -> nn.Module:
-    # reduce-overhead: CUDA graphs. Not dynamic: a last, smaller batch is compiled for itself, not for any size
-    return torch.compile(model, dynamic=False, mode="reduce-overhead")  # type: ignore[return-value]
 
 
 @dataclass

@@ -42,7 +42,7 @@ class TrainSettings:
     micro_batch_norm: str
     precision: str
     channels_last: bool
-    compile: bool
+    cuda_graphs: bool
     history_images: int | None
     eval_batch: int
     checkpoint_epochs: int
@@ -69,8 +69,6 @@ class TrainSettings:
                 raise InputError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if self.lr_candidates and (self.validation_images < 1 or self.lr_sweep_epochs < 1):
             raise InputError("train.lr_candidates need train.validation_images and train.lr_sweep_epochs of at least 1")
-        if self.compile and self.micro_batch is not None:  # a graph's gradients lie where its next run puts its own
-            raise InputError("train.compile is for batches that go through at once: without train.micro_batch")
         rates = [self.lr_start, self.lr_end, *self.lr_candidates]
         rates += [switch.lr for switch in self.batch_schedule if switch.lr is not None]
         least = 1e-300 if self.lr_shape in ("exponential", "step") else 0.0
@@ -118,8 +116,6 @@ def check_batches(model: nn.Module, images: int, run: Schedule, settings: TrainS
         raise InputError(
             "train.micro_batch_norm=ghost is for one rank: of several, batch norm is over the global batch"
         )
-    if settings.compile and world > 1:
-        raise InputError(f"train.compile is for one rank, not for {world}")
     for size in dict.fromkeys(run.batch_sizes):
         if settings.micro_batch is not None and settings.micro_batch > size:
             raise InputError(f"train.micro_batch must be at most the batch size, {size}, got {settings.micro_batch}")
