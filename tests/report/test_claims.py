@@ -67,10 +67,33 @@ def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
     assert row["effect"] == pytest.approx(25, abs=1)  # shown all the same
 
 
-def test_a_quantity_that_never_changes_contradicts_a_rise_but_not_with_one_seed() -> None:
-    flat = {"near_rank_probe_0.0001_excess": 0}
-    assert verdict(made_up(0.5, 0.2, seeds=3, **flat), "probe_excess_rises")["verdict"] == "contradicted"
-    assert verdict(made_up(0.5, 0.2, seeds=2, **flat), "probe_excess_rises")["verdict"] == "undecided"
+UNCHANGED = "no change in any seed: nothing to test"
+
+
+@pytest.mark.parametrize("sizes", [SIZES, (256, 6000)], ids=["trend", "two sizes"])
+def test_what_never_changes_is_undecided_and_not_corrected_for(sizes: tuple[int, ...]) -> None:
+    """Tarone 1990: what can reject at no level is no hypothesis to correct for."""
+    table = made_up(0.5, 0.2, seeds=3, sizes=sizes)
+    flat = {"near_rank_probe_0.0001_excess": 0, "near_rank_untrained_0.0001_excess": 5}
+    crowd = table.assign(**flat, test_cross_entropy=table["seed"])
+    assert verdict(crowd)["p_corrected"] == verdict(table)["p_corrected"]
+    for claim in ("probe_excess_rises", "untrained_excess_rises", "test_cross_entropy_rises"):
+        assert verdict(crowd, claim)[["verdict", "why", "p_corrected"]].tolist() == ["undecided", UNCHANGED, 1.0]
+    assert "n = 2" in verdict(made_up(0.5, 0.2, seeds=2, sizes=sizes, **flat), "probe_excess_rises")["why"]
+
+
+@pytest.mark.parametrize(("counts_in", "loss_in"), [((), (0, 1, 2)), ((0, 1, 2), ()), ((0, 2), (1,))])
+def test_a_correlation_with_what_no_seed_sees_change_is_the_same(
+    counts_in: tuple[int, ...], loss_in: tuple[int, ...]
+) -> None:
+    table = made_up(0.5, 0.2, seeds=3)
+    counts, loss = (table["batch_size"].where(table["seed"].isin(seeds), 0) for seeds in (counts_in, loss_in))
+    alone = table.assign(**{"near_rank_run_0.0001_full": counts})
+    both = alone.assign(train_loss=loss)
+    row = verdict(both, "near_rank_with_train_loss")
+    assert row[["verdict", "why", "p_corrected"]].tolist() == ["undecided", UNCHANGED, 1.0]
+    assert np.isnan(row["effect"])
+    assert verdict(both)["p_corrected"] == verdict(alone)["p_corrected"]
 
 
 @pytest.mark.parametrize("sizes", [SIZES, (256, 6000)], ids=["trend", "two sizes"])
@@ -103,8 +126,9 @@ def test_many_tests_at_once_are_corrected_for() -> None:
 
 
 def test_holm_is_the_known_one() -> None:
-    assert evidence.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # Holm 1979, by hand
-    assert evidence.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert evidence.holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 1979, by hand
+    assert evidence.holm([1.0, 0.01, 1.0, 0.04, 0.03, 0.005], 4) == pytest.approx([1, 0.03, 1, 0.06, 0.06, 0.02])
+    assert evidence.holm([0.9, 0.8], 2) == [1.0, 1.0]
 
 
 def test_the_trend_is_pages_where_there_are_no_ties() -> None:
@@ -142,7 +166,8 @@ def test_an_infinite_condition_number_decides_nothing_and_spoils_no_other_claim(
     infinite = table.assign(condition_number_run=[5.0, np.inf] * 3 + [np.inf, np.inf])  # between the two in the file
     assert verdict(infinite, "condition_number_rises")[["verdict", "p"]].tolist() == ["undecided", 1.0]
     for claim in ("test_error_rises", "hessian_trace_rises"):
-        assert verdict(infinite, claim)["verdict"] == verdict(table, claim)["verdict"] == "supported"
+        assert verdict(infinite, claim)["verdict"] == "supported"
+        assert verdict(infinite, claim)["p_corrected"] == verdict(table, claim)["p_corrected"]
 
 
 def test_a_batch_size_at_which_a_run_diverged_is_left_out() -> None:
@@ -232,7 +257,7 @@ def test_width_is_read_from_the_models_names() -> None:
     assert row["effect"] == pytest.approx(-0.2, abs=0.01)
     none = table.assign(**{"near_rank_run_0.0001_fraction": 0.0})
     row = verdict(none, "width_lowers_share", arm="width")
-    assert (row["verdict"], row["why"]) == ("undecided", "zero in every run, so that it cannot fall")
+    assert (row["verdict"], row["why"]) == ("undecided", UNCHANGED)
     lost = table.assign(status=np.where(table["batch_size"] == 8192, "diverged", "ok"))
     assert evaluate({"runs": lost}, lost, ClaimSettings("width", "x", 0.02)).empty  # 128 is not taken for the largest
     one = table[table["batch_size"] == 128]
@@ -329,13 +354,15 @@ def test_counts_that_change_alike_in_every_seed_decide_by_how_far_and_equal_shar
     assert verdict(counted, "near_rank_rises")["verdict"] == "supported"
     levels = np.array([8.35, 9.21, 7.77])
     assert evidence.paired((levels + 0.14) - levels).p_rises == 0.125  # not 1e-30, for all that rounding leaves
-    assert evidence.paired((levels + 0.1 + 0.2) - (levels + 0.3)).constant
+    assert evidence.paired((levels + 0.1 + 0.2) - (levels + 0.3)) == evidence.UNCHANGED
 
 
-def test_what_no_seed_sees_change_is_constant_though_seeds_differ() -> None:
-    values = np.repeat([[1.0], [2.0], [3.0]], 3, axis=1)
-    assert evidence.trend(np.arange(3.0), values, np.random.default_rng(0)).constant
-    assert evidence.paired(values[:, 1] - values[:, 0]).constant
+def test_what_no_seed_sees_change_is_unchanged_though_seeds_differ() -> None:
+    values = np.repeat([[1.0], [2.0], [np.inf]], 3, axis=1)
+    levels, draws = np.arange(3.0), np.random.default_rng(0)
+    assert evidence.trend(levels, values, draws) == evidence.trend(values, values, draws) == evidence.UNCHANGED
+    assert evidence.trend(values, np.tile(levels, (3, 1)), draws) == evidence.UNCHANGED
+    assert evidence.paired(values[:2, 1] - values[:2, 0]) == evidence.UNCHANGED
     values[0, 1] += 1
-    assert not evidence.trend(np.arange(3.0), values, np.random.default_rng(0)).constant
-    assert not evidence.paired(values[:, 1] - values[:, 0]).constant
+    assert evidence.trend(levels, values, draws).tested
+    assert evidence.paired(values[:2, 1] - values[:2, 0]).tested

@@ -1,9 +1,9 @@
 """The papers' claims (`claims.yaml`) and what a study's runs say of each: supported, contradicted or undecided.
 
 A claim is supported where the test of `evidence` rejects chance in its direction at `claims.level`, corrected for all
-the claims that the study tests; contradicted where it does so in the other direction, or where the quantity is the same
-at every level in each seed. Fewer than three seeds decide nothing, whatever they show. An effect stands beside each
-verdict, since what is beyond chance may still be small.
+the claims that the study tests; contradicted where it does so in the other direction. What is the same at every level
+in each seed is not tested, and decides nothing; nor do fewer than three seeds, whatever they show. An effect stands
+beside each verdict, since what is beyond chance may still be small.
 """
 
 from collections.abc import Mapping
@@ -19,6 +19,7 @@ from gapscope.cells import WIDENED
 from gapscope.errors import InputError, did_you_mean
 from gapscope.report import evidence
 from gapscope.report.evidence import Array, Effect, Outcome
+from gapscope.report.numbers import number
 
 COLUMNS = [
     *("claim", "statement", "source", "model", "dataset", "quantity", "test", "n", "levels"),
@@ -122,8 +123,9 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
             finding = _difference(claim, here, beside, settings.level) if remedy else _trend(claim, here)
             if finding:
                 found.append((about, claim, finding))
-    p_for = evidence.holm([finding.p_for for _, _, finding in found])
-    p_against = evidence.holm([finding.p_against for _, _, finding in found])
+    tested = sum(finding.outcome.tested for _, _, finding in found)
+    p_for = evidence.holm([finding.p_for for _, _, finding in found], tested)
+    p_against = evidence.holm([finding.p_against for _, _, finding in found], tested)
     rows = [
         _row(about, claim, finding, (p_for[i], p_against[i]), settings.level)
         for i, (about, claim, finding) in enumerate(found)
@@ -182,7 +184,8 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
             return None
         outcome = evidence.trend(_blocks(table, "beside").to_numpy(dtype=float), values, generator)
         test = f"rank correlation with {claim.beside} within a seed, permutation"
-        return Finding(n, levels, test, Effect(outcome.statistic), claim.unit, outcome, sign)
+        effect = Effect(outcome.statistic if outcome.tested else None)
+        return Finding(n, levels, test, effect, claim.unit, outcome, sign)
     ends = values[:, [0, -1]]
     ratio = claim.unit == "times" and bool((ends > 0).all())
     unit = claim.unit if ratio or claim.unit != "times" else "as a difference"  # of what is 0 there is no multiple
@@ -194,8 +197,6 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
         change = _change(ends, ratio)
         outcome = evidence.paired(np.log(change) if ratio else change, RESOLUTIONS.get(claim.unit, 0.0))
         test = "paired t test over seeds"
-    if claim.test == "falls" and not claim.less and not values.any():
-        outcome = Outcome(1.0, 1.0, 0.0, why="zero in every run, so that it cannot fall")
     return Finding(n, levels, test, effect, unit, outcome, sign)
 
 
@@ -218,8 +219,9 @@ def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, leve
     change, gap = evidence.paired(gaps[0] - REMOVED[claim.test] * gaps[1]), evidence.paired(gaps[1])
     # where there is no gap, nothing can be shrunk: both have to be shown
     outcome = Outcome(
-        max(change.p_rises, gap.p_rises), max(change.p_falls, gap.p_rises), change.statistic, change.constant,
-        why="" if gap.p_rises <= level else f"the reference shows no gap (p = {gap.p_rises:.2g})",
+        max(change.p_rises, gap.p_rises), max(change.p_falls, gap.p_rises), change.statistic,
+        change.why if gap.p_rises <= level else f"the reference shows no gap (p = {number(gap.p_rises, 2)})",
+        change.tested and gap.tested,
     )  # fmt: skip
     levels = f"{', '.join(f'{size:g}' for size in sizes[1:])} less {sizes[0]:g}"
     test = "paired t test over seeds, of the gap less " + ("" if claim.test == "shrinks" else "half of ")
@@ -260,11 +262,10 @@ def _verdict(finding: Finding, p_for: float, p_against: float, level: float) -> 
         return "undecided", f"n = {finding.n}: fewer than {evidence.ENOUGH} seeds decide nothing"
     if finding.outcome.why:
         return "undecided", finding.outcome.why
-    if finding.outcome.constant:
-        return "contradicted", "no change at all in any seed"
     if p_for <= level:
-        return "supported", f"chance would do this with p = {p_for:.2g} at most"
+        return "supported", f"chance would do this with p = {number(p_for, 2)} at most"
     if p_against <= level:
-        return "contradicted", f"the opposite is seen, which chance would do with p = {p_against:.2g} at most"
+        return "contradicted", f"the opposite is seen, which chance would do with p = {number(p_against, 2)} at most"
     leaning = "the claim's direction" if finding.p_for <= finding.p_against else "the other direction"
-    return "undecided", f"it leans in {leaning}, within what chance does (p = {min(p_for, p_against):.2g})"
+    p = number(min(p_for, p_against), 2)
+    return "undecided", f"it leans in {leaning}, within what chance does (p = {p})"

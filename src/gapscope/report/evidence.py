@@ -28,8 +28,11 @@ class Outcome:
     p_rises: float
     p_falls: float
     statistic: float  # mean rank correlation within a block, in [-1, 1], or Student's t
-    constant: bool = False  # no seed's response changes at all
-    why: str = ""  # it can decide nothing, where it cannot
+    why: str = ""  # it decides nothing, where p values alone do not say so
+    tested: bool = True  # it might have rejected at some level
+
+
+UNCHANGED = Outcome(1.0, 1.0, 0.0, "no change in any seed: nothing to test", tested=False)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,9 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
         raise ValueError(f"a trend needs at least 3 levels, got {y.shape[1]}")
     if np.isnan(x).any() or np.isnan(y).any():
         raise ValueError("a trend is of complete blocks: NaN found")
-    if (y == y[:, :1]).all():
-        return Outcome(1.0, 1.0, 0.0, constant=True)
     x, y = _scores(x), _scores(y)
+    if not (x.any(axis=1) & y.any(axis=1)).any():
+        return UNCHANGED
     observed = float((x * y).sum(axis=1).mean())
     shuffled = generator.permuted(np.broadcast_to(y, (DRAWS, *y.shape)), axis=2)
     drawn = (x * shuffled).sum(axis=2).mean(axis=1)
@@ -77,9 +80,9 @@ def paired(differences: Array, resolution: float = 0.0) -> Outcome:
     """
     n, differences = len(differences), np.round(differences, DECIMALS)
     if not np.isfinite(differences).all():
-        return Outcome(1.0, 1.0, 0.0, why="no finite difference")
+        return Outcome(1.0, 1.0, 0.0, "no finite difference", tested=False)
     if not differences.any():
-        return Outcome(1.0, 1.0, 0.0, constant=True)
+        return UNCHANGED
     spread = math.hypot(differences.std(ddof=1), resolution / math.sqrt(12)) if n > 1 else 0.0
     if spread == 0:  # equal by chance: the sign test
         above, below = (0.5**n if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
@@ -105,11 +108,17 @@ def interval(values: Array, *, ratio: bool = False) -> Effect:
     return Effect(*(float(back(value)) for value in (mean, mean - reach, mean + reach)))
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Return the p values corrected for their number (Holm 1979)."""
+def holm(p_values: list[float], tested: int) -> list[float]:
+    """Return the p values corrected for their number (Holm 1979).
+
+    Args:
+        p_values: of all hypotheses.
+        tested: how many of them might have been rejected at some level; the others, whose p values are 1, are none to
+            correct for (Tarone 1990).
+    """
     corrected, largest = [0.0] * len(p_values), 0.0
     for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        largest = max(largest, min(1.0, max(1, tested - place) * p_values[index]))
         corrected[index] = largest
     return corrected
 
