@@ -105,6 +105,19 @@ def test_a_planted_null_is_seldom_called_supported(sizes: tuple[int, ...]) -> No
     assert verdicts.count("undecided") < 200  # a test that never decides would pass the two above
 
 
+def test_counts_that_spread_more_at_large_batches_are_no_rise_over_a_control() -> None:
+    """Both drawn alike: 2 % each way, together 8 of 200 trials; 17 or more have 0.3 %. Page's test has 20 %."""
+    table = made_up(0.0, 1.0, seeds=3)
+    at_largest, rejected = np.where(table["batch_size"] == 8192, 20.0, 0.0), 0
+    for trial in range(200):
+        run, untrained = np.random.default_rng(trial).poisson(at_largest, (2, len(table)))
+        counts = {"near_rank_run_0.0001_excess": run, "near_rank_untrained_0.0001_excess": untrained}
+        row = verdict(table.assign(**counts), "excess_over_untrained_rises")
+        rejected += row["p"] <= 0.02
+    assert 0 < rejected <= 16
+    assert row["test"] == "paired t test over seeds, last level less first"
+
+
 def test_without_seeds_as_blocks_the_offsets_of_seeds_would_hide_the_rise() -> None:
     table = made_up(0.15, 0.05, seeds=3)
     assert verdict(table)["verdict"] == "supported"

@@ -8,6 +8,7 @@ beside each verdict, since what is beyond chance may still be small.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -88,10 +89,11 @@ class Finding:
         return self.outcome.p_falls if self.sign > 0 else self.outcome.p_rises
 
 
-def load_claims() -> list[Claim]:
+@cache
+def load_claims() -> tuple[Claim, ...]:
     """Return the claims, in the order of the file."""
     text = (files("gapscope.report") / "claims.yaml").read_text(encoding="utf-8")
-    return [Claim(**entry) for entry in yaml.safe_load(text)]
+    return tuple(Claim(**entry) for entry in yaml.safe_load(text))
 
 
 def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settings: ClaimSettings) -> pd.DataFrame:
@@ -189,14 +191,14 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     ends = values[:, [0, -1]]
     ratio = claim.unit == "times" and bool((ends > 0).all())
     unit = claim.unit if ratio or claim.unit != "times" else "as a difference"  # of what is 0 there is no multiple
-    effect = evidence.interval(_change(ends, ratio), ratio=ratio)
-    if k > 2:
+    change, resolution = _change(ends, ratio), RESOLUTIONS.get(claim.unit, 0.0)
+    effect = evidence.interval(change, ratio=ratio)
+    if k > 2 and not (claim.less and resolution):  # their growing spread would pass for a trend
         outcome = evidence.trend(blocks.columns.to_numpy(dtype=float), values, generator)
         test = "Page's trend test, seeds as blocks, permutation"
     else:
-        change = _change(ends, ratio)
-        outcome = evidence.paired(np.log(change) if ratio else change, RESOLUTIONS.get(claim.unit, 0.0))
-        test = "paired t test over seeds"
+        outcome = evidence.paired(np.log(change) if ratio else change, resolution)
+        test = "paired t test over seeds, last level less first"
     return Finding(n, levels, test, effect, unit, outcome, sign)
 
 
