@@ -280,6 +280,18 @@ def test_width_is_read_from_the_models_names() -> None:
     assert gap["effect"] == pytest.approx(0.5 * 0.1 - 0.5 * 0.3, abs=0.05)
 
 
+def test_every_measured_sharpness_and_near_rank_loss_with_train_loss_has_its_claim() -> None:
+    runs = read_table(ROOT / "metrics/keskar_table3/runs.csv")
+    claimed = [(claim.quantity, claim.beside) for claim in claims.load_claims()]
+    measured = [column for column in runs if column.startswith("sharpness_") and column.endswith("_pct")]
+    assert len(measured) == 8
+    assert all(claimed.count((column, None)) == 1 for column in measured)
+    for threshold in ("0.0001", "1e-05"):
+        column = f"near_rank_run_{threshold}_full"
+        assert column in runs
+        assert claimed.count((column, "train_loss")) == 1
+
+
 def test_every_claim_of_the_file_is_one_that_its_code_knows() -> None:
     every = claims.load_claims()
     assert len({claim.name for claim in every}) == len(every)
