@@ -246,6 +246,12 @@ def test_a_remedys_p_is_that_of_the_reference_s_gap_where_that_is_the_less_sure(
     assert 1e-3 < gap < 0.02
 
 
+@pytest.mark.parametrize("level", [0.0, 0.5, -0.02, 2.0, float("nan")])
+def test_a_level_that_is_none_is_refused(level: float) -> None:
+    with pytest.raises(InputError, match=rf"claims\.level must lie between 0 and 0\.5, got {level}; .* 0\.02"):
+        ClaimSettings("plain", "mine", level)
+
+
 def test_a_gap_is_not_set_against_itself() -> None:
     with pytest.raises(InputError, match=r"claims\.reference must name that one"):
         ClaimSettings("switching", "mine", 0.02).check("mine")

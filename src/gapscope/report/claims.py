@@ -39,6 +39,10 @@ class ClaimSettings:
     reference: str
     level: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 0.5:
+            raise InputError(f"claims.level must lie between 0 and 0.5, got {self.level}; conf/config.yaml has 0.02")
+
     def check(self, study: str) -> None:
         """Raise InputError where the arm's gap would be set against itself."""
         if self.reference == study and any(claim.test in REMOVED for claim in load_claims() if claim.arm == self.arm):
