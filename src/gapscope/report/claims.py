@@ -188,9 +188,11 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     if claim.beside:
         if k < 3:
             return None
-        outcome = evidence.trend(_blocks(table, "beside").to_numpy(dtype=float), values, generator)
+        beside = _blocks(table, "beside").to_numpy(dtype=float)
+        outcome = evidence.trend(beside, values, generator)
         test = f"rank correlation with {claim.beside} within a seed, permutation"
-        effect = Effect(outcome.statistic if outcome.tested else None)
+        each = evidence.rank_correlations(beside, values)
+        effect = evidence.interval(each, within=(-1.0, 1.0)) if outcome.tested else Effect(None)
         return Finding(n, levels, test, effect, claim.unit, outcome, sign)
     ends = values[:, [0, -1]]
     ratio = claim.unit == "times" and bool((ends > 0).all())

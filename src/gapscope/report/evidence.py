@@ -71,6 +71,11 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
     return Outcome(float(1 + above) / (1 + DRAWS), float(1 + below) / (1 + DRAWS), observed)
 
 
+def rank_correlations(predictor: Array, response: Array) -> Array:
+    """Return Spearman's rank correlation within each block, 0 in one of which either never changes."""
+    return np.asarray((_scores(predictor) * _scores(response)).sum(axis=1))
+
+
 def paired(differences: Array, resolution: float = 0.0) -> Outcome:
     """Test whether the differences, one a seed, are above zero on average (rises) or below it (falls).
 
@@ -93,8 +98,8 @@ def paired(differences: Array, resolution: float = 0.0) -> Outcome:
     return Outcome(float(stdtr(n - 1, -t)), float(stdtr(n - 1, t)), t)
 
 
-def interval(values: Array, *, ratio: bool = False) -> Effect:
-    """Return the mean of one value a seed, with its interval; of logarithms, as a factor, where `ratio`."""
+def interval(values: Array, *, ratio: bool = False, within: tuple[float, float] = (-math.inf, math.inf)) -> Effect:
+    """Return the mean of one value a seed, with its interval, clipped; of logarithms, as a factor, where `ratio`."""
     values = np.log(values) if ratio else values
     if not np.isfinite(values).all():
         return Effect(None)
@@ -105,7 +110,8 @@ def interval(values: Array, *, ratio: bool = False) -> Effect:
     from scipy.special import stdtrit
 
     reach = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values))
-    return Effect(*(float(back(value)) for value in (mean, mean - reach, mean + reach)))
+    low, high = np.clip([mean - reach, mean + reach], *within)
+    return Effect(*(float(back(value)) for value in (mean, low, high)))
 
 
 def holm(p_values: list[float], tested: int) -> list[float]:
