@@ -227,7 +227,25 @@ def test_an_arms_gap_is_set_against_the_references(left: float, shrinks: str, re
     assert row["verdict"] == shrinks
     assert row["effect"] == pytest.approx(2.5 * (left - 1), abs=0.05)
     assert row["levels"] == "8192 less 128"
-    assert verdict(arm, "switching_removes_gap", **switched)["verdict"] == removes
+    row = verdict(arm, "switching_removes_gap", **switched)
+    assert row["verdict"] == removes
+    assert row["effect"] == pytest.approx(2.5 * (left - 0.5), abs=0.05)
+    assert row["effect_low"] < row["effect"] < row["effect_high"]
+    assert row["test"].endswith("the gap less half of the reference's")
+
+
+@pytest.mark.parametrize("claim", ["switching_shrinks_gap", "switching_removes_gap"])
+def test_a_remedy_says_what_became_of_the_smallest_batch(claim: str) -> None:
+    """All of this gap goes, since the smallest batch gets as bad as the largest."""
+    reference = made_up(0.5, 0.001, seeds=4)
+    worse = made_up(0.0, 0.001, seeds=4, seed=1)
+    small = [table.loc[table["batch_size"] == 128, "test_error_pct"].mean() for table in (worse, reference)]
+    worse = worse.assign(test_error_pct=worse["test_error_pct"] - small[0] + small[1] + 0.31)
+    row = verdict(worse, claim, arm="switching", reference_table=reference)
+    assert row["verdict"] == "supported"
+    assert row["why"].endswith("at most; the smallest batch itself: +0.31 points")
+    better = worse.assign(test_error_pct=worse["test_error_pct"] - 1)
+    assert "itself: −0.69 points" in verdict(better, claim, arm="switching", reference_table=reference)["why"]
 
 
 @pytest.mark.parametrize("rise", [0.0, -0.02, -0.2])

@@ -20,7 +20,7 @@ from gapscope.cells import WIDENED
 from gapscope.errors import InputError, did_you_mean
 from gapscope.report import evidence
 from gapscope.report.evidence import Array, Effect, Outcome
-from gapscope.report.numbers import number
+from gapscope.report.numbers import number, signed
 
 COLUMNS = [
     *("claim", "statement", "source", "model", "dataset", "quantity", "test", "n", "levels"),
@@ -28,7 +28,7 @@ COLUMNS = [
 ]
 TABLES = {"start_epoch": "warmstart"}  # what holds the levels, where it is not the table of runs
 RESOLUTIONS = {"values": 1.0}  # of what is counted
-REMOVED = {"shrinks": 1.0, "removes_half": 0.5}  # the part of the reference's gap that must be exceeded
+REMOVED = {"shrinks": 1.0, "removes_half": 0.5}  # the part of the reference's gap below which this one has to come
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class Finding:
     unit: str
     outcome: Outcome
     sign: int  # +1 where the claim is that the tested value rises
+    also: str = ""  # what else is to be known of the effect
 
     @property
     def p_for(self) -> float:
@@ -220,21 +221,22 @@ def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, leve
     sizes = sorted(set(here.columns) & set(there.columns))
     if len(sizes) < 2 or not len(seeds):
         return None
-    gaps = [
-        (blocks.loc[seeds, sizes[1:]].mean(axis=1) - blocks.loc[seeds, sizes[0]]).to_numpy(dtype=float)
-        for blocks in (here, there)
-    ]
-    change, gap = evidence.paired(gaps[0] - REMOVED[claim.test] * gaps[1]), evidence.paired(gaps[1])
+    small = [blocks.loc[seeds, sizes[0]].to_numpy(dtype=float) for blocks in (here, there)]
+    large = [blocks.loc[seeds, sizes[1:]].mean(axis=1).to_numpy(dtype=float) for blocks in (here, there)]
+    gap = large[1] - small[1]
+    change = large[0] - small[0] - REMOVED[claim.test] * gap
+    less, shown = evidence.paired(change), evidence.paired(gap)
     # where there is no gap, nothing can be shrunk: both have to be shown
     outcome = Outcome(
-        max(change.p_rises, gap.p_rises), max(change.p_falls, gap.p_rises), change.statistic,
-        change.why if gap.p_rises <= level else f"the reference shows no gap (p = {number(gap.p_rises, 2)})",
-        change.tested and gap.tested,
+        max(less.p_rises, shown.p_rises), max(less.p_falls, shown.p_rises), less.statistic,
+        less.why if shown.p_rises <= level else f"the reference shows no gap (p = {number(shown.p_rises, 2)})",
+        less.tested and shown.tested,
     )  # fmt: skip
     levels = f"{', '.join(f'{size:g}' for size in sizes[1:])} less {sizes[0]:g}"
-    test = "paired t test over seeds, of the gap less " + ("" if claim.test == "shrinks" else "half of ")
-    effect = evidence.interval(gaps[0] - gaps[1])
-    return Finding(len(seeds), levels, f"{test}the reference's", effect, claim.unit, outcome, -1)
+    half = "" if claim.test == "shrinks" else "half of "
+    test = f"paired t test over seeds, of the gap less {half}the reference's"
+    also = f"the smallest batch itself: {signed((small[0] - small[1]).mean())} {claim.unit}"
+    return Finding(len(seeds), levels, test, evidence.interval(change), claim.unit, outcome, -1, also)
 
 
 def _row(
@@ -260,7 +262,7 @@ def _row(
         "p": finding.p_against if against else finding.p_for,
         "p_corrected": corrected[against],
         "verdict": verdict,
-        "why": why,
+        "why": "; ".join(filter(None, (why, finding.also))),
         "caution": claim.caution,
     }
 
