@@ -105,6 +105,24 @@ def test_a_planted_null_is_seldom_called_supported(sizes: tuple[int, ...]) -> No
     assert verdicts.count("undecided") < 200  # a test that never decides would pass the two above
 
 
+def test_a_study_of_nothing_is_seldom_decided_anywhere() -> None:
+    """2 % in each direction, so a false verdict in 4 % of 40 studies at most; that 6 or more have one is 0.5 %."""
+    plain = [claim for claim in claims.load_claims() if claim.arm == "plain"]
+    counted = {"values", "eigenvalues"}
+    units = {name: claim.unit for claim in plain for name in (claim.quantity, claim.less, claim.needs) if name}
+    units |= {claim.beside: "nats" for claim in plain if claim.beside}
+    blank, false = made_up(0.0, 1.0, seeds=3), 0
+    for trial in range(40):
+        draw, n = np.random.default_rng(trial), len(blank)
+        columns = {
+            name: draw.poisson(0.1, n) if unit in counted else draw.lognormal(size=n) for name, unit in units.items()
+        }
+        found = evaluate({"runs": blank.assign(**columns)}, blank, PLAIN)
+        assert found["claim"].tolist() == [claim.name for claim in plain]
+        false += (found["verdict"] != "undecided").any()
+    assert false <= 5
+
+
 def test_counts_that_spread_more_at_large_batches_are_no_rise_over_a_control() -> None:
     """Both drawn alike: 2 % each way, together 8 of 200 trials; 17 or more have 0.3 %. Page's test has 20 %."""
     table = made_up(0.0, 1.0, seeds=3)
