@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from gapscope.artifacts.records import read_table
-from gapscope.report import names
+from gapscope.report import gap, names
 from gapscope.report.numbers import fixed, interval, number, signed
 
 NUMBER = re.compile(r"[−+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,e+-]+)?")
@@ -84,15 +84,18 @@ def of_gaps(gaps: pd.DataFrame) -> list[Table]:
     tables = []
     for (model, dataset), group in gaps.groupby(["model", "dataset"], sort=False) if len(gaps) else ():
         smallest, tolerance = group["smallest"].iloc[0], group["tolerance"].iloc[0]
-        columns = ("batch size b", "seeds, n", "gap (points)", "95 % interval", "verdict")
+        columns = ("batch size b", "seeds, n", "updates", "train error (%)", "gap (points)", "95 % interval", "verdict")
         heads = [[Cell(name, number=name != "verdict") for name in columns]]
         rows = [
-            _row(f"{row['batch_size']}", [f"{row['n']}", *_gap(row), str(row["verdict"])])
+            _row(f"{row['batch_size']}", [f"{row['n']}", *_trained(row), *_gap(row), str(row["verdict"])])
             for row in group.to_dict("records")
         ]
-        note = f"Within: the whole interval is at most {tolerance:g} points; beyond: all of it is above."
+        notes = [f"Within: the whole interval is at most {tolerance:g} points; beyond: all of it is above."]
+        if group["smallest_train_error_pct"].notna().any():
+            at = gap.trained(group.iloc[0], "smallest")
+            notes.append(f"At {at}. A gap at few updates and a larger train error may be no more than under-training.")
         caption = f"Test error at b less that at b = {smallest}, by seed: {model} on {dataset}"
-        tables.append(Table(caption, heads, rows, [note]))
+        tables.append(Table(caption, heads, rows, notes))
     return tables
 
 
@@ -179,6 +182,10 @@ def spread(mean: Any, std: Any, n: int) -> str:
     if abs(std) < 1e-4 or abs(mean) >= 1e7:
         return f"{number(mean)} ± {number(std, 2)}"
     return f"{fixed(mean, places)} ± {fixed(std, places)}"
+
+
+def _trained(row: Mapping[Any, Any]) -> list[str]:
+    return ["" if pd.isna(row[name]) else number(row[name]) for name in ("updates", "train_error_pct")]
 
 
 def _gap(row: Mapping[Any, Any]) -> list[str]:
