@@ -41,7 +41,7 @@ def test_the_answer_names_the_last_batch_size_before_the_first_doubt() -> None:
     assert sentence == (
         "net on mine: up to b = 64 it stays within 0.5 points of test error of that at b = 32; "
         "from b = 1024 on it does not. "
-        "At b = 32: 2,001 updates, train error 3 %, at b = 1024: 63 updates, train error 4.017 %."
+        "At b = 32: 2,001 updates, train error 3 %; at b = 1024: 63 updates, train error 4.017 %."
     )
     doubtful = {**GROWING, 64: [5.0, 6.5, 7.9], 256: [5.0, 6.0, 7.0]}  # 256 would fit, and 64 is not shown to
     assert "no larger batch is shown" in gap.answer(gap.gap_table(runs(doubtful), tolerance=0.5))[0]

@@ -89,7 +89,7 @@ def test_what_must_be_read_with_care_is_said_and_how_large_a_batch_may_be(tmp_pa
     assert "How large may the batch be? net on mine: up to b = 64 it stays within 0.5 points" in text
     assert "64 3 80 19.04 +0.1 −0.05 to 0.25 within" in text
     assert "At b = 32: 16,840 updates, train error 0 %." in text
-    assert "At b = 32: 16,840 updates, train error 0 %, at b = 64: 80 updates, train error 19.04 %." in text
+    assert "At b = 32: 16,840 updates, train error 0 %; at b = 64: 80 updates, train error 19.04 %." in text
     write_table(made_up["metrics"] / "gap.csv", table.iloc[:0])
     assert "How large may the batch be?" not in page(**made_up)
 

@@ -1,9 +1,10 @@
 """What a few seeds can say: trends over batch sizes with seeds as blocks, paired differences, Holm's correction.
 
 Every p value is one-sided, and given both ways. Trends are Page's test (Page 1963) with midranks, its p values by
-permutation within each block: exact under ties, which counts of singular values have. Two levels have no ranks to
-speak of; there the differences within a seed are tested by Student's t, which supposes that they are normal. Counts
-are whole numbers: the spread of their differences is taken to be at least that of rounding, 1 / sqrt(12).
+permutation within each block: exact under ties, which counts of singular values have. Where there are no ranks to
+speak of, or spread that grows with the level would pass for a trend, the differences within a seed are tested by
+Student's t, which supposes that they are normal. Counts are whole numbers: the spread of their differences is taken to
+be at least that of rounding, 1 / sqrt(12).
 """
 
 import math

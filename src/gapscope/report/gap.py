@@ -69,7 +69,7 @@ def answer(table: pd.DataFrame) -> list[str]:
             sentence += f" (n = {rows['n'].max()}: {evidence.ENOUGH} seeds are the least that decide)"
         known = rows.dropna(subset=["train_error_pct", "smallest_train_error_pct"])
         if len(known):  # a gap may be under-training and no more
-            sentence += f". At {trained(known.iloc[-1], 'smallest')}, at {trained(known.iloc[-1])}"
+            sentence += f". At {trained(known.iloc[-1], 'smallest')}; at {trained(known.iloc[-1])}"
         sentences.append(f"{model} on {dataset}: {sentence}.")
     return sentences
 
