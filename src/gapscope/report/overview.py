@@ -25,7 +25,7 @@ MATRICES = {
 
 KEY = (
     ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
-    + ". A claim is decided at `claims.level` (default: 2 %), corrected for all the claims of its study (Holm), over at"
+    + ". A claim is decided at `claims.level` (default: 2 %), corrected for all that its study tests (Holm), over at"
     " least 3 seeds. The figure is the change from the smallest batch size (width, start) to the largest (times: a"
     " factor; correlation: of ranks within a seed); for a remedy the gap less that of the study without it, or less"
     " half of it where that is the claim. Mean and 95 % interval over seeds."
