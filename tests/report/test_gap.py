@@ -13,6 +13,7 @@ def runs(errors: dict[int, list[float | None]]) -> pd.DataFrame:
     return pd.DataFrame(
         {"model": "net", "dataset": "mine", "batch_size": size, "seed": seed, "test_error_pct": error}
         | {"status": "diverged" if error is None else "ok"}
+        | {"updates": 64000 // size + seed, "train_error_pct": None if error is None else error / 2}
         for size, values in errors.items()
         for seed, error in enumerate(values)
     )
@@ -39,10 +40,20 @@ def test_the_answer_names_the_last_batch_size_before_the_first_doubt() -> None:
     (sentence,) = gap.answer(gap.gap_table(runs(GROWING), tolerance=0.5))
     assert sentence == (
         "net on mine: up to b = 64 it stays within 0.5 points of test error of that at b = 32; "
-        "from b = 1024 on it does not."
+        "from b = 1024 on it does not. "
+        "At b = 32: 2,001 updates, train error 3 %; at b = 1024: 63 updates, train error 4.017 %."
     )
     doubtful = {**GROWING, 64: [5.0, 6.5, 7.9], 256: [5.0, 6.0, 7.0]}  # 256 would fit, and 64 is not shown to
     assert "no larger batch is shown" in gap.answer(gap.gap_table(runs(doubtful), tolerance=0.5))[0]
+
+
+def test_beside_each_gap_stand_updates_and_train_error_since_it_may_be_under_training() -> None:
+    table = gap.gap_table(runs(GROWING), tolerance=0.5).set_index("batch_size")
+    assert table["updates"].tolist()[:3] == [1001, 251, 63]
+    assert table["train_error_pct"].tolist()[:3] == pytest.approx([18.2 / 6, 19.5 / 6, 24.1 / 6])
+    assert table.loc[4096, ["updates", "train_error_pct"]].isna().all()
+    assert (table["smallest_updates"] == 2001).all()
+    assert (table["smallest_train_error_pct"] == 3.0).all()
 
 
 def test_seeds_are_paired() -> None:

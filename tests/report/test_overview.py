@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from gapscope.artifacts.records import write_table
 from gapscope.report import overview
@@ -21,7 +20,7 @@ def test_claims_are_rows_and_studies_columns_with_sign_and_effect() -> None:
     both = pd.concat([verdicts("table05", "supported", 2.0), verdicts("table06", "contradicted", -2.0, "wide")])
     head, _, line = overview.verdict_table(both).splitlines()
     assert head == "| claim | table05: lenet5 on mnist, n = 3 | table06: wide on mnist, n = 3 |"
-    assert line == "| Test error rises | ✔ +2 (1 to 3) points | ✘ -2 (-3 to -1) points |"
+    assert line == "| Test error rises | ✔ +2 (1 to 3) points | ✘ −2 (−3 to −1) points |"
 
 
 def test_a_claim_of_fewer_seeds_than_its_studys_says_so() -> None:
@@ -29,7 +28,7 @@ def test_a_claim_of_fewer_seeds_than_its_studys_says_so() -> None:
     table = overview.verdict_table(pd.concat([verdicts("table05", "supported", 2.0), other]))
     assert table.splitlines()[2:] == [
         "| Test error rises | ✔ +2 (1 to 3) points |",
-        "| Excess rises | ? +0.5 (-0.5 to 1.5) points, n = 1 |",
+        "| Excess rises | ? +0.5 (−0.5 to 1.5) points, n = 1 |",
     ]
 
 
@@ -37,7 +36,7 @@ def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -
     for study in ("table05", "table11", "quick"):
         write_table(tmp_path / f"claims/{study}.csv", verdicts(study, "undecided", 0.5).drop(columns="study"))
     page = overview.page(tmp_path, tmp_path / "plots")
-    assert "| `table11`: lenet5 on mnist | Test error rises | ? undecided | +0.5 (-0.5 to 1.5) points |" in page
+    assert "| `table11`: lenet5 on mnist | Test error rises | ? undecided | +0.5 (−0.5 to 1.5) points |" in page
     assert "quick" not in page
     assert page.index("### Oyedotun") < page.index("table05: lenet5") < page.index("### Arms")
     assert page.index("### Arms") < page.index("## What is printed") < page.index("| Table 1 |")
@@ -45,22 +44,6 @@ def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -
 
 def test_without_a_verdict_the_page_says_so(tmp_path: Path) -> None:
     assert "No study has tested its claims yet." in overview.page(tmp_path, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("row", "words"),
-    [
-        ({"effect": 3.5, "effect_low": 2.0, "effect_high": 6.0, "effect_unit": "times"}, "3.5 (2 to 6) times"),
-        (
-            {"effect": 26210.0, "effect_low": -5.25, "effect_high": 2e9, "effect_unit": "values"},
-            "+26,210 (-5.25 to 2e+09) values",
-        ),
-        ({"effect": 0.5, "effect_low": None, "effect_high": None, "effect_unit": "nats"}, "+0.5 nats"),
-        ({"effect": None, "effect_low": None, "effect_high": None, "effect_unit": "times"}, "no finite effect"),
-    ],
-)
-def test_an_effect_is_said_with_its_interval_and_unit(row: dict[str, object], words: str) -> None:
-    assert overview.effect(row) == words
 
 
 def test_what_was_run_is_read_from_the_tables_and_the_rest_has_its_reason(tmp_path: Path) -> None:

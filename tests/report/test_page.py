@@ -71,8 +71,8 @@ def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> N
     assert (
         "✔ supported Large batches generalise worse. Nobody 2000, section 1. Here: f1 on mnist, test_error_pct" in text
     )
-    assert "1.25 (0.5 to 2) percentage points 5 0.018" in text
-    assert "1.25 (−1 to 2) percentage points 5 1" in text
+    assert "+1.25 (0.5 to 2) percentage points 5 0.018" in text
+    assert "+1.25 (−1 to 2) percentage points 5 1" in text
     assert "✘ contradicted" in text
     assert "−250,000 5 " in text  # neither interval nor p
 
@@ -80,13 +80,16 @@ def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> N
 def test_what_must_be_read_with_care_is_said_and_how_large_a_batch_may_be(tmp_path: Path) -> None:
     made_up = study(tmp_path, "quick", CLAIMS)
     gaps = {"model": "net", "dataset": "mine", "batch_size": 64, "smallest": 32, "n": 3, "gap": 0.1, "gap_low": -0.05}
-    table = pd.DataFrame([{**gaps, "gap_high": 0.25, "tolerance": 0.5, "verdict": "within"}])
+    gaps |= {"gap_high": 0.25, "tolerance": 0.5, "verdict": "within", "updates": 80.0, "train_error_pct": 19.04}
+    table = pd.DataFrame([{**gaps, "smallest_updates": 16840.0, "smallest_train_error_pct": 0.0}])
     write_table(made_up["metrics"] / "gap.csv", table)
     text = text_of(page(**made_up))
     assert "With care: A box &lt;is&gt; no ball." in text
     assert text.count("With care:") == 1  # the others have nothing
     assert "How large may the batch be? net on mine: up to b = 64 it stays within 0.5 points" in text
-    assert "64 3 +0.1 −0.05 to +0.25 within" in text
+    assert "64 3 80 19.04 +0.1 −0.05 to 0.25 within" in text
+    assert "At b = 32: 16,840 updates, train error 0 %." in text
+    assert "At b = 32: 16,840 updates, train error 0 %; at b = 64: 80 updates, train error 19.04 %." in text
     write_table(made_up["metrics"] / "gap.csv", table.iloc[:0])
     assert "How large may the batch be?" not in page(**made_up)
 
@@ -173,7 +176,7 @@ def test_the_committed_tables_are_whole(name: str) -> None:
         (1280.0, 0.0, 2, "1,280 ± 0"),
         (float("nan"), float("nan"), 2, "not measured"),
         (float("nan"), float("nan"), 0, "diverged"),
-        (-2.0, 0.5, 3, "-2.00 ± 0.50"),
+        (-2.0, 0.5, 3, "−2.00 ± 0.50"),
     ],
 )
 def test_a_mean_is_rounded_to_its_spread(mean: float, std: float, n: int, shown: str) -> None:

@@ -1,13 +1,14 @@
 """The papers' claims (`claims.yaml`) and what a study's runs say of each: supported, contradicted or undecided.
 
 A claim is supported where the test of `evidence` rejects chance in its direction at `claims.level`, corrected for all
-the claims that the study tests; contradicted where it does so in the other direction, or where the quantity is the same
-at every level in each seed. Fewer than three seeds decide nothing, whatever they show. An effect stands beside each
-verdict, since what is beyond chance may still be small.
+the claims that the study tests; contradicted where it does so in the other direction. What is the same at every level
+in each seed is not tested, and decides nothing; nor do fewer than three seeds, whatever they show. An effect stands
+beside each verdict, since what is beyond chance may still be small.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -19,6 +20,7 @@ from gapscope.cells import WIDENED
 from gapscope.errors import InputError, did_you_mean
 from gapscope.report import evidence
 from gapscope.report.evidence import Array, Effect, Outcome
+from gapscope.report.numbers import number, signed
 
 COLUMNS = [
     *("claim", "statement", "source", "model", "dataset", "quantity", "test", "n", "levels"),
@@ -26,7 +28,7 @@ COLUMNS = [
 ]
 TABLES = {"start_epoch": "warmstart"}  # what holds the levels, where it is not the table of runs
 RESOLUTIONS = {"values": 1.0}  # of what is counted
-REMOVED = {"shrinks": 1.0, "removes_half": 0.5}  # the part of the reference's gap that must be exceeded
+REMOVED = {"shrinks": 1.0, "removes_half": 0.5}  # the part of the reference's gap below which this one has to come
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class ClaimSettings:
     arm: str
     reference: str
     level: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 0.5:
+            raise InputError(f"claims.level must lie between 0 and 0.5, got {self.level}; conf/config.yaml has 0.02")
 
     def check(self, study: str) -> None:
         """Raise InputError where the arm's gap would be set against itself."""
@@ -75,6 +81,7 @@ class Finding:
     unit: str
     outcome: Outcome
     sign: int  # +1 where the claim is that the tested value rises
+    also: str = ""  # what else is to be known of the effect
 
     @property
     def p_for(self) -> float:
@@ -87,10 +94,11 @@ class Finding:
         return self.outcome.p_falls if self.sign > 0 else self.outcome.p_rises
 
 
-def load_claims() -> list[Claim]:
+@cache
+def load_claims() -> tuple[Claim, ...]:
     """Return the claims, in the order of the file."""
     text = (files("gapscope.report") / "claims.yaml").read_text(encoding="utf-8")
-    return [Claim(**entry) for entry in yaml.safe_load(text)]
+    return tuple(Claim(**entry) for entry in yaml.safe_load(text))
 
 
 def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settings: ClaimSettings) -> pd.DataFrame:
@@ -122,8 +130,9 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
             finding = _difference(claim, here, beside, settings.level) if remedy else _trend(claim, here)
             if finding:
                 found.append((about, claim, finding))
-    p_for = evidence.holm([finding.p_for for _, _, finding in found])
-    p_against = evidence.holm([finding.p_against for _, _, finding in found])
+    tested = sum(finding.outcome.tested for _, _, finding in found)
+    p_for = evidence.holm([finding.p_for for _, _, finding in found], tested)
+    p_against = evidence.holm([finding.p_against for _, _, finding in found], tested)
     rows = [
         _row(about, claim, finding, (p_for[i], p_against[i]), settings.level)
         for i, (about, claim, finding) in enumerate(found)
@@ -180,22 +189,23 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     if claim.beside:
         if k < 3:
             return None
-        outcome = evidence.trend(_blocks(table, "beside").to_numpy(dtype=float), values, generator)
+        beside = _blocks(table, "beside").to_numpy(dtype=float)
+        outcome = evidence.trend(beside, values, generator)
         test = f"rank correlation with {claim.beside} within a seed, permutation"
-        return Finding(n, levels, test, Effect(outcome.statistic), claim.unit, outcome, sign)
+        each = evidence.rank_correlations(beside, values)
+        effect = evidence.interval(each, within=(-1.0, 1.0)) if outcome.tested else Effect(None)
+        return Finding(n, levels, test, effect, claim.unit, outcome, sign)
     ends = values[:, [0, -1]]
     ratio = claim.unit == "times" and bool((ends > 0).all())
     unit = claim.unit if ratio or claim.unit != "times" else "as a difference"  # of what is 0 there is no multiple
-    effect = evidence.interval(_change(ends, ratio), ratio=ratio)
-    if k > 2:
+    change, resolution = _change(ends, ratio), RESOLUTIONS.get(claim.unit, 0.0)
+    effect = evidence.interval(change, ratio=ratio)
+    if k > 2 and not (claim.less and resolution):  # their growing spread would pass for a trend
         outcome = evidence.trend(blocks.columns.to_numpy(dtype=float), values, generator)
         test = "Page's trend test, seeds as blocks, permutation"
     else:
-        change = _change(ends, ratio)
-        outcome = evidence.paired(np.log(change) if ratio else change, RESOLUTIONS.get(claim.unit, 0.0))
-        test = "paired t test over seeds"
-    if claim.test == "falls" and not claim.less and not values.any():
-        outcome = Outcome(1.0, 1.0, 0.0, why="zero in every run, so that it cannot fall")
+        outcome = evidence.paired(np.log(change) if ratio else change, resolution)
+        test = "paired t test over seeds, last level less first"
     return Finding(n, levels, test, effect, unit, outcome, sign)
 
 
@@ -211,20 +221,22 @@ def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, leve
     sizes = sorted(set(here.columns) & set(there.columns))
     if len(sizes) < 2 or not len(seeds):
         return None
-    gaps = [
-        (blocks.loc[seeds, sizes[1:]].mean(axis=1) - blocks.loc[seeds, sizes[0]]).to_numpy(dtype=float)
-        for blocks in (here, there)
-    ]
-    change, gap = evidence.paired(gaps[0] - REMOVED[claim.test] * gaps[1]), evidence.paired(gaps[1])
+    small = [blocks.loc[seeds, sizes[0]].to_numpy(dtype=float) for blocks in (here, there)]
+    large = [blocks.loc[seeds, sizes[1:]].mean(axis=1).to_numpy(dtype=float) for blocks in (here, there)]
+    gap = large[1] - small[1]
+    change = large[0] - small[0] - REMOVED[claim.test] * gap
+    less, shown = evidence.paired(change), evidence.paired(gap)
     # where there is no gap, nothing can be shrunk: both have to be shown
     outcome = Outcome(
-        max(change.p_rises, gap.p_rises), max(change.p_falls, gap.p_rises), change.statistic, change.constant,
-        why="" if gap.p_rises <= level else f"the reference shows no gap (p = {gap.p_rises:.2g})",
+        max(less.p_rises, shown.p_rises), max(less.p_falls, shown.p_rises), less.statistic,
+        less.why if shown.p_rises <= level else f"the reference shows no gap (p = {number(shown.p_rises, 2)})",
+        less.tested and shown.tested,
     )  # fmt: skip
     levels = f"{', '.join(f'{size:g}' for size in sizes[1:])} less {sizes[0]:g}"
-    test = "paired t test over seeds, of the gap less " + ("" if claim.test == "shrinks" else "half of ")
-    effect = evidence.interval(gaps[0] - gaps[1])
-    return Finding(len(seeds), levels, f"{test}the reference's", effect, claim.unit, outcome, -1)
+    half = "" if claim.test == "shrinks" else "half of "
+    test = f"paired t test over seeds, of the gap less {half}the reference's"
+    also = f"the smallest batch itself: {signed((small[0] - small[1]).mean())} {claim.unit}"
+    return Finding(len(seeds), levels, test, evidence.interval(change), claim.unit, outcome, -1, also)
 
 
 def _row(
@@ -250,7 +262,7 @@ def _row(
         "p": finding.p_against if against else finding.p_for,
         "p_corrected": corrected[against],
         "verdict": verdict,
-        "why": why,
+        "why": "; ".join(filter(None, (why, finding.also))),
         "caution": claim.caution,
     }
 
@@ -260,11 +272,10 @@ def _verdict(finding: Finding, p_for: float, p_against: float, level: float) -> 
         return "undecided", f"n = {finding.n}: fewer than {evidence.ENOUGH} seeds decide nothing"
     if finding.outcome.why:
         return "undecided", finding.outcome.why
-    if finding.outcome.constant:
-        return "contradicted", "no change at all in any seed"
     if p_for <= level:
-        return "supported", f"chance would do this with p = {p_for:.2g} at most"
+        return "supported", f"chance would do this with p = {number(p_for, 2)} at most"
     if p_against <= level:
-        return "contradicted", f"the opposite is seen, which chance would do with p = {p_against:.2g} at most"
+        return "contradicted", f"the opposite is seen, which chance would do with p = {number(p_against, 2)} at most"
     leaning = "the claim's direction" if finding.p_for <= finding.p_against else "the other direction"
-    return "undecided", f"it leans in {leaning}, within what chance does (p = {min(p_for, p_against):.2g})"
+    p = number(min(p_for, p_against), 2)
+    return "undecided", f"it leans in {leaning}, within what chance does (p = {p})"

@@ -1,9 +1,10 @@
 """What a few seeds can say: trends over batch sizes with seeds as blocks, paired differences, Holm's correction.
 
 Every p value is one-sided, and given both ways. Trends are Page's test (Page 1963) with midranks, its p values by
-permutation within each block: exact under ties, which counts of singular values have. Two levels have no ranks to
-speak of; there the differences within a seed are tested by Student's t, which supposes that they are normal. Counts
-are whole numbers: the spread of their differences is taken to be at least that of rounding, 1 / sqrt(12).
+permutation within each block: exact under ties, which counts of singular values have. Where there are no ranks to
+speak of, or spread that grows with the level would pass for a trend, the differences within a seed are tested by
+Student's t, which supposes that they are normal. Counts are whole numbers: the spread of their differences is taken to
+be at least that of rounding, 1 / sqrt(12).
 """
 
 import math
@@ -28,8 +29,11 @@ class Outcome:
     p_rises: float
     p_falls: float
     statistic: float  # mean rank correlation within a block, in [-1, 1], or Student's t
-    constant: bool = False  # no seed's response changes at all
-    why: str = ""  # it can decide nothing, where it cannot
+    why: str = ""  # it decides nothing, where p values alone do not say so
+    tested: bool = True  # it might have rejected at some level
+
+
+UNCHANGED = Outcome(1.0, 1.0, 0.0, "no change in any seed: nothing to test", tested=False)
 
 
 @dataclass(frozen=True)
@@ -57,15 +61,20 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
         raise ValueError(f"a trend needs at least 3 levels, got {y.shape[1]}")
     if np.isnan(x).any() or np.isnan(y).any():
         raise ValueError("a trend is of complete blocks: NaN found")
-    if (y == y[:, :1]).all():
-        return Outcome(1.0, 1.0, 0.0, constant=True)
     x, y = _scores(x), _scores(y)
+    if not (x.any(axis=1) & y.any(axis=1)).any():
+        return UNCHANGED
     observed = float((x * y).sum(axis=1).mean())
     shuffled = generator.permuted(np.broadcast_to(y, (DRAWS, *y.shape)), axis=2)
     drawn = (x * shuffled).sum(axis=2).mean(axis=1)
     slack = 1e-12  # sums in another order
     above, below = (drawn >= observed - slack).sum(), (drawn <= observed + slack).sum()
     return Outcome(float(1 + above) / (1 + DRAWS), float(1 + below) / (1 + DRAWS), observed)
+
+
+def rank_correlations(predictor: Array, response: Array) -> Array:
+    """Return Spearman's rank correlation within each block, 0 in one of which either never changes."""
+    return np.asarray((_scores(predictor) * _scores(response)).sum(axis=1))
 
 
 def paired(differences: Array, resolution: float = 0.0) -> Outcome:
@@ -77,9 +86,9 @@ def paired(differences: Array, resolution: float = 0.0) -> Outcome:
     """
     n, differences = len(differences), np.round(differences, DECIMALS)
     if not np.isfinite(differences).all():
-        return Outcome(1.0, 1.0, 0.0, why="no finite difference")
+        return Outcome(1.0, 1.0, 0.0, "no finite difference", tested=False)
     if not differences.any():
-        return Outcome(1.0, 1.0, 0.0, constant=True)
+        return UNCHANGED
     spread = math.hypot(differences.std(ddof=1), resolution / math.sqrt(12)) if n > 1 else 0.0
     if spread == 0:  # equal by chance: the sign test
         above, below = (0.5**n if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
@@ -90,8 +99,8 @@ def paired(differences: Array, resolution: float = 0.0) -> Outcome:
     return Outcome(float(stdtr(n - 1, -t)), float(stdtr(n - 1, t)), t)
 
 
-def interval(values: Array, *, ratio: bool = False) -> Effect:
-    """Return the mean of one value a seed, with its interval; of logarithms, as a factor, where `ratio`."""
+def interval(values: Array, *, ratio: bool = False, within: tuple[float, float] = (-math.inf, math.inf)) -> Effect:
+    """Return the mean of one value a seed, with its interval, clipped; of logarithms, as a factor, where `ratio`."""
     values = np.log(values) if ratio else values
     if not np.isfinite(values).all():
         return Effect(None)
@@ -102,14 +111,21 @@ def interval(values: Array, *, ratio: bool = False) -> Effect:
     from scipy.special import stdtrit
 
     reach = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values))
-    return Effect(*(float(back(value)) for value in (mean, mean - reach, mean + reach)))
+    low, high = np.clip([mean - reach, mean + reach], *within)
+    return Effect(*(float(back(value)) for value in (mean, low, high)))
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """Return the p values corrected for their number (Holm 1979)."""
+def holm(p_values: list[float], tested: int) -> list[float]:
+    """Return the p values corrected for their number (Holm 1979).
+
+    Args:
+        p_values: of all hypotheses.
+        tested: how many of them might have been rejected at some level; the others, whose p values are 1, are none to
+            correct for (Tarone 1990).
+    """
     corrected, largest = [0.0] * len(p_values), 0.0
     for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        largest = max(largest, min(1.0, max(1, tested - place) * p_values[index]))
         corrected[index] = largest
     return corrected
 

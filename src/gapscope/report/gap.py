@@ -1,11 +1,16 @@
-"""How large a batch a network stands: its test error at each batch size less that at the smallest, seed by seed."""
+"""How large a batch a network stands: its test error at each batch size less that at the smallest, seed by seed.
 
-from collections.abc import Sequence
+Updates and train error stand beside it: what makes few updates may be under-trained, and its gap no more than that.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from gapscope.report import evidence
+from gapscope.report.numbers import number
 
 
 def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
@@ -16,10 +21,11 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
         tolerance: points of test error that may be lost.
 
     Returns:
-        Columns model, dataset, batch_size, smallest, n (seeds), gap (mean, points), gap_low, gap_high (95 % interval by
-        Student's t), tolerance, and verdict: within (the interval ends at or below the tolerance), beyond (it begins
-        above it), diverged (a run at that batch size did), undecided (none of these, fewer than 3 seeds, or a run at
-        the smallest batch size diverged).
+        Columns model, dataset, batch_size, smallest, n (seeds), updates, train_error_pct, smallest_updates,
+        smallest_train_error_pct (means over the runs that did not diverge), gap (mean, points), gap_low, gap_high (95 %
+        interval by Student's t), tolerance, and verdict: within (the interval ends at or below the tolerance), beyond
+        (it begins above it), diverged (a run at that batch size did), undecided (none of these, fewer than 3 seeds, or
+        a run at the smallest batch size diverged).
     """
     rows = []
     good = runs[runs["status"] == "ok"]
@@ -28,12 +34,15 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
         errors = here.pivot_table(index="seed", columns="batch_size", values="test_error_pct")
         diverged = set(all_runs.loc[all_runs["status"] != "ok", "batch_size"])
         smallest, *sizes = sorted(all_runs["batch_size"].unique())
+        trained = here.groupby("batch_size")[["updates", "train_error_pct"]].mean().reindex([smallest, *sizes])
         for size in sizes:
             both = errors.reindex(columns=[smallest, size]).dropna()
             gaps = (both[size] - both[smallest]).to_numpy(dtype=float)
             found = evidence.interval(gaps) if len(gaps) else evidence.Effect(None)
             rows.append(
                 {"model": model, "dataset": dataset, "batch_size": size, "smallest": smallest, "n": len(gaps)}
+                | trained.loc[size].to_dict()
+                | trained.loc[smallest].add_prefix("smallest_").to_dict()
                 | {"gap": found.mean, "gap_low": found.low, "gap_high": found.high, "tolerance": tolerance}
                 | {"verdict": _verdict(found, len(gaps), tolerance, [b in diverged for b in (smallest, size)])}
             )
@@ -58,8 +67,18 @@ def answer(table: pd.DataFrame) -> list[str]:
             sentence += " it does not"
         if rows["n"].max() < evidence.ENOUGH:
             sentence += f" (n = {rows['n'].max()}: {evidence.ENOUGH} seeds are the least that decide)"
+        known = rows.dropna(subset=["train_error_pct", "smallest_train_error_pct"])
+        if len(known):  # a gap may be under-training and no more
+            sentence += f". At {trained(known.iloc[-1], 'smallest')}; at {trained(known.iloc[-1])}"
         sentences.append(f"{model} on {dataset}: {sentence}.")
     return sentences
+
+
+def trained(row: Mapping[Any, Any] | pd.Series, end: Literal["batch_size", "smallest"] = "batch_size") -> str:
+    """Return how far the runs of one end of a row's gap were trained, in words."""
+    prefix = "smallest_" if end == "smallest" else ""
+    updates, error = number(row[f"{prefix}updates"]), number(row[f"{prefix}train_error_pct"])
+    return f"b = {row[end]}: {updates} updates, train error {error} %"
 
 
 def _verdict(found: evidence.Effect, n: int, tolerance: float, diverged: Sequence[bool]) -> str:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from gapscope.artifacts.records import read_record, read_table
 from gapscope.artifacts.spectra import read_header
 from gapscope.errors import InputError
-from gapscope.report import figures, gap, page_tables, registry, svg
+from gapscope.report import figures, gap, numbers, page_tables, registry, svg
 from gapscope.report.evidence import SIGNS
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
@@ -59,7 +59,7 @@ def page(
     environment = Environment(
         loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"sized": page_tables.number}
+    environment.filters |= {"sized": numbers.number, "effect": numbers.effect}
     tested = claims(verdicts)
     found = Counter(row["verdict"] for row in tested)
     configuration = settings.read_text(encoding="utf-8")

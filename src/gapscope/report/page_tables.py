@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from gapscope.artifacts.records import read_table
-from gapscope.report import names
+from gapscope.report import gap, names
+from gapscope.report.numbers import fixed, interval, number, signed
 
 NUMBER = re.compile(r"[−+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,e+-]+)?")
 POWER = re.compile(r"\d(?:\.\d+)?e\+0[1-6]\b")  # 2.4e+02, which a reader writes as 240
@@ -83,15 +84,18 @@ def of_gaps(gaps: pd.DataFrame) -> list[Table]:
     tables = []
     for (model, dataset), group in gaps.groupby(["model", "dataset"], sort=False) if len(gaps) else ():
         smallest, tolerance = group["smallest"].iloc[0], group["tolerance"].iloc[0]
-        columns = ("batch size b", "seeds, n", "gap (points)", "95 % interval", "verdict")
+        columns = ("batch size b", "seeds, n", "updates", "train error (%)", "gap (points)", "95 % interval", "verdict")
         heads = [[Cell(name, number=name != "verdict") for name in columns]]
         rows = [
-            _row(f"{row['batch_size']}", [f"{row['n']}", _signed(row["gap"]), _interval(row), str(row["verdict"])])
+            _row(f"{row['batch_size']}", [f"{row['n']}", *_trained(row), *_gap(row), str(row["verdict"])])
             for row in group.to_dict("records")
         ]
-        note = f"Within: the whole interval is at most {tolerance:g} points; beyond: all of it is above."
+        notes = [f"Within: the whole interval is at most {tolerance:g} points; beyond: all of it is above."]
+        if group["smallest_train_error_pct"].notna().any():
+            at = gap.trained(group.iloc[0], "smallest")
+            notes.append(f"At {at}. A gap at few updates and a larger train error may be no more than under-training.")
         caption = f"Test error at b less that at b = {smallest}, by seed: {model} on {dataset}"
-        tables.append(Table(caption, heads, rows, [note]))
+        tables.append(Table(caption, heads, rows, notes))
     return tables
 
 
@@ -109,7 +113,7 @@ def of_batch_sizes(batches: pd.DataFrame) -> list[Table]:
         rows = [_row("runs, n", [f"{column['n']}" for column in columns])]
         if (group["diverged"] > 0).any():
             rows.append(_row("runs that diverged", [f"{column['diverged']}" for column in columns]))
-        rows.append(_row("updates, at most", [f"{column['updates']:,.0f}" for column in columns]))
+        rows.append(_row("updates, at most", [number(column["updates"]) for column in columns]))
         rows += [
             _row(name, [spread(column[f"{key}_mean"], column[f"{key}_std"], column["n"]) for column in columns])
             for key, name in named.items()
@@ -177,28 +181,17 @@ def spread(mean: Any, std: Any, n: int) -> str:
     places = 1 - math.floor(math.log10(std))
     if abs(std) < 1e-4 or abs(mean) >= 1e7:
         return f"{number(mean)} ± {number(std, 2)}"
-    return " ± ".join(f"{round(value, places):,.{max(places, 0)}f}" for value in (mean, std))
+    return f"{fixed(mean, places)} ± {fixed(std, places)}"
 
 
-def number(value: float, figures: int = 4) -> str:
-    """Return a number with so many significant figures, as a reader writes it."""
-    if value < 0:
-        return f"−{number(-value, figures)}"
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    if not 1e-4 <= value < 1e7:
-        return f"{value:.{figures - 1}e}"
-    places = figures - 1 - math.floor(math.log10(value))
-    text = f"{round(value, places):,.{max(places, 0)}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+def _trained(row: Mapping[Any, Any]) -> list[str]:
+    return ["" if pd.isna(row[name]) else number(row[name]) for name in ("updates", "train_error_pct")]
 
 
-def _signed(value: Any) -> str:
-    return "" if pd.isna(value) else f"{'+' if value > 0 else ''}{number(value, 3)}"
-
-
-def _interval(row: Mapping[Any, Any]) -> str:
-    return "one seed" if pd.isna(row["gap_low"]) else f"{_signed(row['gap_low'])} to {_signed(row['gap_high'])}"
+def _gap(row: Mapping[Any, Any]) -> list[str]:
+    if pd.isna(row["gap"]):
+        return ["", ""]
+    return [signed(row["gap"]), "one seed" if pd.isna(row["gap_low"]) else interval(row["gap_low"], row["gap_high"])]
 
 
 def _near_rank(batches: pd.DataFrame) -> dict[str, str]:
