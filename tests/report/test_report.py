@@ -80,6 +80,17 @@ def test_a_batch_size_has_mean_deviation_and_n_without_the_diverged(runs: pd.Dat
     assert np.isnan(table.loc[512, "test_error_pct_std"])  # one run has no spread
 
 
+@pytest.mark.parametrize(("entropy", "count"), [(2.3026, 1), (2.28, 1), (2.2, 0), (float("nan"), 0)])
+def test_a_run_that_only_guesses_is_counted_and_named(runs: pd.DataFrame, entropy: float, count: int) -> None:
+    record = trained(90.0) | {"train_cross_entropy": entropy, "model": {"classes": 10}}  # log 10 = 2.3026
+    cell = {**CELL, "batch_size": 128, "seed": 2}
+    row = tables.run_row(cell, record, HISTORY, {"sharpness": []}, pd.DataFrame(counts(128, 2)))
+    table = tables.batch_table(pd.concat([runs, pd.DataFrame([row])], ignore_index=True)).set_index("batch_size")
+    assert table["at_chance"].to_dict() == {128: count, 512: 0}
+    text = paper.markdown(paper.beside(paper.printed(5), table.reset_index()))
+    assert ("with the train cross-entropy of guessing, are in these means: 1 of 3 at b = 128." in text) == bool(count)
+
+
 def test_the_summary_is_short_and_holds_no_nan(runs: pd.DataFrame) -> None:
     shown = tables.summary(tables.batch_table(runs))["lenet5-fashion_mnist"]
     assert shown["b128"] == {

@@ -129,7 +129,7 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
             remedy = claim.test in REMOVED
             finding = _difference(claim, here, beside, settings.level) if remedy else _trend(claim, here)
             if finding:
-                found.append((about, claim, finding))
+                found.append((about | {"stuck": _stuck(here)}, claim, finding))
     tested = sum(finding.outcome.tested for _, _, finding in found)
     p_for = evidence.holm([finding.p_for for _, _, finding in found], tested)
     p_against = evidence.holm([finding.p_against for _, _, finding in found], tested)
@@ -138,6 +138,11 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
         for i, (about, claim, finding) in enumerate(found)
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _stuck(runs: pd.DataFrame) -> str:
+    count = int(runs["at_chance"].sum()) if "at_chance" in runs else 0
+    return f"{count} of {len(runs)} runs learned nothing: they ended no better than by guessing." if count else ""
 
 
 def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
@@ -250,7 +255,8 @@ def _row(
         "claim": claim.name,
         "statement": claim.statement,
         "source": claim.source,
-        **about,
+        "model": about["model"],
+        "dataset": about["dataset"],
         "quantity": {"gap": f"gap of {quantity}"}.get(claim.of or "", quantity),
         "test": finding.test,
         "n": finding.n,
@@ -263,7 +269,7 @@ def _row(
         "p_corrected": corrected[against],
         "verdict": verdict,
         "why": "; ".join(filter(None, (why, finding.also))),
-        "caution": claim.caution,
+        "caution": " ".join(filter(None, (claim.caution, about["stuck"]))),
     }
 
 

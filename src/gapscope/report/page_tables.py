@@ -113,6 +113,8 @@ def of_batch_sizes(batches: pd.DataFrame) -> list[Table]:
         rows = [_row("runs, n", [f"{column['n']}" for column in columns])]
         if (group["diverged"] > 0).any():
             rows.append(_row("runs that diverged", [f"{column['diverged']}" for column in columns]))
+        if (group["at_chance"] > 0).any():
+            rows.append(_row("runs that learned nothing", [f"{column['at_chance']}" for column in columns]))
         rows.append(_row("updates, at most", [number(column["updates"]) for column in columns]))
         rows += [
             _row(name, [spread(column[f"{key}_mean"], column[f"{key}_std"], column["n"]) for column in columns])

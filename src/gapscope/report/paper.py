@@ -16,6 +16,7 @@ class TableSettings:
     tolerance_points: float
 
 
+COUNTS = ("n", "diverged", "at_chance")  # of runs
 COLUMNS = {  # printed column -> measured columns set beside it
     "train_error_pct": ["train_error_pct"],
     "test_error_pct": ["test_error_pct"],
@@ -33,13 +34,13 @@ def printed(table: int) -> pd.DataFrame:
 
 
 def beside(paper: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
-    """Return long rows: batch size, printed column and value, model, data set, measured column, mean, std, n, note."""
+    """Return long rows: batch size, printed column and value, model, data set, measured column, mean, std, COUNTS."""
     rows: list[dict[str, Any]] = []
     for (model, dataset), ran in batches.groupby(["model", "dataset"], sort=False):
         for _, line in paper.iterrows():
             here = ran[ran["batch_size"] == line["batch_size"]]
-            found = here.iloc[0] if len(here) else {"n": 0, "diverged": 0}
-            about = {"model": model, "dataset": dataset, "n": found["n"], "diverged": found["diverged"]}
+            found = here.iloc[0] if len(here) else dict.fromkeys(COUNTS, 0)
+            about = {"model": model, "dataset": dataset, **{name: found[name] for name in COUNTS}}
             for column, measures in COLUMNS.items():
                 row = {"batch_size": line["batch_size"], "printed_column": column, "printed": line[column]}
                 row |= {"note": line["note"], **about}
@@ -74,7 +75,15 @@ def _table(rows: pd.DataFrame, name: str) -> str:
         lines.append(f"| {size}{' †' if pd.notna(group['note']).any() else ''} | {' | '.join(cells)} |")
     noted = rows.dropna(subset=["note"]).drop_duplicates("batch_size").groupby("note", sort=False)["batch_size"]
     notes = "".join(f"† {', '.join(map(str, sizes))}: {note}.\n\n" for note, sizes in noted)
-    return "\n".join(lines) + f"\n\n{notes}Measured{name}: {_spread(rows)}.\n"
+    return "\n".join(lines) + f"\n\n{notes}Measured{name}: {_spread(rows)}.\n{_stuck(rows)}"
+
+
+def _stuck(rows: pd.DataFrame) -> str:
+    counts = rows.drop_duplicates("batch_size").query("at_chance > 0")
+    if counts.empty:
+        return ""
+    of = ", ".join(f"{row.at_chance} of {row.n} at b = {row.batch_size}" for row in counts.itertuples())
+    return f"\nRuns that learned nothing, with the train cross-entropy of guessing, are in these means: {of}.\n"
 
 
 def _printed(value: float) -> str:
