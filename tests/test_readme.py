@@ -229,6 +229,9 @@ def test_the_speeds_are_those_of_the_benchmark() -> None:
     assert "LeNet-5: {} times as fast at b = 128, {} at b = 4096".format(*faster) in text
     peak = [ratios[f"{name}, channels_last: peak / gapscope"] for name in ("ResNet-56", "VGG-16")]
     assert "ResNet-56 reaches {} of it, VGG-16 {}, with".format(*peak) in text
+    graphs = re.search(r"\| lenet5 \| 128 \| (.*) \| (.*) \| .* \|", (ROOT / "benchmarks/graphs.md").read_text())
+    assert graphs is not None
+    assert f"at b = 128 takes {graphs[1]} ms as a CUDA graph and {graphs[2]} ms without" in text
 
 
 def test_the_table_of_networks_is_that_of_the_code() -> None:

@@ -3,6 +3,7 @@
 No stage of the pipeline, which is of one study: `gapscope run` and `gapscope report` write it when they are done.
 """
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,62 @@ def page(metrics: Path, plots: Path, above: str = "../") -> str:
         parts += ["### Arms, and studies of your own", arm_table(arms)]
     parts += ["## What is printed, and what was run", status_table(metrics, plots, above)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def gap_table(metrics: Path) -> str:
+    """Return Markdown: a row a printed table that was run, its test error at both ends, the gap, and the verdict on it.
+
+    Args:
+        metrics: folder of all studies' tables.
+    """
+    lines = [
+        "| | network, data | b | test error %, printed | measured | n | gap, printed | measured, points | rises |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for study in [*MATRICES["Oyedotun et al. 2022"], "table11"]:
+        if not (metrics / study / "paper.csv").exists():
+            continue
+        rows = read_table(metrics / study / "paper.csv")
+        rows = rows[rows["measured_column"] == "test_error_pct"].sort_values("batch_size")
+        last = read_table(metrics / study / "gap.csv").iloc[-1]
+        ends = rows[rows["batch_size"].isin([last["smallest"], last["batch_size"]])]
+        printed, measured = (
+            " → ".join(numbers.fixed(value, 2) for value in ends[name]) for name in ("printed", "mean")
+        )
+        gaps = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last)
+        sizes = f"{last['smallest']} → {last['batch_size']}"
+        cells = [f"[{int(study[5:])}](reports/{study}.html)", _network(study), sizes, printed, measured, f"{last['n']}"]
+        lines.append(f"| {' | '.join([*cells, *gaps, _verdict(metrics, study, 'test_error_rises')])} |")
+    return "\n".join(lines)
+
+
+def sign_table(here: pd.DataFrame, heads: Mapping[str, str]) -> str:
+    """Return Markdown: a row a claim, a column a study, and in each cell the verdict's sign alone.
+
+    Args:
+        here: verdicts.
+        heads: study -> head of its column.
+    """
+    lines = [f"| claim | {' | '.join(heads.values())} |", "|---" * (len(heads) + 1) + "|"]
+    for (_, statement), rows in here.groupby(["claim", "statement"], sort=False):
+        signs = {row["study"]: SIGNS[row["verdict"]] for row in rows.to_dict("records")}
+        lines.append(f"| {statement} | {' | '.join(signs.get(study, ' ') for study in heads)} |")
+    return "\n".join(lines)
+
+
+def _gap(row: Mapping[Any, Any] | pd.Series) -> str:
+    between = "" if pd.isna(row["gap_low"]) else f" ({numbers.interval(row['gap_low'], row['gap_high'])})"
+    return f"{numbers.signed(row['gap'])}{between}"
+
+
+def _network(study: str) -> str:
+    return next(item["what"] for item in items() if item["study"] == study)
+
+
+def _verdict(metrics: Path, study: str, claim: str) -> str:
+    path = metrics / "claims" / f"{study}.csv"
+    found = read_table(path).set_index("claim")["verdict"] if path.exists() else pd.Series(dtype=str)
+    return SIGNS[str(found[claim])] if claim in found else " "
 
 
 def arm_table(verdicts: pd.DataFrame) -> str:
