@@ -106,7 +106,9 @@ def test_the_landscape_lies_between_two_batch_sizes_of_its_study(tmp_path: Path)
     assert settings.micro_batch >= settings.images  # the training loss has no ghost batches
 
 
-@pytest.mark.parametrize("study", sorted(set(STUDIES) - {"random_matrices", "keskar_warmstart"}))
+@pytest.mark.parametrize(
+    "study", sorted(set(STUDIES) - {"random_matrices", "keskar_warmstart", "keskar_warmstart_n5000"})
+)
 def test_batch_size_adds_a_cell_and_its_default_adds_none(study: str, tmp_path: Path) -> None:
     plain = set(load(compose(tmp_path, f"study={study}")).batch_sizes)
     widened = set(load(compose(tmp_path, f"study={study}", "batch_size=100")).batch_sizes)
