@@ -16,7 +16,7 @@ from gapscope.models.lenet5 import LeNet5
 DIRECT = 1e-12  # a few float64 products and sums
 
 
-def spec(name: str, *, batch_norm: bool = True, linear: bool = False, classes: int = 10) -> ModelSpec:
+def spec(name: str, *, batch_norm: bool = True, linear: bool | str = False, classes: int = 10) -> ModelSpec:
     return ModelSpec(name, (1, 28, 28), classes, batch_norm, linear)
 
 
@@ -106,12 +106,28 @@ def test_a_linear_network_with_a_non_linearity_is_not_affine(name: str, fault: s
         check_affine(model)
 
 
+@pytest.mark.parametrize("name", ["lenet5", "vgg16", "c1"])
+def test_linear_units_leave_maximum_pooling_as_the_one_non_linearity(name: str) -> None:
+    with seeds.seeded(0, "test"):
+        model = build(spec(name, linear="units"))
+    assert not any(isinstance(module, nn.ReLU) for module in model.modules())
+    with pytest.raises(AssertionError):
+        check_affine(model)
+    for parent in list(model.modules()):
+        for child, module in list(parent.named_children()):
+            if isinstance(module, nn.MaxPool2d):
+                average = nn.AvgPool2d(module.kernel_size, module.stride, module.padding, ceil_mode=module.ceil_mode)
+                setattr(parent, child, average)
+    check_affine(model)
+
+
 def test_linear_changes_no_initial_weight() -> None:
     states = []
-    for linear in (False, True):
+    for linear in (False, "units", True):
         with seeds.seeded(0, "test"):
             states.append(build(spec("lenet5", linear=linear)).state_dict())
-    torch.testing.assert_close(*states, rtol=0, atol=0)
+    for state in states[1:]:
+        torch.testing.assert_close(state, states[0], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(

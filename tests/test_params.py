@@ -130,7 +130,7 @@ def test_every_param_has_a_comment_with_its_role() -> None:
 
 
 PRINTED = pd.read_csv(ROOT / "src/gapscope/report/papers/oyedotun2022_tables.csv")
-VARIANTS = {"no_batch_norm": {"batch_norm": False}, "linear": {"linear": True}}
+VARIANTS = {"no_batch_norm": {"batch_norm": False}, "linear": {"linear": "units"}}
 
 
 @pytest.mark.parametrize("table", range(1, 12))

@@ -98,7 +98,8 @@ def build(cls: type[T], values: Any, where: str) -> T:
 def _convert(value: Any, hint: Any, name: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin is types.UnionType:
-        return None if value is None else _convert(value, args[0], name)
+        hint = next((kind for kind in args if type(value) is kind), args[0])
+        origin, args = get_origin(hint), get_args(hint)
     if origin is tuple:
         if not isinstance(value, list):
             raise InputError(f"param {name} must be a list, got {value!r}")

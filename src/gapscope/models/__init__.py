@@ -26,6 +26,7 @@ from gapscope.models.hidden import unit_layers as unit_layers
 from gapscope.models.keskar import Deep, Perceptron, Shallow
 from gapscope.models.lenet5 import LeNet5
 from gapscope.models.resnet import ResNet18, ResNet56
+from gapscope.models.units import Linear
 from gapscope.models.vgg import VGG16
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -52,7 +53,7 @@ class ModelSpec:
     image_shape: tuple[int, int, int]
     classes: int
     batch_norm: bool
-    linear: bool
+    linear: Linear
 
     def to_header(self) -> dict[str, Any]:
         """Return a JSON object."""

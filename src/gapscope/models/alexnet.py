@@ -8,7 +8,7 @@ torchvision's.
 
 from torch import nn
 
-from gapscope.models.units import Chain, Units, flat_size
+from gapscope.models.units import Chain, Linear, Units, flat_size
 
 
 class AlexNet(Chain):
@@ -22,7 +22,7 @@ class AlexNet(Chain):
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: bool = False
+        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: Linear = False
     ) -> None:
         make = Units(batch_norm, linear)
         features = [

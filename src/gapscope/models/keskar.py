@@ -11,7 +11,7 @@ from functools import partial
 
 from torch import nn
 
-from gapscope.models.units import Chain, Units, flat_size, glorot_uniform
+from gapscope.models.units import Chain, Linear, Units, flat_size, glorot_uniform
 from gapscope.models.vgg import VGG16
 
 
@@ -36,7 +36,7 @@ class Perceptron(Chain):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: bool = False,
+        linear: Linear = False,
         layers: int,
         units: int = 512,
     ) -> None:
@@ -59,7 +59,7 @@ class Shallow(Chain):
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: bool = False
+        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: Linear = False
     ) -> None:
         make = Units(batch_norm, linear)
         features: list[nn.Module] = []

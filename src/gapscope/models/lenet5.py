@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gapscope.errors import InputError
-from gapscope.models.units import Units, flat_size, numbered
+from gapscope.models.units import Linear, Units, flat_size, numbered
 
 
 class LeNet5(nn.Module):
@@ -32,7 +32,7 @@ class LeNet5(nn.Module):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: bool = False,
+        linear: Linear = False,
         width: float = 1.0,
         channels: tuple[int, int] = (6, 16),
         dense: tuple[int, ...] = (120, 84),

@@ -20,7 +20,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from gapscope.models.units import Units, he_normal
+from gapscope.models.units import Linear, Units, he_normal
 
 
 class Subsample(nn.Module):
@@ -84,7 +84,7 @@ class ResNet(nn.Module):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: bool = False,
+        linear: Linear = False,
         stages: tuple[int, ...],
         blocks: int,
         projection: bool,

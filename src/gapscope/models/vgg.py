@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from gapscope.models.units import Chain, Units, flat_size, glorot_uniform
+from gapscope.models.units import Chain, Linear, Units, flat_size, glorot_uniform
 
 CONFIGURATION_D = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 
@@ -35,7 +35,7 @@ class VGG16(Chain):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: bool = False,
+        linear: Linear = False,
         dense: tuple[int, ...] = (512,),
         conv_dropout: Sequence[float] = (0, 0, 0, 0, 0),
         dense_dropout: float = 0,

@@ -17,7 +17,7 @@ from gapscope.report.evidence import SIGNS
 
 NO_EVIDENCE = {"quick", "smoke"}  # their settings are chosen for time
 MATRICES = {
-    "Oyedotun et al. 2022": [f"table{number:02d}" for number in range(1, 11)],
+    "Oyedotun et al. 2022": [*(f"table{number:02d}" for number in range(1, 11)), "table10_linear"],
     "Keskar et al. 2017": [
         f"keskar_{name}"
         for name in ("table3", "table3_cifar10", "table3_cifar10_n5000", "table3_cifar100", "table3_timit", "figure4")
@@ -89,7 +89,14 @@ def gap_table(metrics: Path) -> str:
         )
         gaps = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last)
         sizes = f"{last['smallest']} → {last['batch_size']}"
-        cells = [f"[{int(study[5:])}](reports/{study}.html)", _network(study), sizes, printed, measured, f"{last['n']}"]
+        cells = [
+            f"[{int(study[5:7])}](reports/{study}.html)",
+            _network(study),
+            sizes,
+            printed,
+            measured,
+            f"{last['n']}",
+        ]
         lines.append(f"| {' | '.join([*cells, *gaps, _verdict(metrics, study, 'test_error_rises')])} |")
     return "\n".join(lines)
 

@@ -19,7 +19,7 @@ class TrainSettings:
     """Params of the train stage; `conf/config.yaml` says what each is."""
 
     batch_norm: bool
-    linear: bool
+    linear: bool | str
     optimizer: str
     momentum: float
     lr_start: float
@@ -51,6 +51,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         choices = {
+            "linear": (False, True, "units"),
             "optimizer": ("sgd", "adam"),
             "decay": ("weights", "all"),
             "lr_shape": tuple(SHAPES),
@@ -60,7 +61,9 @@ class TrainSettings:
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
-                raise InputError(f"train.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                raise InputError(
+                    f"train.{name} must be one of {', '.join(map(str, known)).lower()}, got {getattr(self, name)!r}"
+                )
         if self.eval_batch < 2:
             raise InputError(f"train.eval_batch must be at least 2 (batch norm's statistics), got {self.eval_batch}")
         at_least_one = ("history_images", "micro_batch", "patience", "checkpoint_epochs", "lr_reference_batch")
