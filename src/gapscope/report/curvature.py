@@ -139,7 +139,6 @@ def draw_density(rows: pd.DataFrame) -> Figure:
             axes.plot(run["eigenvalue"], run["share"].clip(lower=1e-9), **looks[size], label=f"b = {size}")
         axes.set(yscale="log", ylim=(1e-8, 1), xlabel="eigenvalue of the Hessian", ylabel="share of eigenvalues")
         axes.set_title(pair_title(pair, here))
-        axes.legend()
     figure.suptitle("Spectral density of the Hessian (stochastic Lanczos; one seed)")
     return figure
 
@@ -165,6 +164,5 @@ def draw_noise_scale(rows: pd.DataFrame) -> Figure:
         axes.set(yscale="log", xlabel="epochs of training", ylabel="critical batch size (images)")
         axes.set_title(pair_title(pair, here))
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend()
     figure.suptitle("Critical batch size by the gradient noise scale (band: 95 % interval; ▵: its lower end, no upper)")
     return figure

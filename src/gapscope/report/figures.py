@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from gapscope.artifacts.files import atomic_path
 from gapscope.artifacts.records import read_table, write_table
@@ -51,9 +53,61 @@ def styled(draw: Draw, rows: pd.DataFrame) -> Figure:
             figure.suptitle("nothing to draw: every run (or one of each pair) diverged")
             return figure
         figure = draw(rows)
+        _put_legends(figure)
         # about 12 letters to the inch at the size of a title; a narrow figure would cut it at both ends
         figure.suptitle(textwrap.fill(figure.get_suptitle(), int(12 * figure.get_figwidth())))
         return figure
+
+
+def _put_legends(figure: Figure) -> None:
+    """Name the series below the panels, where no data are: once where all panels name the same, else under each.
+
+    A panel above another of the same title and names has none. The figure grows by its legends, so no panel shrinks.
+    """
+    found = {axes: axes.get_legend_handles_labels() for axes in figure.axes if axes.get_visible()}
+    named = {axes: (handles, labels) for axes, (handles, labels) in found.items() if labels}
+    if len({tuple(labels) for _, labels in named.values()}) == 1:
+        handles, labels = next(iter(named.values()))
+        columns = _legend_columns(labels, figure.get_figwidth())
+        legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        heights = {0: legend.get_window_extent().height}
+    else:
+        told = {_place(axes): (axes.get_title(), labels) for axes, (_, labels) in named.items()}
+        heights = {}
+        for axes, (_, labels) in named.items():
+            row, column = _place(axes)
+            if told.get((row + 1, column)) != told[row, column]:
+                height = _legend_under(figure, axes, labels).get_window_extent().height
+                heights[row] = max(heights.get(row, 0), height)
+    figure.set_figheight(figure.get_figheight() + sum(heights.values()) / figure.dpi)
+
+
+def _legend_under(figure: Figure, axes: Axes, labels: list[str]) -> Legend:
+    ticks = axes.xaxis.get_tightbbox()  # with the axis's own label
+    depth = (axes.bbox.y0 - ticks.y0) / figure.dpi if ticks else 0
+    spec = axes.get_subplotspec()
+    # a panel's share of the width, less what stands to its left
+    room = figure.get_figwidth() / (spec.get_gridspec().ncols if spec else 1) - 0.8
+    return axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=axes.transAxes + ScaledTranslation(0, -depth, figure.dpi_scale_trans),
+        ncols=_legend_columns(labels, room),
+    )
+
+
+def _legend_columns(labels: list[str], inches: float) -> int:
+    """Return how many columns of a legend fit: 0.55 inches of each are a sample and gaps, and 0.06 a letter."""
+    for count in range(len(labels), 1, -1):
+        columns = np.array_split(labels, count)  # as matplotlib fills them
+        if sum(0.55 + 0.06 * max(map(len, column)) for column in columns) <= inches:
+            return count
+    return 1
+
+
+def _place(axes: Axes) -> tuple[int, int]:
+    spec = axes.get_subplotspec()
+    return (spec.rowspan.start, spec.colspan.start) if spec else (0, 0)
 
 
 def draw_gap(rows: pd.DataFrame) -> Figure:
@@ -112,7 +166,6 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
                 axes.set_yscale("symlog", linthresh=0.1)
                 axes.yaxis.set_major_locator(FixedLocator([0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]))
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axes.legend(ncols=2)
     figure.suptitle("Training curves (eval mode, running batch-norm statistics)")
     return figure
 
@@ -125,7 +178,7 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
     layers, looks = list(here["layer"].drop_duplicates()), batch_looks(here)
     wide = int(here["mode"].max()) + 1
     figure, grid = plt.subplots(
-        len(layers), wide, figsize=(2.6 * wide + 0.6, 2.1 * len(layers) + 0.8), squeeze=False, sharey=True
+        len(layers), wide, figsize=(2.6 * wide + 0.6, 2.1 * len(layers) + 0.5), squeeze=False, sharey=True
     )
     for line, layer in zip(grid, layers, strict=True):
         of_layer = here[here["layer"] == layer]
@@ -150,8 +203,6 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
             )
             axes.xaxis.set_minor_formatter(NullFormatter())
         line[0].set_ylabel("singular value")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     solvers = ", ".join(here["method"].drop_duplicates())
     figure.suptitle(
         f"Spectra over b images, {' on '.join(pair)}, one seed "
@@ -173,7 +224,6 @@ def against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str, c
                 _draw_series(axes, str(series), group, look)
             _batch_axis(axes, here["batch_size"])
             axes.set(ylabel=label, title=pair_title(pair, here[here["source"] == "measured"]))
-            axes.legend()
     figure.suptitle(f"{title} (points: runs; lines: means; bars: ± standard deviation)")
     return figure
 

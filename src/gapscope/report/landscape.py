@@ -130,13 +130,11 @@ def draw_line(rows: pd.DataFrame) -> Figure:
                 accuracy.plot(run["alpha"], 100 - run[f"{split}_error_pct"], **style)
         loss.set(ylabel="cross-entropy (nats)", yscale="log")
         accuracy.set(ylabel="accuracy (%)")
+        small, large = (here[end].iloc[0] for end in ENDS)
         for axes in (loss, accuracy):
-            for alpha, end in enumerate(ENDS):
+            for alpha in range(len(ENDS)):
                 axes.axvline(alpha, **MARK)
-                size = f" b = {here[end].iloc[0]}"
-                axes.annotate(size, (alpha, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8)
-            axes.set(xlabel="α (0: small batch, 1: large batch)", title=_title(here))
-            axes.legend()
+            axes.set(xlabel=f"α (0: small batch, b = {small}; 1: large batch, b = {large})", title=_title(here))
     figure.suptitle("From the small-batch to the large-batch solution: α large + (1 − α) small")
     return figure
 
@@ -164,7 +162,6 @@ def draw_directions(rows: pd.DataFrame) -> Figure:
             error.set(ylabel="training error (%)")
             for axes in (loss, error):
                 axes.set(xlabel=x, title=f"{of_kind['direction'].nunique()} {what}\n{_title(here)}")
-                axes.legend()
     figure.suptitle("Around the small-batch and the large-batch solution")
     return figure
 
@@ -219,10 +216,10 @@ def draw_rises(rows: pd.DataFrame) -> Figure:
         axes.fmt_xdata = {place: label for place, label in ticks.items() if place <= top}.get
         axes.axvline(top + 0.65, **MARK)
         distance = f"distance r = {here['radius'].iloc[0]:g}"
-        axes.set(xlabel="direction: eigenvector of the k-th largest eigenvalue, or random", yscale="log")
-        axes.set(ylabel=f"rise of the training loss (nats) at {distance}", title=_title(here))
         below = int((here["rise"] <= 0).sum())
-        axes.legend(title=f"not shown: {below} that are ≤ 0" if below else None)
+        lost = f"\n(not shown: {below} that are ≤ 0)" if below else ""
+        axes.set(xlabel=f"direction: eigenvector of the k-th largest eigenvalue, or random{lost}", yscale="log")
+        axes.set(ylabel=f"rise of the training loss (nats) at {distance}", title=_title(here))
     figure.suptitle("Along top eigenvectors and random directions of the same length (mean of ±)")
     return figure
 

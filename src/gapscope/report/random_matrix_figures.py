@@ -53,7 +53,7 @@ def extremes(cells: pd.DataFrame, stds: Mapping[str, float]) -> pd.DataFrame:
 def draw_distributions(rows: pd.DataFrame) -> Figure:
     """Figures A1-A3: histograms of the singular values, a panel a number of rows m, a line a number of columns n."""
     heights = list(rows["m"].drop_duplicates())
-    figure, grid = plt.subplots(1, len(heights), figsize=(4.4 * len(heights), 3.9), squeeze=False)
+    figure, grid = plt.subplots(1, len(heights), figsize=(4.4 * len(heights), 3.1), squeeze=False)
     for axes, m in zip(grid[0], heights, strict=True):
         here = rows[rows["m"] == m]
         end = here["axis_end"].iloc[0]
@@ -69,7 +69,6 @@ def draw_distributions(rows: pd.DataFrame) -> Figure:
         axes.set(
             xlabel="singular value", ylabel="values a bin and matrix", title=f"m = {m}", yscale="log", xlim=(0, end)
         )
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=7)
     figure.suptitle(f"Singular values of m x n matrices, {rows['law'].iloc[0]} entries")
     return figure
 
@@ -77,7 +76,7 @@ def draw_distributions(rows: pd.DataFrame) -> Figure:
 def draw_marchenko_pastur(rows: pd.DataFrame) -> Figure:
     """Proposition 1: the density of the singular values, and the edges sqrt(m) -+ sqrt(n), a panel a law."""
     laws = list(rows["law"].drop_duplicates())
-    figure, grid = plt.subplots(1, len(laws), figsize=(4.0 * len(laws), 3.4), squeeze=False, sharey=True)
+    figure, grid = plt.subplots(1, len(laws), figsize=(4.0 * len(laws), 3.1), squeeze=False, sharey=True)
     for axes, law in zip(grid[0], laws, strict=True):
         here = rows[rows["law"] == law]
         first, end = here.iloc[0], AXIS_STDS
@@ -97,15 +96,13 @@ def draw_marchenko_pastur(rows: pd.DataFrame) -> Figure:
             title += f"; largest value: {top:.3g}"
         axes.set(xlabel="σ / (s √m), s: standard deviation of an entry", title=title, xlim=(0, end))
     grid[0][0].set_ylabel("density")
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle("Proposition 1: where singular values concentrate")
     return figure
 
 
 def draw_extremes(rows: pd.DataFrame) -> Figure:
     """Proposition 2: mean extreme values against sqrt(m) -+ sqrt(n), and by how much Gaussian ones keep within."""
-    figure, (smallest, largest, margin) = plt.subplots(1, 3, figsize=(13, 4.3))
+    figure, (smallest, largest, margin) = plt.subplots(1, 3, figsize=(13, 3.6))
     x = np.linspace(0, 1, 50)
     for axes, name, bound in ((smallest, "sigma_min", 1 - x), (largest, "sigma_max", 1 + x)):
         for (law, group), look in zip(rows.groupby("law", sort=False), _looks(), strict=False):
@@ -113,7 +110,6 @@ def draw_extremes(rows: pd.DataFrame) -> Figure:
         sign, extreme = ("−", "min") if name == "sigma_min" else ("+", "max")
         axes.plot(x, bound, **BOUND, label=f"√m {sign} √n")
         axes.set(xlabel="√(n / m)", ylabel=f"mean σ_{extreme} / (s √m)")
-        axes.legend()
     smallest.set_title("smallest singular value")
     largest.set(title="largest singular value (means not 0 add an outlier)", yscale="log")
     gaussian = rows[rows["law"] == "gaussian"]
@@ -126,7 +122,6 @@ def draw_extremes(rows: pd.DataFrame) -> Figure:
             margin.errorbar(ordered["root_ratio"], ordered[f"{name}_margin"], yerr=errors, label=label, **style)
     margin.axhline(0, **BOUND)
     margin.set(xlabel="√(n / m)", ylabel="distance within the bound", title="Gaussian: above 0 the bound holds")
-    margin.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     n = " or ".join(map(str, sorted(rows["repetitions"].unique())))
     figure.suptitle(f"Proposition 2: √m − √n ≤ E σ_min, E σ_max ≤ √m + √n (n = {n} matrices; bars: standard errors)")
     return figure
@@ -134,7 +129,7 @@ def draw_extremes(rows: pd.DataFrame) -> Figure:
 
 def draw_perturbation(rows: pd.DataFrame) -> Figure:
     """Proposition 3: both sides of eq. 5 and the tight factor against the number of samples b, random and worst ΔX."""
-    figure, grid = plt.subplots(1, 2, figsize=(10.5, 4.3), sharey=True)
+    figure, grid = plt.subplots(1, 2, figsize=(10.5, 3.9), sharey=True)
     units = int(rows["units"].iloc[0])
     series = {"bound": "right side of eq. 5, ‖ΔX‖ Σ 1/σ_i", "tight": "tight: ‖ΔX‖ / σ_min"}
     left = {"estimate": "‖Δθ‖ / ‖θ‖, by the pseudo-inverse", "smallest": "‖Δθ‖ / ‖θ‖, smallest that fits"}
@@ -150,8 +145,6 @@ def draw_perturbation(rows: pd.DataFrame) -> Figure:
         axes.text(units, 0.5, f" b = h = {units}", fontsize=8)
         axes.set(xlabel="samples b (grey: b < h)", yscale="log", title=title)
     grid[0].set_ylabel("relative change of the solution")
-    handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
     n = " or ".join(map(str, sorted(rows["repetitions"].unique())))
     figure.suptitle(f"Proposition 3 (n = {n} problems a point; lines: medians; bands: smallest to largest)")
     return figure

@@ -191,9 +191,6 @@ def _lay_out(figure: Figure) -> None:
             low, high = sorted(axis.get_view_interval())
             if low <= 0 or high > 100 * low:  # unlabelled, and half of the time
                 axis.set_minor_locator(NullLocator())
-    for axes in figure.axes:
-        if (legend := axes.get_legend()) and legend.get_bbox_to_anchor() is axes.bbox:
-            legend.set_in_layout(False)  # within its panel, where "best" seeks its place at every look
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         figure.set_layout_engine("none")

@@ -73,8 +73,6 @@ def draw_warmstart(rows: pd.DataFrame) -> Figure:
         for axes, panel in zip(line, panels, strict=True):
             _draw_panel(axes, panel, here[here["panel"] == panel])
             axes.set_title(f"{model} on {dataset} ({_number(here[here['panel'] == panel])})")
-        handles, labels = line[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     figure.suptitle("Large-batch training warm-started after a small-batch epoch (points: seeds; lines: means)")
     return figure
 

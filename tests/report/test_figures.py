@@ -1,0 +1,74 @@
+"""What every figure owes its reader: legends where no data are."""
+
+import matplotlib.pyplot as plt
+import pytest
+from made_up import ROOT
+from matplotlib.figure import Figure
+
+from gapscope.report import figures, registry, svg
+
+# each figure once, of the first study that has it
+DRAWN = {
+    name: (shown, rows)
+    for study in sorted((ROOT / "plots").iterdir(), reverse=True)
+    for name, shown, rows in registry.of_study(study)
+}
+
+
+def misplaced(figure: Figure) -> list[str]:
+    """Return the legends that lie over a panel, its axes or its title, over another, or past the figure's rim."""
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    legends = [*figure.legends, *filter(None, (axes.get_legend() for axes in panels))]
+    parts = [part for axes in panels for part in (axes.xaxis, axes.yaxis)]
+    taken = [box for axes in panels for box in (axes.get_window_extent(), axes.title.get_window_extent())]
+    taken += [box for part in parts if (box := part.get_tightbbox())]
+    found = []
+    for legend in legends:
+        box = legend.get_window_extent()
+        others = [other.get_window_extent() for other in legends if other is not legend]
+        inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        if box.count_overlaps([*taken, *others]) or not inside:
+            found.append(", ".join(text.get_text() for text in legend.get_texts()))
+    return found
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_legends_stand_where_no_data_are_as_picture_and_on_the_page(name: str) -> None:
+    shown, rows = DRAWN[name]
+    figure = figures.styled(shown.draw, rows)
+    figure.draw_without_rendering()
+    told = [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))]
+    assert told or not any(axes.get_legend_handles_labels()[1] for axes in figure.axes)
+    assert misplaced(figure) == []
+    svg.inline(figure, name, "l")
+    assert misplaced(figure) == []
+
+
+def test_a_legend_over_a_panel_or_past_the_rim_is_found() -> None:
+    figure, axes = plt.subplots()
+    axes.plot([1, 2], [1, 2], label="a series")
+    legend = axes.legend()
+    assert misplaced(figure) == ["a series"]
+    for where, wrong in (((0.1, -0.5), True), ((0.3, 0.01), True), ((1.4, 0.3), True), ((0.5, 1.07), False)):
+        legend.set_loc("center")
+        legend.set_bbox_to_anchor(where, axes.transAxes)
+        assert bool(misplaced(figure)) == wrong, where
+    plt.close(figure)
+
+
+def test_panels_that_name_the_same_share_a_legend_and_others_have_their_own() -> None:
+    gap, curves = (figures.styled(shown.draw, rows) for shown, rows in (DRAWN["gap"], DRAWN["curves"]))
+    assert len(curves.axes) > 1 == len(curves.legends)
+    assert [axes.get_legend() for axes in curves.axes] == [None] * len(curves.axes)
+    assert not gap.legends
+    assert all(axes.get_legend() for axes in gap.axes)
+    plt.close("all")
+
+
+def test_a_panel_above_one_of_the_same_names_has_no_legend_and_no_panel_shrinks() -> None:
+    shown, rows = DRAWN["near_rank"]
+    plain, figure = shown.draw(rows), figures.styled(shown.draw, rows)
+    assert [axes.get_legend() is not None for axes in figure.axes] == [False] * 3 + [True] * 3
+    bare = figure.get_figheight() - max(axes.get_legend().get_window_extent().height for axes in figure.axes[3:]) / 100
+    assert bare == pytest.approx(plain.get_figheight())
+    plt.close("all")
