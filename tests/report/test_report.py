@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapscope.report import figures, paper, series, tables
+from gapscope.report import figures, paper, registry, series, tables
 
 CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
 HISTORY = pd.DataFrame({"test_error_pct_running": [9.5, 6.5, 8.0]})
@@ -161,6 +161,20 @@ def test_the_near_rank_figure_keeps_structural_and_excess_apart(runs: pd.DataFra
     assert by_series == {"structural + excess": 132, "structural (zero by shape)": 128, "trained at b": 4}
     figure = figures.styled(figures.draw_near_rank, rows)
     assert figure.axes[0].get_ylabel() == "values ≤ 0.0001: as the paper counts"
+    plt.close(figure)
+
+
+def test_bars_reach_from_the_smallest_run_to_the_largest_and_no_count_below_0() -> None:
+    row = {**CELL, "batch_size": 128, "panel": "0.0001: as the paper counts", "series": "a", "source": "measured"}
+    rows = pd.DataFrame([row | {"seed": seed, "value": value} for seed, value in enumerate([0, 0, 3])])
+    equal = rows.assign(batch_size=512, value=0.1)  # whose mean is not 0.1
+    figure = figures.styled(figures.draw_near_rank, pd.concat([rows, equal], ignore_index=True))
+    (bars,) = figure.axes[0].containers[0].lines[2]
+    reach = [ends[:, 1].tolist() for ends in bars.get_segments()]
+    assert reach[0] == [0, 3]  # mean 1, less a deviation of 1.7 is below 0
+    assert reach[1] == pytest.approx([0.1, 0.1])
+    assert "bars: smallest to largest run" in figure.get_suptitle()
+    assert "from the smallest run to the largest" in registry.SHOWN["near_rank"].reading
     plt.close(figure)
 
 

@@ -94,7 +94,7 @@ def test_legends_caps_and_reference_lines_are_no_points_and_bars_are_told() -> N
 
     text = svg.inline(drawn(draw), "one", "l")
     assert told(text) == [("mean", 1, 3), ("mean", 2, 4), ("mean, seed 0", 1, 2.5), ("mean, seed 0", 1, 3.5)]
-    assert "error (%) = 3 ± 0.25</title>" in text
+    assert "error (%) = 3 (bar: 2.75 to 3.25)</title>" in text
     assert "error (%) = 4</title>" in text
 
 

@@ -101,7 +101,7 @@ def _legend_columns(labels: list[str], inches: float) -> int:
     for count in range(len(labels), 1, -1):
         columns = np.array_split(labels, count)  # as matplotlib fills them
         if sum(0.55 + 0.06 * max(map(len, column)) for column in columns) <= inches:
-            return count
+            return -(-len(labels) // len(columns[0]))  # no more than the same height needs
     return 1
 
 
@@ -224,7 +224,7 @@ def against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str, c
                 _draw_series(axes, str(series), group, look)
             _batch_axis(axes, here["batch_size"])
             axes.set(ylabel=label, title=pair_title(pair, here[here["source"] == "measured"]))
-    figure.suptitle(f"{title} (points: runs; lines: means; bars: ± standard deviation)")
+    figure.suptitle(f"{title} (points: runs; lines: means; bars: smallest to largest run)")
     return figure
 
 
@@ -238,8 +238,11 @@ def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, A
     measured, paper = (group[group["source"] == source] for source in ("measured", "paper"))
     if not measured.empty:
         by_size = measured.groupby("batch_size")["value"]
-        spread = by_size.std().fillna(0.0)
-        axes.errorbar(by_size.mean().index, by_size.mean(), yerr=spread, label=series, capsize=2, elinewidth=1, **look)
+        mean = by_size.mean()
+        # the range: a standard deviation would reach below 0, where no count can be. A mean of equal values may be off
+        # them by rounding, and matplotlib refuses a length below 0
+        reach = [(mean - by_size.min()).clip(lower=0), (by_size.max() - mean).clip(lower=0)]
+        axes.errorbar(mean.index, mean, yerr=reach, label=series, capsize=2, elinewidth=1, **look)
         if by_size.size().max() > 1:
             style = look | {"linestyle": "", "markersize": 2.5, "alpha": 0.5}
             for seed, run in measured.groupby("seed"):

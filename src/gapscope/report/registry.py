@@ -22,7 +22,7 @@ class Shown:
     readable: bool = True
 
 
-RUNS = "Points are runs, lines their means, bars one standard deviation; with one seed there is no spread."
+RUNS = "Points are runs, lines their means, bars reach from the smallest run to the largest; one seed has no bar."
 HISTOGRAM = (
     "A line a number of columns n, on a logarithmic axis; the legend says how many matrices, and what lies beyond."
 )

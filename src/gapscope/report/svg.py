@@ -97,30 +97,30 @@ def points(axes: Axes) -> list[Point]:
     """Return the points of every series that one panel shows, in the order of drawing."""
     bars = [found for found in axes.containers if isinstance(found, ErrorbarContainer)]
     caps = {cap for found in bars for cap in found.lines[1]}
-    spreads = {found.lines[0]: (str(found.get_label()), _spreads(found)) for found in bars}
+    reaches = {found.lines[0]: (str(found.get_label()), _reaches(found)) for found in bars}
     found: list[Point] = []
     for line in axes.lines:
         if line in caps or line.get_transform() != axes.transData:  # a reference line over the whole panel
             continue
-        label, spread = spreads.get(line, (str(line.get_label()), []))
+        label, reach = reaches.get(line, (str(line.get_label()), []))
         if name := _name(line.get_gid(), label):
-            found += _of_line(axes, line, name, spread)
+            found += _of_line(axes, line, name, reach)
     for patch in axes.patches:
         if isinstance(patch, StepPatch) and (name := _name(patch.get_gid(), str(patch.get_label()))):
             found += _of_histogram(axes, patch, name)
     return found
 
 
-def _of_line(axes: Axes, line: Line2D, name: str, spread: list[float]) -> Iterator[Point]:
+def _of_line(axes: Axes, line: Line2D, name: str, reach: list[str]) -> Iterator[Point]:
     xs, ys = (np.asarray(values, dtype=float) for values in line.get_data(orig=False))
     known = np.flatnonzero(np.isfinite(xs) & np.isfinite(ys) & _shown(axes, xs, ys))
     if line.get_marker() in ("", " ", "None", None):
         known = _thinned(known)
-    widths = dict(enumerate(spread))
+    bars = dict(enumerate(reach))
     for index in map(int, known):
         x, y = float(xs[index]), float(ys[index])
         where = axes.fmt_xdata(x) if axes.fmt_xdata else f"{x:.6g}"
-        yield _point(axes, name, (x, y), where, f" ± {width:.2g}" if (width := widths.get(index, 0.0)) > 0 else "")
+        yield _point(axes, name, (x, y), where, bars.get(index, ""))
 
 
 def _of_histogram(axes: Axes, patch: StepPatch, name: str) -> Iterator[Point]:
@@ -131,11 +131,11 @@ def _of_histogram(axes: Axes, patch: StepPatch, name: str) -> Iterator[Point]:
         yield _point(axes, name, (float(middles[index]), float(values[index])), between, "")
 
 
-def _point(axes: Axes, name: str, xy: tuple[float, float], where: str | None, spread: str) -> Point:
+def _point(axes: Axes, name: str, xy: tuple[float, float], where: str | None, bar: str) -> Point:
     x, y = xy
     left, up = axes.transData.transform((x, y))
     place = f"; {_label(axes, 'x')} = {where}" if where else ""  # None: the place on the axis says nothing
-    text = f"{name}{place}; {_label(axes, 'y')} = {y:.6g}{spread}"
+    text = f"{name}{place}; {_label(axes, 'y')} = {y:.6g}{bar}"
     return Point(float(left), float(axes.figure.bbox.height - up), name, x, y, text)
 
 
@@ -149,10 +149,11 @@ def _label(axes: Axes, which: str) -> str:
     return " ".join(next(filter(None, found), which).split())
 
 
-def _spreads(found: ErrorbarContainer) -> list[float]:
-    """Return half the length of each vertical bar; NaN, which is not above 0, where there is none."""
+def _reaches(found: ErrorbarContainer) -> list[str]:
+    """Return from where to where each vertical bar reaches; nothing of one without length, or of NaN."""
     segments = [part for part in found.lines[2] if isinstance(part, LineCollection)]
-    return [float(np.ptp(ends[:, 1])) / 2 if len(ends) else 0.0 for part in segments for ends in part.get_segments()]
+    ends = [ends[:, 1] if len(ends) else np.zeros(2) for part in segments for ends in part.get_segments()]
+    return [f" (bar: {min(y):.6g} to {max(y):.6g})" if np.ptp(y) > 0 else "" for y in ends]
 
 
 def _thinned(indices: np.ndarray) -> np.ndarray:
