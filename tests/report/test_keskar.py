@@ -44,6 +44,27 @@ def test_the_table_says_ratios_spreads_n_and_what_was_not_measured() -> None:
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
+def test_a_suspect_cell_is_said_and_no_other() -> None:
+    text = keskar.markdown(keskar.beside(batches()))
+    marked = "sharpness (%), random manifold, p = 100, ε = 0.0005"
+    assert f"| {marked} † | 0.05 ± 0 | 9.17 ± 0.14 | 183 |" in text
+    assert f"\n† {marked}: the large batch's 9.17 ± 0.14 is suspect: " in text
+    assert text.count("†") == 2  # the row and its note
+    assert "†" not in keskar.markdown(keskar.beside(batches("c1")))
+
+
+def test_the_note_on_the_suspect_cell_says_what_the_table_has() -> None:
+    rows = pd.concat(
+        [keskar.printed(network).assign(network=network) for network in ("F1", "F2", "C1", "C2", "C3", "C4")]
+    )
+    (note,) = rows["note"].dropna().unique()
+    large = rows[(rows["side"] == "large") & (rows["table"] > 2)].sort_values("quantity", ascending=False)
+    falls = large.groupby(["network", "table"])["printed"].agg(lambda pair: pair.min() / pair.max())
+    suspect = falls.pop(("F1", 4))
+    assert suspect > 0.99
+    assert f"falls to {falls.min():.2f} to {falls.max():.2f} of itself" in note
+
+
 def test_another_network_is_refused() -> None:
     with pytest.raises(InputError, match="have no lenet5"):
         keskar.beside(batches("lenet5"))

@@ -13,9 +13,10 @@ SIDES = {"sb": "small", "lb": "large"}
 
 
 def printed(network: str) -> pd.DataFrame:
-    """Return what is printed of a network, F1 to C4, a row a table, quantity and side: printed, printed_std, column.
+    """Return what is printed of a network, F1 to C4, a row a table, quantity and side.
 
-    `column` is the measured one set beside it. Accuracies are printed without a spread in the text at hand.
+    Of the columns printed, printed_std, column and note, `column` is the measured one set beside it, and `note` marks
+    what is suspect. Accuracies are printed without a spread in the text at hand.
     """
     rows: list[dict[str, Any]] = []
     accuracy, sharpness = _of(network, "accuracy"), _of(network, "sharpness")
@@ -24,14 +25,15 @@ def printed(network: str) -> pd.DataFrame:
             for side, name in SIDES.items():
                 about = {"table": 2, "quantity": f"{split} accuracy (%)", "side": name}
                 about["column"] = f"{split}_error_pct"
-                rows.append({**about, "printed": line[f"{split}_{side}"], "printed_std": None})
+                rows.append({**about, "printed": line[f"{split}_{side}"], "printed_std": None, "note": None})
     for line in sharpness.to_dict("records"):
         space = "full space" if line["space"] == "full" else "random manifold, p = 100"
         quantity = f"sharpness (%), {space}, ε = {line['epsilon']:g}"
         column = sharpness_column("train", line["space"], line["epsilon"])
         for side, name in SIDES.items():
             about = {"table": line["table"], "quantity": quantity, "side": name, "column": column}
-            rows.append({**about, "printed": line[f"{side}_mean"], "printed_std": line[f"{side}_std"]})
+            values = {"printed": line[f"{side}_mean"], "printed_std": line[f"{side}_std"]}
+            rows.append({**about, **values, "note": line["note"]})
     return pd.DataFrame(rows)
 
 
@@ -65,7 +67,10 @@ def beside(batches: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return `beside` as Markdown, a table a network: a row a quantity, small against large batch, and their ratio."""
+    """Return `beside` as Markdown, a table a network: a row a quantity, small against large batch, and their ratio.
+
+    Notes on printed values stand below their table (†).
+    """
     texts = []
     for (model, dataset), found in rows.groupby(["model", "dataset"], sort=False):
         sizes = found.drop_duplicates("side").set_index("side")["batch_size"]
@@ -75,12 +80,17 @@ def markdown(rows: pd.DataFrame) -> str:
         for quantity, group in found.groupby("quantity", sort=False):
             sides = {line["side"]: line for line in group.to_dict("records")}
             cells = [cell for names in (("printed", "printed_std"), ("mean", "std")) for cell in _cells(sides, *names)]
-            lines.append(f"| {quantity} | {' | '.join(cells)} |")
+            mark = " †" if group["note"].notna().any() else ""
+            lines.append(f"| {quantity}{mark} | {' | '.join(cells)} |")
         counts = " to ".join(dict.fromkeys(str(n) for n in sorted(found["n"])))
         images = found["sharpness_images"].iloc[0]
         over = "" if pd.isna(images) else f", sharpness over {images:,.0f} training images, or all test images"
         rows_of = f"Mean ± standard deviation; paper: n = 5, all training images; measured: n = {counts}{over}."
-        texts.append("\n".join(lines) + f"\n\n{rows_of}\n")
+        noted = found.dropna(subset=["note"]).drop_duplicates("quantity")
+        notes = "".join(
+            f"† {quantity}: {note}.\n\n" for quantity, note in zip(noted["quantity"], noted["note"], strict=True)
+        )
+        texts.append("\n".join(lines) + f"\n\n{notes}{rows_of}\n")
     return "\n".join(texts)
 
 
