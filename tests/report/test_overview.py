@@ -1,8 +1,11 @@
 """The page of all studies, from made-up verdicts and from what is committed."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
+import pytest
+import yaml
 
 from gapscope.artifacts.records import write_table
 from gapscope.report import overview
@@ -58,10 +61,21 @@ def test_what_was_run_is_read_from_the_tables_and_the_rest_has_its_reason(tmp_pa
     assert "sized for a GPU" in next(line for line in status.splitlines() if "| Table 1 |" in line)
 
 
+def test_what_no_study_has_is_said_and_never_counts_as_run(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    lines = overview.status_table(tmp_path / "metrics", tmp_path / "metrics", above="../").splitlines()
+    without = [line for line in lines if "| none |" in line]
+    assert len(without) == sum(not item["study"] for item in overview.items()) > 0
+    assert all("no study yet: " in line and "](" not in line for line in without)
+
+
 def test_every_printed_table_and_figure_has_a_study() -> None:
     listed = overview.items()
     for item in listed:
-        assert (ROOT / f"conf/study/{item['study']}.yaml").exists(), item
+        if item["study"]:
+            assert (ROOT / f"conf/study/{item['study']}.yaml").exists(), item
+        else:
+            assert item["why"].startswith("no study yet: "), item
     oyedotun = [
         name.strip() for item in listed if item["paper"].startswith("Oyedotun") for name in item["item"].split(",")
     ]
@@ -69,3 +83,22 @@ def test_every_printed_table_and_figure_has_a_study() -> None:
         assert f"Table {number}" in oyedotun
     for name in ("Figure 1", "Figure 2", "Figures 3", "4", "Figure 5", "Figure 6", "Tables A1", "A2", "Figure A3"):
         assert name in oyedotun
+
+
+def models(study: str) -> list[str]:
+    """Return the networks of a study, or of the one that it is an arm of."""
+    settings = yaml.safe_load((ROOT / f"conf/study/{study}.yaml").read_text())
+    return list(settings["models"]) if "models" in settings else models(settings["defaults"][0])
+
+
+@pytest.mark.parametrize(
+    ("figure", "networks"),
+    [("Figure 3", ["F1", "F2", "C1", "C2", "C3", "C4"]), ("Figure 4", ["F2", "C1"]), ("Figure 5", ["F2", "C1"])],
+)
+def test_keskars_figures_are_listed_by_network_and_their_studies_have_these(figure: str, networks: list[str]) -> None:
+    rows = [item for item in overview.items() if item["paper"].startswith("Keskar") and item["item"] == figure]
+    found = [(network, item["study"]) for item in rows for network in re.findall(r"[FC][1-4]", item["what"])]
+    assert {*networks} <= {network for network, _ in found}
+    for network, study in found:
+        if study:
+            assert network.lower() in models(study)

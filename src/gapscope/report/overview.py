@@ -160,7 +160,7 @@ def verdict_table(here: pd.DataFrame) -> str:
 
 
 def items() -> list[dict[str, str]]:
-    """Return the papers' tables and figures: paper, item, what, study, file, why (it was not run)."""
+    """Return the papers' tables and figures: paper, item, what, study and file (none: ""), why (it was not run)."""
     text = (files("gapscope.report") / "papers" / "items.yaml").read_text(encoding="utf-8")
     return list(yaml.safe_load(text)["items"])
 
@@ -175,9 +175,12 @@ def status_table(metrics: Path, plots: Path, above: str) -> str:
     """
     lines = ["| paper | printed | what | study | run so far |", "|---|---|---|---|---|"]
     for item in items():
-        path = (plots if item["file"].endswith(".png") else metrics) / item["study"] / item["file"]
-        done = f"[{extent(metrics / item['study'])}]({above}{path.as_posix()})" if path.exists() else item["why"]
-        lines.append(f"| {item['paper']} | {item['item']} | {item['what']} | `{item['study']}` | {done} |")
+        study, done = item["study"], item["why"]
+        path = (plots if item["file"].endswith(".png") else metrics) / study / item["file"]
+        if study and path.exists():
+            done = f"[{extent(metrics / study)}]({above}{path.as_posix()})"
+        name = f"`{study}`" if study else "none"
+        lines.append(f"| {item['paper']} | {item['item']} | {item['what']} | {name} | {done} |")
     return "\n".join(lines) + "\n"
 
 
