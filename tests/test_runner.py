@@ -60,6 +60,16 @@ except KeyboardInterrupt:
     pathlib.Path("NAME.stopped").touch()
 """
 
+TWICE = """
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+pathlib.Path("FOLDER/ready").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path("FOLDER/once").touch()
+    time.sleep(60)
+"""
 
 LOG = b"lenet5 digits batch 8 seed 0: 18/60\r\nlenet5 digits batch 8 seed 0: 24/60\nepoch 25 of 60 begins\n"
 
@@ -111,6 +121,53 @@ def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:
     thread.join()
     assert {path.name for path in tmp_path.glob("*.stopped")} == {"a.stopped", "b.stopped"}
     assert all(process.poll() is not None for process in stages.processes.values())
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_error_stops_all_and_leaves_none(tmp_path: Path, error: type[BaseException]) -> None:
+    stages = Stages(lambda name: "" if name == "data" else WAITS.replace("NAME", str(tmp_path / name)))
+
+    def start(name: str, slot: int) -> "subprocess.Popen[bytes]":
+        if name == "b":  # while a runs
+            while not (tmp_path / "a.ready").exists():
+                time.sleep(0.05)
+            raise error("no room for a log")
+        return stages(name, slot)
+
+    try:
+        with pytest.raises(error, match="no room"):
+            run(GRAPH, start, 2)
+        assert (tmp_path / "a.stopped").exists()
+        assert all(process.poll() is not None for process in stages.processes.values())
+    finally:
+        end(stages)
+
+
+def test_a_second_ctrl_c_is_passed_on_and_leaves_none(tmp_path: Path) -> None:
+    stages = Stages(lambda _: TWICE.replace("FOLDER", str(tmp_path)))
+
+    def interrupt() -> None:
+        for sign in ("ready", "once"):
+            while not (tmp_path / sign).exists():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run({"data": set()}, stages, 1)
+        assert stages.processes["data"].poll() is not None
+    finally:
+        end(stages)
+    thread.join()
+
+
+def end(stages: Stages) -> None:
+    """Leave no process of a test that failed."""
+    for process in stages.processes.values():
+        process.kill()
+        process.wait()
 
 
 def test_no_job_raises() -> None:
