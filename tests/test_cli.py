@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from dvc.utils.hydra import compose_and_dump
 from safetensors.torch import save_file
 
 from gapscope import cli, cost, locks, runner
 from gapscope.cli import compare, studies
+from gapscope.cli.compose import composed
 from gapscope.config import load_params
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +60,30 @@ def test_a_bad_override_is_one_line(
     assert call(monkeypatch, "compose", override) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert hint in line
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("+epohcs=3", "params.yaml: unknown param 'epohcs'; did you mean 'epochs'?"),
+        ("epohcs=3", "unknown param 'epohcs'; did you mean 'epochs'?"),
+        ("epochs=2.5", "param epochs must be of type int, got 2.5"),
+        ("batch_size=0", "a batch size must be at least 1, got 0"),
+    ],
+)
+def test_a_refused_override_changes_no_file(
+    stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str, said: str
+) -> None:
+    assert call(monkeypatch, "compose", "study=smoke", "seeds=[4]") == 0
+    smoke = {"plan@smoke-digits": {"cmd": "python stages/plan.py --out data/runs/smoke/plan/digits.txt"}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": smoke}))
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    for arguments in (["compose", "study=quick", override], ["run", "quick", "-S", override]):
+        capsys.readouterr()
+        assert call(monkeypatch, *arguments) == 2
+        assert capsys.readouterr().err == f"gapscope: {said}\n"
+        assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    assert not stages
 
 
 def test_spectra_counts_in_any_tensor(
@@ -316,7 +342,7 @@ def test_studies_are_listed(four: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_a_study_has_been_run_where_its_table_is(folder: Path) -> None:
-    params = studies.composed("smoke")
+    params, _ = composed(["study=smoke"])
 
     def state(file: str, text: str) -> str:
         path = folder / "metrics/smoke" / file
