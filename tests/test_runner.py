@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from gapscope.errors import InputError, StoppedError
-from gapscope.runner import how_far, log_of, run
+from gapscope.runner import changed, how_far, log_of, run
 
 GRAPH = {"data": set(), "a": {"data"}, "b": {"data"}, "a2": {"a"}, "b2": {"b"}, "table": {"a2", "b2"}}
 
@@ -121,6 +122,38 @@ def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:
     thread.join()
     assert {path.name for path in tmp_path.glob("*.stopped")} == {"a.stopped", "b.stopped"}
     assert all(process.poll() is not None for process in stages.processes.values())
+
+
+PIPELINE = """
+stages:
+  code: {cmd: cp source digest, deps: [source], outs: [digest: {cache: false}]}
+  large: {cmd: echo 1 > large, outs: [large]}
+  record: {cmd: cat large digest > record, deps: [large, digest], outs: [record: {cache: false}]}
+  other: {cmd: cp large other, deps: [large], outs: [other: {cache: false}]}
+"""
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
+def test_the_plan_is_by_the_present_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("source").write_text("a\n")
+    with Repo.init(no_scm=True) as repo:
+        repo.reproduce()
+    Path("large").unlink()  # as in a clone
+    assert changed() == ({}, set())
+    Path("source").write_text("b\n")
+    assert changed() == ({"large": set(), "record": {"large"}, "other": {"large"}}, {"other"})
+    assert Path("digest").read_text() == "b\n"
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
+def test_code_that_cannot_be_hashed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text(PIPELINE)
+    Repo.init(no_scm=True).close()
+    with pytest.raises(InputError, match="DVC cannot read the pipeline: failed to reproduce 'code'"):
+        changed()
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])

@@ -42,25 +42,29 @@ class Progress:
 def changed() -> tuple[Graph, set[str]]:
     """Return the part of the pipeline that is not up to date, or may not be once what it depends on has run.
 
-    As for `dvc repro --allow-missing`, results that only their records in git are left of are up to date; where
-    another stage reads them, they are made again.
+    As for `dvc repro --allow-missing`, results that only their records in git are left of are up to date; where another
+    stage reads them, they are made again. The stage `code` is run here: by the digests of code as it was, the plan
+    would leave out what the edited code has to read.
 
     Returns:
         That part of the graph, and those of its stages that run only if what the others leave has changed.
 
     Raises:
-        InputError: DVC cannot read the pipeline.
+        InputError: DVC cannot read the pipeline, or the code.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
 
     try:
-        with Repo() as repo, lock_repo(repo):
-            graph = repo.index.graph
-            run = {stage for stage in graph if _is_changed(stage, list(graph.successors(stage)))}
-            while needed := {other for stage in run for other in graph.successors(stage) if _gives(other, stage)} - run:
-                run |= needed
-            depends = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+        with Repo() as repo:
+            repo.reproduce("code", single_item=True)
+            with lock_repo(repo):
+                graph = repo.index.graph
+                before = {stage: list(graph.successors(stage)) for stage in graph}
+                run = {stage for stage, others in before.items() if _is_changed(stage, others)}
+                while needed := {other for stage in run for other in before[stage] if _gives(other, stage)} - run:
+                    run |= needed
+            depends = {stage.addressing: {other.addressing for other in others} for stage, others in before.items()}
     except DvcException as error:
         raise InputError(f"DVC cannot read the pipeline: {error}") from error
     todo = {stage.addressing for stage in run}
