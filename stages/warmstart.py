@@ -24,6 +24,7 @@ def main() -> None:
     import torch
 
     from gapscope import data, models, seeds, warmstart
+    from gapscope.artifacts.checkpoints import code_digest
     from gapscope.artifacts.records import provenance, write_record, write_table
     from gapscope.measure.sharpness import SharpnessSettings
     from gapscope.training.settings import TrainSettings
@@ -42,7 +43,8 @@ def main() -> None:
 
     header = {"model": spec.to_header(), "dataset": dataset.name, "seed": args.seed, "settings": vars(settings)}
     header |= {"train": training.identity(), "sharpness": vars(sharpness)}
-    made = {"data": dataset.digest(), "device": describe_device(device), "torch": torch.__version__}
+    own = code_digest(Path("digests/warmstart.txt"), Path(params.groups["code"]["model"]))
+    made = {"data": dataset.digest(), "device": describe_device(device), "torch": torch.__version__, "code": own}
     with stop_requests() as stop:
         cell = warmstart.Warmstart(
             initial, dataset, settings, training, sharpness, seed=args.seed, device=device,

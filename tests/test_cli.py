@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from dvc.utils.hydra import compose_and_dump
 from safetensors.torch import save_file
 
 from gapscope import cli, cost, locks, runner
 from gapscope.cli import compare, studies
+from gapscope.cli.compose import composed
 from gapscope.config import load_params
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +60,30 @@ def test_a_bad_override_is_one_line(
     assert call(monkeypatch, "compose", override) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert hint in line
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("+epohcs=3", "params.yaml: unknown param 'epohcs'; did you mean 'epochs'?"),
+        ("epohcs=3", "unknown param 'epohcs'; did you mean 'epochs'?"),
+        ("epochs=2.5", "param epochs must be of type int, got 2.5"),
+        ("batch_size=0", "a batch size must be at least 1, got 0"),
+    ],
+)
+def test_a_refused_override_changes_no_file(
+    stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str, said: str
+) -> None:
+    assert call(monkeypatch, "compose", "study=smoke", "seeds=[4]") == 0
+    smoke = {"plan@smoke-digits": {"cmd": "python stages/plan.py --out data/runs/smoke/plan/digits.txt"}}
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": smoke}))
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    for arguments in (["compose", "study=quick", override], ["run", "quick", "-S", override]):
+        capsys.readouterr()
+        assert call(monkeypatch, *arguments) == 2
+        assert capsys.readouterr().err == f"gapscope: {said}\n"
+        assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+    assert not stages
 
 
 def test_spectra_counts_in_any_tensor(
@@ -217,36 +243,44 @@ def test_the_command_that_is_printed_is_the_one_that_is_run(tmp_path: Path, monk
     assert " ".join(command) == runner.command("report@quick")
 
 
-def test_report_runs_its_stage_and_says_where_the_page_is(
-    folder: Path, stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for path in (folder / "metrics/smoke", folder / "reports"):
-        path.mkdir(parents=True)
-    (folder / "reports/smoke.html").touch()
-    assert call(monkeypatch, "report", "smoke") == 0
-    assert stages == [({"report@smoke"}, 1)]
-    said = ["params.yaml: study smoke", "$ dvc --wait-for-lock repro --single-item report@smoke", "reports/smoke.html"]
-    said += ["reports/README.md"]
-    assert "no study has tested" in (folder / "reports/README.md").read_text().lower()
-    assert capsys.readouterr().out.splitlines() == said
-    assert call(monkeypatch, "report") == 0  # of params.yaml
-    assert capsys.readouterr().out.splitlines() == said[1:]
+@pytest.fixture
+def pages(folder: Path) -> Path:
+    """A folder in which pages can be made."""
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "stages").symlink_to(ROOT / "stages")
+    return folder
 
 
-def test_report_needs_results_and_a_page(
-    folder: Path, stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_report_makes_the_page_of_any_study_and_composes_none(
+    pages: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "compose", "study=quick", "seeds=[4]") == 0
+    (pages / "dvc.lock").write_text(yaml.safe_dump({"stages": {"report@quick": {"cmd": "--metrics metrics/quick"}}}))
+    before = {name: (pages / name).read_bytes() for name in ("params.yaml", "dvc.lock")}
+    for study in ("smoke", "quick"):
+        (pages / "metrics" / study).mkdir(parents=True)
+    capfd.readouterr()
+    for arguments, study in ((["smoke"], "smoke"), ([], "quick")):
+        assert call(monkeypatch, "report", *arguments) == 0
+        made, *said = capfd.readouterr().out.splitlines()
+        assert made.startswith(f"$ python stages/report.py --study {study} --metrics metrics/{study} ")
+        assert said == [f"reports/{study}.html", "reports/README.md"]
+        assert f"<title>{study}" in (pages / f"reports/{study}.html").read_text()
+    assert "no study has tested" in (pages / "reports/README.md").read_text().lower()
+    assert {name: (pages / name).read_bytes() for name in before} == before
+    assert not (pages / "locks").exists()
+
+
+def test_report_needs_results_and_a_study(
+    pages: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "report", "smoke") == 2
-    assert "metrics/smoke is missing" in capsys.readouterr().err
-    assert not (folder / "params.yaml").exists()
-    (folder / "metrics/smoke").mkdir(parents=True)
-    assert call(monkeypatch, "report", "smoke") == 2
-    assert "reports/smoke.html is missing; see data/logs/report@smoke.log" in capsys.readouterr().err
-    study = (folder / "conf/study/smoke.yaml").read_text()
-    (folder / "conf/study/fails.yaml").write_text(study.replace("study: smoke", "study: fails"))
-    (folder / "metrics/fails").mkdir()
-    assert call(monkeypatch, "report", "fails") == 2
-    assert "failed: report@fails" in capsys.readouterr().err
+    assert "metrics/smoke is missing" in capfd.readouterr().err
+    (pages / "metrics/nosuch").mkdir(parents=True)
+    assert call(monkeypatch, "report", "nosuch") == 2
+    why, failed = capfd.readouterr().err.splitlines()
+    assert "conf/study/nosuch.yaml" in why
+    assert failed == "gapscope: the page of nosuch could not be made"
 
 
 def test_compare_refuses_an_unknown_revision_in_one_line(
@@ -316,7 +350,7 @@ def test_studies_are_listed(four: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 
 
 def test_a_study_has_been_run_where_its_table_is(folder: Path) -> None:
-    params = studies.composed("smoke")
+    params, _ = composed(["study=smoke"])
 
     def state(file: str, text: str) -> str:
         path = folder / "metrics/smoke" / file

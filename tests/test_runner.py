@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from gapscope.errors import InputError, StoppedError
-from gapscope.runner import how_far, log_of, run
+from gapscope.runner import changed, how_far, log_of, run
 
 GRAPH = {"data": set(), "a": {"data"}, "b": {"data"}, "a2": {"a"}, "b2": {"b"}, "table": {"a2", "b2"}}
 
@@ -60,6 +61,16 @@ except KeyboardInterrupt:
     pathlib.Path("NAME.stopped").touch()
 """
 
+TWICE = """
+import pathlib, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+pathlib.Path("FOLDER/ready").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path("FOLDER/once").touch()
+    time.sleep(60)
+"""
 
 LOG = b"lenet5 digits batch 8 seed 0: 18/60\r\nlenet5 digits batch 8 seed 0: 24/60\nepoch 25 of 60 begins\n"
 
@@ -111,6 +122,85 @@ def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:
     thread.join()
     assert {path.name for path in tmp_path.glob("*.stopped")} == {"a.stopped", "b.stopped"}
     assert all(process.poll() is not None for process in stages.processes.values())
+
+
+PIPELINE = """
+stages:
+  code: {cmd: cp source digest, deps: [source], outs: [digest: {cache: false}]}
+  large: {cmd: echo 1 > large, outs: [large]}
+  record: {cmd: cat large digest > record, deps: [large, digest], outs: [record: {cache: false}]}
+  other: {cmd: cp large other, deps: [large], outs: [other: {cache: false}]}
+"""
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
+def test_the_plan_is_by_the_present_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("source").write_text("a\n")
+    with Repo.init(no_scm=True) as repo:
+        repo.reproduce()
+    Path("large").unlink()  # as in a clone
+    assert changed() == ({}, set())
+    Path("source").write_text("b\n")
+    assert changed() == ({"large": set(), "record": {"large"}, "other": {"large"}}, {"other"})
+    assert Path("digest").read_text() == "b\n"
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
+def test_code_that_cannot_be_hashed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.yaml").write_text(PIPELINE)
+    Repo.init(no_scm=True).close()
+    with pytest.raises(InputError, match="DVC cannot read the pipeline: failed to reproduce 'code'"):
+        changed()
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_error_stops_all_and_leaves_none(tmp_path: Path, error: type[BaseException]) -> None:
+    stages = Stages(lambda name: "" if name == "data" else WAITS.replace("NAME", str(tmp_path / name)))
+
+    def start(name: str, slot: int) -> "subprocess.Popen[bytes]":
+        if name == "b":  # while a runs
+            while not (tmp_path / "a.ready").exists():
+                time.sleep(0.05)
+            raise error("no room for a log")
+        return stages(name, slot)
+
+    try:
+        with pytest.raises(error, match="no room"):
+            run(GRAPH, start, 2)
+        assert (tmp_path / "a.stopped").exists()
+        assert all(process.poll() is not None for process in stages.processes.values())
+    finally:
+        end(stages)
+
+
+def test_a_second_ctrl_c_is_passed_on_and_leaves_none(tmp_path: Path) -> None:
+    stages = Stages(lambda _: TWICE.replace("FOLDER", str(tmp_path)))
+
+    def interrupt() -> None:
+        for sign in ("ready", "once"):
+            while not (tmp_path / sign).exists():
+                time.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run({"data": set()}, stages, 1)
+        assert stages.processes["data"].poll() is not None
+    finally:
+        end(stages)
+    thread.join()
+
+
+def end(stages: Stages) -> None:
+    """Leave no process of a test that failed."""
+    for process in stages.processes.values():
+        process.kill()
+        process.wait()
 
 
 def test_no_job_raises() -> None:

@@ -12,7 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ LOOK_S = {True: 1, False: 60}  # how often to say how far the running stages are
 TAIL = 4096  # bytes of a log in which to look for it
 
 Graph = Mapping[str, set[str]]  # stage -> the stages that it depends on
+Running = dict[str, tuple[int, "subprocess.Popen[bytes]", float]]  # stage -> its slot, process and start
 
 
 @dataclass
@@ -40,25 +42,29 @@ class Progress:
 def changed() -> tuple[Graph, set[str]]:
     """Return the part of the pipeline that is not up to date, or may not be once what it depends on has run.
 
-    As for `dvc repro --allow-missing`, results that only their records in git are left of are up to date; where
-    another stage reads them, they are made again.
+    As for `dvc repro --allow-missing`, results that only their records in git are left of are up to date; where another
+    stage reads them, they are made again. The stage `code` is run here: by the digests of code as it was, the plan
+    would leave out what the edited code has to read.
 
     Returns:
         That part of the graph, and those of its stages that run only if what the others leave has changed.
 
     Raises:
-        InputError: DVC cannot read the pipeline.
+        InputError: DVC cannot read the pipeline, or the code.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
 
     try:
-        with Repo() as repo, lock_repo(repo):
-            graph = repo.index.graph
-            run = {stage for stage in graph if _is_changed(stage, list(graph.successors(stage)))}
-            while needed := {other for stage in run for other in graph.successors(stage) if _gives(other, stage)} - run:
-                run |= needed
-            depends = {stage.addressing: {other.addressing for other in graph.successors(stage)} for stage in graph}
+        with Repo() as repo:
+            repo.reproduce("code", single_item=True)
+            with lock_repo(repo):
+                graph = repo.index.graph
+                before = {stage: list(graph.successors(stage)) for stage in graph}
+                run = {stage for stage, others in before.items() if _is_changed(stage, others)}
+                while needed := {other for stage in run for other in before[stage] if _gives(other, stage)} - run:
+                    run |= needed
+            depends = {stage.addressing: {other.addressing for other in others} for stage, others in before.items()}
     except DvcException as error:
         raise InputError(f"DVC cannot read the pipeline: {error}") from error
     todo = {stage.addressing for stage in run}
@@ -83,6 +89,8 @@ def _gives(other: Any, stage: Any) -> bool:
 def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jobs: int) -> Progress:
     """Run the stages of a graph, up to `jobs` at once; a failure stops only what depends on it.
 
+    However it ends, none of its processes is left: those that run are sent SIGINT and waited for.
+
     Args:
         graph: stage -> the stages that it depends on; all of them are run.
         start: (stage, slot in 0..jobs-1) -> its process.
@@ -90,13 +98,13 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
 
     Raises:
         InputError: fewer than one job.
-        StoppedError: SIGINT or SIGTERM came; it was passed on, and every process has ended.
+        StoppedError: SIGINT or SIGTERM came.
     """
     if jobs < 1:
         raise InputError(f"-j must be at least 1, got {jobs}")
     progress, waiting, said, looked = Progress(), dict(graph), "", time.monotonic()
-    running: dict[str, tuple[int, subprocess.Popen[bytes], float]] = {}
-    with stop_requests() as stop:
+    running: Running = {}
+    with stop_requests() as stop, _none_left(running):
         while waiting or running:
             for name in [name for name, others in waiting.items() if others & {*progress.failed, *progress.left_out}]:
                 progress.left_out.append(name)
@@ -107,7 +115,6 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
                 running[name] = (slot, start(name, slot), time.monotonic())
                 del waiting[name]
             if stop():
-                _stop([process for _, process, _ in running.values()])
                 raise StoppedError(f"stopped; {len(progress.done)} of {len(graph)} stages are done")
             for name, (_, process, since) in list(running.items()):
                 if process.poll() is not None:
@@ -147,11 +154,25 @@ def _say(line: str, *, lasting: bool = True) -> None:
     print(f"\r\033[K{shown}", end="\n" if lasting else "", flush=True)
 
 
-def _stop(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    for process in processes:
+@contextmanager
+def _none_left(running: Running) -> Iterator[None]:
+    """Stop what still runs when the block ends, whatever ends it, and wait for it."""
+    try:
+        yield
+    finally:
+        _stop(running)
+
+
+def _stop(running: Running) -> None:
+    alive = [process for _, process, _ in running.values() if process.poll() is None]
+    for process in alive:
         os.killpg(process.pid, signal.SIGINT)  # DVC and its stage, which saves its state
-    for process in processes:
-        process.wait()
+    try:
+        for process in alive:
+            process.wait()
+    except KeyboardInterrupt:  # a second Ctrl-C: it stops a stage at once, and is passed on too
+        _stop(running)
+        raise
 
 
 def check(progress: Progress) -> None:

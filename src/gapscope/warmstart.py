@@ -109,12 +109,12 @@ class Warmstart:
     def remove(self) -> None:
         """Remove the folder, once the rows are written."""
         self._empty()
-        self._owner.unlink()
+        self._owner.remove()
         self.folder.rmdir()
 
     @property
-    def _owner(self) -> Path:
-        return self.folder / "identity.json"
+    def _owner(self) -> Checkpoint:
+        return self._checkpoint("identity")  # of a run without a state: it only says whose folder this is
 
     def _check(self) -> None:
         """Raise InputError before anything is trained, not after the small-batch run."""
@@ -127,18 +127,17 @@ class Warmstart:
             check_batches(model, images, self.training.schedule(images, size, epochs), self.training)
 
     def _claim(self) -> None:
-        """Empty the folder if it is another run's; refuse it if it is nobody's."""
-        wanted = json.dumps(self.identity)
-        if not self._owner.exists() and any(path.suffix != ".tmp" for path in self.folder.glob("*")):
+        """Empty the folder if it is another run's, and say so; refuse it if it is nobody's."""
+        if not self._owner.path.exists() and any(path.suffix != ".tmp" for path in self.folder.glob("*")):
             raise InputError(f"{self.folder} holds files that are not of a warm start: give it a folder of its own")
-        if not self._owner.exists() or self._owner.read_text(encoding="utf-8") != wanted:
+        if self._owner.load() is None:
             self._empty()
-            write_text(self._owner, wanted)
+            self._owner.save({}, {})
 
     def _empty(self) -> None:
         """Remove all but the file that says whose folder it is: a kill leaves it in the same hands."""
         for path in sorted(self.folder.glob("*")):  # the small-batch run's checkpoint before what it relies on, start*
-            if path != self._owner:
+            if path != self._owner.path:
                 path.unlink()
 
     def _once(self, name: str, make: Callable[[], Row]) -> Row:

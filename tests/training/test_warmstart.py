@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from dvc.repo import Repo
 from dvc.utils.hydra import compose_and_dump
 from scripts import run
 
-from gapscope import data, warmstart
+from gapscope import data, runtime, warmstart
 from gapscope.errors import InputError, StoppedError
 from gapscope.images import split_images
 from gapscope.measure.sharpness import SharpnessSettings, measure
@@ -277,6 +278,21 @@ def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
     assert not list((folder / "unfinished").iterdir())
     record = json.loads((records / f"{NAME}.json").read_text())
     assert (record["dataset"], record["settings"]["starts"], record["train"]["patience"]) == ("digits", [0, 1, 2], None)
+
+
+def test_the_state_of_other_code_is_refused(folder: Path, records: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "stop_requests", lambda: nullcontext(After(9)))
+        with pytest.raises(SystemExit, match="130"):
+            run(folder, "warmstart", *training("edited"))
+    (folder / "digests").mkdir()
+    (folder / "digests/warmstart.txt").write_text("as it is now\n")
+    capsys.readouterr()
+    run(folder, "warmstart", *training("edited"))
+    said = capsys.readouterr().out
+    assert "is of another run (code was " in said
+    assert "going on from" not in said
+    assert (folder / f"edited/{NAME}.csv").read_bytes() == (records / f"{NAME}.csv").read_bytes()
 
 
 def test_the_report_has_every_row_their_means_and_the_figure(folder: Path, records: Path) -> None:

@@ -1,10 +1,12 @@
 """`gapscope compose`: conf/ -> params.yaml."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from gapscope import locks
-from gapscope.config import DECLARED, PARAMS, declared_names, load_params
+from gapscope.artifacts.files import write_text
+from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_params
 from gapscope.errors import InputError, did_you_mean
 
 
@@ -19,17 +21,23 @@ def add(commands: Any) -> None:
 def compose(overrides: list[str]) -> None:
     """Compose params.yaml from conf/ exactly as `dvc exp run` does, check it, and put its study's lock in place.
 
+    What is refused changes no file.
+
     Raises:
-        InputError: an override of a param that is not declared, or that Hydra cannot read.
+        InputError: an override of a param that is not declared, of a value that it cannot have, or no override at all.
     """
-    write(PARAMS, overrides)
-    study = load_params().study
-    locks.swap(study)
-    print(f"{PARAMS}: study {study}")
+    params, text = composed(overrides)
+    write_text(PARAMS, text)
+    locks.swap(params.study)
+    print(f"{PARAMS}: study {params.study}")
 
 
-def write(out: Path, overrides: list[str]) -> None:
-    """Compose a params file, by DVC's own function.
+def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
+    """Compose, by DVC's own function, and return the params and the text of their file; none is written.
+
+    Args:
+        overrides: as for `compose`.
+        source: the file to name where a value is at fault.
 
     Raises:
         InputError: as `compose`.
@@ -39,13 +47,19 @@ def write(out: Path, overrides: list[str]) -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     folder = str(DECLARED.parent.resolve())
-    try:
-        compose_and_dump(str(out), folder, None, DECLARED.stem, ".dvc/hydra_plugins", overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        known = declared_names()
-        names = [override.partition("=")[0].lstrip("+~") for override in overrides]
-        unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
-        raise InputError(" ".join(unknown) or str(error)) from error
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / PARAMS.name
+        try:
+            compose_and_dump(str(out), folder, None, DECLARED.stem, ".dvc/hydra_plugins", overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            known = declared_names()
+            names = [override.partition("=")[0].lstrip("+~") for override in overrides]
+            unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
+            raise InputError(" ".join(unknown) or str(error)) from error
+        try:
+            return load_params(out), out.read_text(encoding="utf-8")
+        except InputError as error:
+            raise InputError(str(error).replace(str(out), str(source))) from error
 
 
 def with_study(study: str | None, overrides: list[str]) -> list[str]:

@@ -6,14 +6,13 @@ for each network. Not in it: activations, spectra, controls, sharpness, curvatur
 
 import csv
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from gapscope.cells import cells
-from gapscope.cli import compose
-from gapscope.config import DECLARED, Params, load_params
+from gapscope.cli.compose import composed
+from gapscope.config import DECLARED, Params
 from gapscope.errors import InputError
 from gapscope.runtime import describe_device, pick_device
 
@@ -48,7 +47,7 @@ def studies(probe: bool) -> None:
     found = []
     for path in tqdm(paths, desc="probing" if probe else "composing", leave=False, disable=None):
         try:
-            params = composed(path.stem)
+            params, _ = composed([f"study={path.stem}"], path)  # what is wrong with it is in the study's file
             row = [path.stem, span(params), length(params), state(params), cost(params)]
         except InputError as error:  # one study that cannot be read hides no other
             row = [path.stem, f"cannot be run: {' '.join(str(error).split())}"]
@@ -65,21 +64,6 @@ def studies(probe: bool) -> None:
 
 def _aligned(row: list[str], widths: list[int]) -> str:
     return "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
-
-
-def composed(study: str) -> Params:
-    """Return a study's params; params.yaml stays as it is.
-
-    Raises:
-        InputError: the study cannot be composed.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "params.yaml"
-        compose.write(out, [f"study={study}"])
-        try:
-            return load_params(out)
-        except InputError as error:  # what is wrong is in the study's file, not in this one
-            raise InputError(str(error).replace(str(out), str(STUDIES / f"{study}.yaml"))) from error
 
 
 def described(path: Path) -> str:
