@@ -35,6 +35,29 @@ def test_a_claim_of_fewer_seeds_than_its_studys_says_so() -> None:
     ]
 
 
+def test_signs_stand_in_the_order_of_the_claims_and_of_the_heads_asked_for() -> None:
+    late = verdicts("table06", "contradicted", -2.0).assign(claim="excess_rises", statement="Excess rises")
+    table = overview.sign_table(
+        pd.concat([late, verdicts("table05", "supported", 2.0)]), {"table06": "6", "table05": "5"}
+    )
+    assert table.splitlines() == [
+        "| claim | 6 | 5 |", "|---|---|---|", "| Test error rises |   | ✔ |", "| Excess rises | ✘ |   |",
+    ]  # fmt: skip
+
+
+def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None:
+    about = {"measured_column": "test_error_pct", "model": "lenet5", "dataset": "mnist"}
+    rows = [
+        {**about, "batch_size": b, "printed": p, "mean": m} for b, p, m in ((512, 9, 9), (8192, 3, 2.5), (128, 1, 2))
+    ]
+    write_table(tmp_path / "table05/paper.csv", rows)
+    gaps = {"smallest": 128, "n": 3, "gap_low": 0.1, "gap_high": 0.9}
+    write_table(tmp_path / "table05/gap.csv", [{**gaps, "batch_size": b, "gap": g} for b, g in ((512, 7), (8192, 0.5))])
+    write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5))
+    (line,) = overview.gap_table(tmp_path).splitlines()[2:]
+    assert line.endswith("| 128 → 8192 | 1.00 → 3.00 | 2.00 → 2.50 | 3 | +2 | +0.5 (0.1 to 0.9) | ? |")
+
+
 def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -> None:
     for study in ("table05", "table11", "quick"):
         write_table(tmp_path / f"claims/{study}.csv", verdicts(study, "undecided", 0.5).drop(columns="study"))

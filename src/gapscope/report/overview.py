@@ -13,6 +13,7 @@ import yaml
 
 from gapscope.artifacts.records import read_table
 from gapscope.report import numbers
+from gapscope.report.claims import load_claims
 from gapscope.report.evidence import SIGNS
 
 NO_EVIDENCE = {"quick", "smoke"}  # their settings are chosen for time
@@ -88,28 +89,29 @@ def gap_table(metrics: Path) -> str:
             " → ".join(numbers.fixed(value, 2) for value in ends[name]) for name in ("printed", "mean")
         )
         gaps = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last)
-        sizes = f"{last['smallest']} → {last['batch_size']}"
+        sizes = f"{last['smallest']:.0f} → {last['batch_size']:.0f}"
         cells = [
             f"[{int(study[5:7])}](reports/{study}.html)",
             _network(study),
             sizes,
             printed,
             measured,
-            f"{last['n']}",
+            f"{last['n']:.0f}",
         ]
         lines.append(f"| {' | '.join([*cells, *gaps, _verdict(metrics, study, 'test_error_rises')])} |")
     return "\n".join(lines)
 
 
 def sign_table(here: pd.DataFrame, heads: Mapping[str, str]) -> str:
-    """Return Markdown: a row a claim, a column a study, and in each cell the verdict's sign alone.
+    """Return Markdown: a row a claim, in the order of their file, a column a study, in each cell the verdict's sign.
 
     Args:
         here: verdicts.
         heads: study -> head of its column.
     """
     lines = [f"| claim | {' | '.join(heads.values())} |", "|---" * (len(heads) + 1) + "|"]
-    for (_, statement), rows in here.groupby(["claim", "statement"], sort=False):
+    place = {claim.name: number for number, claim in enumerate(load_claims())}
+    for (_, statement), rows in here.groupby([here["claim"].map(place), "statement"]):
         signs = {row["study"]: SIGNS[row["verdict"]] for row in rows.to_dict("records")}
         lines.append(f"| {statement} | {' | '.join(signs.get(study, ' ') for study in heads)} |")
     return "\n".join(lines)
