@@ -58,19 +58,78 @@ def test_every_study_named_exists_and_every_study_is_named() -> None:
 
 SHOWN = [
     "train_cross_entropy_rises", "penalty_rises_more", "test_cross_entropy_rises", "train_error_rises",
-    "test_error_rises", "best_epoch_rises", "over_fitting_rises", "distance_falls", "near_rank_rises", "excess_rises",
-    "probe_excess_rises", "untrained_excess_rises", "excess_over_reference_rises", "sharpness_rises",
-    "manifold_sharpness_rises", "test_sharpness_rises", "hessian_rises",
+    "test_error_rises", "best_epoch_rises", "over_fitting_rises", "distance_falls", "condition_number_rises",
+    "near_rank_rises", "excess_rises", "probe_excess_rises", "untrained_excess_rises", "excess_over_untrained_rises",
+    "excess_over_reference_rises", "near_rank_with_train_cross_entropy", "sharpness_rises", "manifold_sharpness_rises",
+    "test_sharpness_rises", "hessian_rises",
 ]  # fmt: skip
+HEADS = {
+    "table05": "5", "table06": "6", "table07": "7", "table08": "8", "table10_linear": "10 *", "keskar_table3": "F1",
+}  # fmt: skip
+ARMS = ["table05_equal_updates", "table05_tuned_rate", "table11", "width", "keskar_warmstart_n5000"]
+VERDICTS = overview.read_verdicts(ROOT / "metrics/claims")
+OPENING = " ".join(README.split("## Run it")[0].split())
 
 
-def test_the_verdicts_are_those_of_the_committed_claims() -> None:
-    found = overview.read_verdicts(ROOT / "metrics/claims")
-    shown = found[found["study"].isin(["table05", "keskar_table3"]) & found["claim"].isin(SHOWN)]
-    table = overview.verdict_table(shown.sort_values("study", ascending=False, kind="stable"))
-    assert table in README
-    undecided = set(found.loc[found["study"].str.startswith(("table", "keskar")), "verdict"]) == {"undecided"}
-    assert undecided == ("no paper's claim is decided here yet" in README)
+def verdicts(study: str) -> "pd.Series[str]":
+    return VERDICTS[VERDICTS["study"] == study].set_index("claim")["verdict"]
+
+
+def runs(study: str) -> pd.DataFrame:
+    return pd.read_csv(ROOT / f"metrics/{study}/runs.csv")
+
+
+def test_the_tables_of_gaps_and_verdicts_are_those_of_the_committed_claims() -> None:
+    assert overview.gap_table(ROOT / "metrics") in README
+    shown = VERDICTS[VERDICTS["study"].isin(HEADS) & VERDICTS["claim"].isin(SHOWN)]
+    assert overview.sign_table(shown, HEADS) in README
+    assert overview.arm_table(pd.concat([VERDICTS[VERDICTS["study"] == arm] for arm in ARMS])) in README
+
+
+def test_what_is_said_of_the_gap_and_of_the_train_loss_is_what_the_records_say() -> None:
+    assert "is there with batch norm, smaller than printed" in OPENING
+    for study, printed in (("table05", 10.45 - 7.74), ("table06", 0.99 - 0.44)):
+        gaps = pd.read_csv(ROOT / f"metrics/{study}/gap.csv").set_index("batch_size")
+        assert verdicts(study)["test_error_rises"] == "supported"
+        assert gaps.loc[8192, "gap_high"] < printed
+    assert "is cross-entropy on Fashion-MNIST, where the penalty falls; on MNIST the penalty rises more" in OPENING
+    penalty = runs("table05").groupby("batch_size")["penalty"].mean()
+    assert penalty.loc[8192] < penalty.loc[128]
+    found = [verdicts(study)["penalty_rises_more"] for study in ("table05", "table06")]
+    assert found == ["contradicted", "supported"]
+
+
+def test_what_is_said_of_training_without_batch_norm_is_what_was_counted() -> None:
+    both = pd.concat([runs("table07"), runs("table08")])
+    stuck = both[both["at_chance"]]
+    assert f"{len(stuck)} of {len(both)} runs of Tables 7 and 8 learn nothing at all" in OPENING
+    assert f"all of them at b ≥ {stuck['batch_size'].min()}." in OPENING
+
+
+def test_what_is_said_of_near_rank_loss_is_what_was_counted() -> None:
+    large = runs("table06").set_index("batch_size").loc[8192].mean(numeric_only=True)
+    count = {
+        name: f"{large[f'near_rank_{name}']:,.0f}"
+        for name in ("run_0.0001_structural", "run_0.0001_full", "run_0.0001_excess", "untrained_0.0001_excess")
+    }
+    assert f"at b = 8192 {count['run_0.0001_structural']} of Table 6's {count['run_0.0001_full']} values" in OPENING
+    assert f"of the {count['run_0.0001_excess']} others {count['untrained_0.0001_excess']} are there" in OPENING
+    for study in HEADS:
+        found = verdicts(study)
+        assert found["near_rank_rises"] == "supported", study
+        for claim in ("probe_excess_rises", "excess_over_untrained_rises", "excess_over_reference_rises"):
+            assert found[claim] != "supported", (study, claim)
+
+
+def test_what_is_said_of_sharpness_on_mnist_is_what_was_found() -> None:
+    assert "on MNIST no rise is shown." in OPENING
+    found = verdicts("table06")
+    assert "supported" not in set(found[found.index.str.contains("sharpness")])
+
+
+def test_how_often_data_are_gone_through_at_equal_updates_is_what_was_run() -> None:
+    epochs = runs("table05_equal_updates").groupby("batch_size")["epochs"].max()
+    assert f"{epochs.loc[2048]} times at b = 2048 and {epochs.loc[128]} at 128." in OPENING
 
 
 def test_the_seeds_of_each_study_are_those_that_were_run() -> None:
@@ -120,6 +179,9 @@ def test_the_worked_examples_answer_and_verdicts_are_the_committed_ones() -> Non
     counts = pd.read_csv(ROOT / "metrics/claims/example.csv")["verdict"].value_counts()
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("supported", "contradicted", "undecided"))
     assert f"shows verdicts: {said}." in README
+    ends = pd.read_csv(ROOT / "metrics/example/gap.csv").set_index("batch_size").loc[4096]
+    assert f"{ends['updates']:.0f} updates at b = 4096 against {ends['smallest_updates']:,.0f}" in OPENING
+    assert f"a train error of {ends['train_error_pct']:.1f} %" in OPENING
 
 
 def test_the_page_of_all_studies_is_made_of_what_is_committed() -> None:
@@ -144,11 +206,13 @@ def test_what_is_said_of_the_runs_of_keskar_table3_is_what_they_recorded() -> No
     assert f"{printed['0.0005'] / manifold['0.0005']:.1f} times smaller (0.0005)" in said
     found = pd.read_csv(ROOT / "metrics/claims/keskar_table3.csv").set_index("claim")["verdict"]
     sharp = found[found.index.str.contains("sharpness")]
-    assert (sharp == "supported").sum() == 4
-    assert len(sharp) == 5
-    assert found["sharpness_rises"] == "undecided"
+    assert "in all eight measures, five of them supported" in OPENING
+    assert (sharp == "supported").sum() == 5
+    assert len(sharp) == 8
+    undecided = {"sharpness_rises", "manifold_sharpness_rises_5e-4", "test_manifold_sharpness_rises_5e-4"}
+    assert set(sharp[sharp == "undecided"].index) == undecided
     factors = pd.read_csv(ROOT / "metrics/claims/keskar_table3.csv").set_index("claim")["effect"][sharp.index]
-    assert f"by factors of {factors.min():.0f} to {factors.max():,.0f} in five measures" in said
+    assert f"by factors of {factors.min():.0f} to {factors.max():,.0f}, in all eight" in OPENING
     assert found["test_error_rises"] == "undecided"
     norms = ["{:.0f}, {:.0f} and {:.0f}".format(*end["weight_norm"]) for end in (small, large)]
     assert f"weights of norm {norms[0]} against {norms[1]} here" in said
