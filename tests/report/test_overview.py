@@ -48,14 +48,15 @@ def test_signs_stand_in_the_order_of_the_claims_and_of_the_heads_asked_for() -> 
 def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None:
     about = {"measured_column": "test_error_pct", "model": "lenet5", "dataset": "mnist"}
     rows = [
-        {**about, "batch_size": b, "printed": p, "mean": m} for b, p, m in ((512, 9, 9), (8192, 3, 2.5), (128, 1, 2))
+        {**about, "batch_size": b, "printed": p, "mean": m, "at_chance": c}
+        for b, p, m, c in ((512, 9, 9, 0), (8192, 3, 2.5, 1), (128, 1, 2, 0))
     ]
     write_table(tmp_path / "table05/paper.csv", rows)
     gaps = {"smallest": 128, "n": 3, "gap_low": 0.1, "gap_high": 0.9}
     write_table(tmp_path / "table05/gap.csv", [{**gaps, "batch_size": b, "gap": g} for b, g in ((512, 7), (8192, 0.5))])
     write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5))
     (line,) = overview.gap_table(tmp_path).splitlines()[2:]
-    assert line.endswith("| 128 → 8192 | 1.00 → 3.00 | 2.00 → 2.50 | 3 | +2 | +0.5 (0.1 to 0.9) | ? |")
+    assert line.endswith("| 128 → 8192 | 1.00 → 3.00 | 2.00 → 2.50 ‡ | 3 | +2 | +0.5 (0.1 to 0.9) | ? |")
 
 
 def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def page(metrics: Path, plots: Path, above: str = "../") -> str:
 def gap_table(metrics: Path) -> str:
     """Return Markdown: a row a printed table that was run, its test error at both ends, the gap, and the verdict on it.
 
+    ‡ marks a mean that holds runs which learned nothing.
+
     Args:
         metrics: folder of all studies' tables.
     """
@@ -85,19 +87,13 @@ def gap_table(metrics: Path) -> str:
         rows = rows[rows["measured_column"] == "test_error_pct"].sort_values("batch_size")
         last = read_table(metrics / study / "gap.csv").iloc[-1]
         ends = rows[rows["batch_size"].isin([last["smallest"], last["batch_size"]])]
-        printed, measured = (
-            " → ".join(numbers.fixed(value, 2) for value in ends[name]) for name in ("printed", "mean")
-        )
+        printed = " → ".join(numbers.fixed(value, 2) for value in ends["printed"])
+        marks = ends["at_chance"].gt(0).map({True: " ‡", False: ""})
+        measured = " → ".join(f"{numbers.fixed(mean, 2)}{mark}" for mean, mark in zip(ends["mean"], marks, strict=True))
         gaps = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last)
         sizes = f"{last['smallest']:.0f} → {last['batch_size']:.0f}"
-        cells = [
-            f"[{int(study[5:7])}](reports/{study}.html)",
-            _network(study),
-            sizes,
-            printed,
-            measured,
-            f"{last['n']:.0f}",
-        ]
+        link = f"[{int(study[5:7])}](reports/{study}.html)"
+        cells = [link, _network(study), sizes, printed, measured, f"{last['n']:.0f}"]
         lines.append(f"| {' | '.join([*cells, *gaps, _verdict(metrics, study, 'test_error_rises')])} |")
     return "\n".join(lines)
 
