@@ -1,8 +1,9 @@
 """Updates on a GPU with and without CUDA graphs: milliseconds an update, one process and several at once.
 
-Run by hand where there is a GPU: `python benchmarks/graphs.py` prints the table of benchmarks/graphs.md. An update is
-that of `gapscope.training.loop`: batch from uint8 images, forward, backward, SGD, on random images. Several at once: as
-many processes, each LeNet-5 at batch 128, for instance under NVIDIA's multi-process service.
+Run by hand where there is a GPU: `python benchmarks/graphs.py` prints a table like that of benchmarks/graphs.md, which an
+earlier form of it made, with fewer cases without graphs. An update is that of `gapscope.training.loop`: batch from uint8
+images, forward, backward, SGD, on random images. Several at once: as many processes, each LeNet-5 at batch 128, for
+instance under NVIDIA's multi-process service.
 """
 
 import argparse
@@ -15,12 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from torch import Tensor
 
 from gapscope import config, data, models, runtime, seeds
 from gapscope.images import Moves, split_images
 from gapscope.training.evaluation import decayed_parameters
-from gapscope.training.gradient import backward
+from gapscope.training.gradient import updates
 from gapscope.training.graphs import recorded
 from gapscope.training.settings import TrainSettings
 
@@ -48,12 +48,7 @@ def milliseconds(model: str, batch: int, settings: dict[str, Any], *, graphs: bo
     optimizer = chosen.make_optimizer(list(decayed.values()), list(others.values()))
     moves = Moves.none(count, "cuda") if chosen.augment else None
 
-    def update(part: Tensor, lr: float | Tensor) -> None:
-        optimizer.zero_grad()
-        backward(net, images, part, chosen, moves=moves)
-        optimizer.step(lr)
-
-    fast = recorded(update, chosen, "cuda")
+    fast = recorded(updates(net, optimizer, images, chosen, moves), chosen, "cuda")
     parts = torch.randperm(count).to("cuda").split(batch)
     for part in parts[:4]:
         fast(part, 0.01)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +37,15 @@ def composed(*overrides: str) -> Params:
 
 def settings(**changes: Any) -> TrainSettings:
     return replace(composed().section("train", TrainSettings), **{"batch_norm": False, **changes})
+
+
+def test_every_param_of_training_is_one_that_an_updates_time_depends_on_or_is_not() -> None:
+    of_the_network, of_the_run = {"batch_norm", "linear"}, {
+        "momentum", "lr_start", "lr_end", "lr_shape", "lr_scaling", "lr_reference_batch", "lr_candidates",
+        "lr_sweep_epochs", "validation_images", "warmup_epochs", "weight_decay", "drop_last", "updates",
+        "batch_schedule", "patience", "history_images", "checkpoint_epochs", "launcher",
+    }  # fmt: skip
+    assert {*cost.PROBED} | of_the_network | of_the_run == {field.name for field in fields(TrainSettings)}
 
 
 class Counting(nn.Module):

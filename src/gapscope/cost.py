@@ -28,7 +28,7 @@ from gapscope.images import Images, Moves
 from gapscope.models import ModelSpec, build
 from gapscope.runtime import set_threads
 from gapscope.training.evaluation import decayed_parameters, evaluate
-from gapscope.training.gradient import backward, recomputed, recomputes
+from gapscope.training.gradient import recomputed, recomputes, updates
 from gapscope.training.graphs import recorded
 from gapscope.training.loop import ROWS
 from gapscope.training.settings import TrainSettings
@@ -38,8 +38,8 @@ SMALL, LARGE = 8, 512  # images in the probe's batches; the larger one grows no 
 ENOUGH_S = 0.25
 REPEATS = 3
 PROBED = (  # the params that an update's time depends on
-    "optimizer", "decay", "augment", "micro_batch", "micro_batch_norm", "precision", "channels_last", "eval_batch",
-    "threads",
+    "optimizer", "decay", "augment", "micro_batch", "micro_batch_norm", "precision", "channels_last", "cuda_graphs",
+    "eval_batch", "threads",
 )  # fmt: skip
 
 
@@ -198,16 +198,11 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
     decayed, others = decayed_parameters(model, settings.decay)
     optimizer = settings.make_optimizer(list(decayed.values()), list(others.values()))
 
-    def update(batch: torch.Tensor, lr: float | torch.Tensor) -> None:
-        optimizer.zero_grad()
-        backward(model, images, batch, settings, moves=moves)
-        optimizer.step(lr)
-
-    fast = recorded(update, settings, device)
+    update = recorded(updates(model, optimizer, images, settings, moves), settings, device)
 
     def call(batch: torch.Tensor) -> None:
         seeds.reseed("probe", "dropout")
-        fast(batch, 0.0)
+        update(batch, 0.0)
 
     with recomputed(model, recomputes(model, settings)), seeds.kept():
         model.train()
@@ -234,14 +229,17 @@ def _random_images(spec: ModelSpec, device: str) -> Images:
 
 
 def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Return the least of a few times of a call, after one that does not count: other processes only add to it."""
+    """Return the least of a few times of a call: other processes only add to it.
+
+    Two before do not count: the first loads kernels, the second may record them as a graph.
+    """
 
     def timed() -> float:
         start = clock()
         call()
         return clock() - start
 
-    timed()
+    timed(), timed()
     least = timed()
     return least if least >= ENOUGH_S else min(least, *(timed() for _ in range(REPEATS - 1)))
 

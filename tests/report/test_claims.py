@@ -11,7 +11,7 @@ from scripts import run
 
 from gapscope.artifacts.records import read_table, write_table
 from gapscope.errors import InputError
-from gapscope.report import claims, evidence
+from gapscope.report import claims, evidence, tables
 from gapscope.report.claims import ClaimSettings, evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -201,12 +201,18 @@ def test_an_infinite_condition_number_decides_nothing_and_spoils_no_other_claim(
         assert verdict(infinite, claim)["p_corrected"] == verdict(table, claim)["p_corrected"]
 
 
-def test_a_batch_size_at_which_a_run_diverged_is_left_out() -> None:
+@pytest.mark.parametrize("status", ["diverged", tables.STUCK])
+def test_a_batch_size_at_which_a_run_failed_is_left_out_and_said(status: str) -> None:
     table = made_up(0.5, 0.2, seeds=3)
     lost = (table["batch_size"] == 8192) & (table["seed"] == 1)
-    row = verdict(table.assign(status=np.where(lost, "diverged", "ok")))
+    failed = table.assign(status=np.where(lost, status, "ok"))
+    row = verdict(failed)
     assert row["levels"] == "128, 512, 1024, 2048, 4096"
     assert row["n"] == 3
+    assert row["caution"] == f"Of 18 runs 1 {status}: left out."
+    row = verdict(table, "switching_shrinks_gap", arm="switching", reference_table=failed)
+    assert row["caution"] == f"Of 18 runs of the reference 1 {status}: left out."
+    assert verdict(table)["caution"] == ""
 
 
 def test_a_seed_that_diverged_everywhere_is_left_out() -> None:
@@ -317,6 +323,8 @@ def test_width_is_read_from_the_models_names() -> None:
     row = verdict(none, "width_lowers_share", arm="width")
     assert (row["verdict"], row["why"]) == ("undecided", UNCHANGED)
     lost = table.assign(status=np.where(table["batch_size"] == 8192, "diverged", "ok"))
+    some = table.assign(status=np.where((table["seed"] == 0) & (table["batch_size"] == 128), "diverged", "ok"))
+    assert "Of 18 runs 3 diverged: left out." in verdict(some, "width_lowers_share", arm="width")["caution"]
     assert evaluate({"runs": lost}, lost, ClaimSettings("width", "x", 0.02)).empty  # 128 is not taken for the largest
     one = table[table["batch_size"] == 128]
     assert "width_shrinks_gap" not in set(evaluate({"runs": one}, one, ClaimSettings("width", "x", 0.02))["claim"])

@@ -30,7 +30,7 @@ GROWING = {
 
 def test_each_batch_size_is_judged_by_the_interval_of_its_gap() -> None:
     table = gap.gap_table(runs(GROWING), tolerance=0.5).set_index("batch_size")
-    assert table["verdict"].to_dict() == {64: "within", 256: "undecided", 1024: "beyond", 4096: "diverged"}
+    assert table["verdict"].to_dict() == {64: "within", 256: "undecided", 1024: "beyond", 4096: "failed"}
     low, high = stats.ttest_1samp([2.1, 2.0, 2.0], 0).confidence_interval(0.95)
     assert table.loc[1024, ["gap", "gap_low", "gap_high"]].tolist() == pytest.approx([6.1 / 3, low, high], rel=1e-9)
     assert table["n"].tolist() == [3, 3, 3, 0]
@@ -77,7 +77,7 @@ def test_a_seed_that_diverged_is_left_out_of_its_batch_size_alone() -> None:
 def test_a_batch_size_at_which_a_run_diverged_is_never_within() -> None:
     half = {32: [5.0] * 6, 64: [5.0, 5.01, 5.02, None, None, None], 256: [5.0] * 6}
     table = gap.gap_table(runs(half), tolerance=0.5)
-    assert table["verdict"].tolist() == ["diverged", "within"]
+    assert table["verdict"].tolist() == ["failed", "within"]
     assert table["n"].tolist() == [3, 6]
     assert "; at b = 64 it does not." in gap.answer(table)[0]
 

@@ -48,7 +48,7 @@ def test_signs_stand_in_the_order_of_the_claims_and_of_the_heads_asked_for() -> 
 def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None:
     about = {"measured_column": "test_error_pct", "model": "lenet5", "dataset": "mnist"}
     rows = [
-        {**about, "batch_size": b, "printed": p, "mean": m, "at_chance": c}
+        {**about, "batch_size": b, "printed": p, "mean": m, "stuck": c}
         for b, p, m, c in ((512, 9, 9, 0), (8192, 3, 2.5, 1), (128, 1, 2, 0))
     ]
     write_table(tmp_path / "table05/paper.csv", rows)

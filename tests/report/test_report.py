@@ -80,15 +80,24 @@ def test_a_batch_size_has_mean_deviation_and_n_without_the_diverged(runs: pd.Dat
     assert np.isnan(table.loc[512, "test_error_pct_std"])  # one run has no spread
 
 
-@pytest.mark.parametrize(("entropy", "count"), [(2.3026, 1), (2.28, 1), (2.2, 0), (float("nan"), 0)])
-def test_a_run_that_only_guesses_is_counted_and_named(runs: pd.DataFrame, entropy: float, count: int) -> None:
-    record = trained(90.0) | {"train_cross_entropy": entropy, "model": {"classes": 10}}  # log 10 = 2.3026
+@pytest.mark.parametrize(
+    ("entropy", "error", "stuck"),
+    [(2.3026, 90.0, 1), (2.28, 89.5, 1), (2.2, 90.0, 0), (2.5, 30.0, 0), (0.5, 5.0, 0)],  # log 10 = 2.3026
+)
+def test_a_run_that_only_guesses_is_left_out_and_named(
+    runs: pd.DataFrame, entropy: float, error: float, stuck: int
+) -> None:
+    record = trained(70.0) | {"train_cross_entropy": entropy, "train_error_pct": error, "model": {"classes": 10}}
     cell = {**CELL, "batch_size": 128, "seed": 2}
     row = tables.run_row(cell, record, HISTORY, {"sharpness": []}, pd.DataFrame(counts(128, 2)))
-    table = tables.batch_table(pd.concat([runs, pd.DataFrame([row])], ignore_index=True)).set_index("batch_size")
-    assert table["at_chance"].to_dict() == {128: count, 512: 0}
+    both = pd.concat([runs, pd.DataFrame([row])], ignore_index=True)
+    table = tables.batch_table(both).set_index("batch_size")
+    assert table["stuck"].to_dict() == {128: stuck, 512: 0}
+    assert table["n"].to_dict() == {128: 3 - stuck, 512: 1}
+    assert (table.loc[128, "test_error_pct_mean"] == 8.0) == bool(stuck)  # of the other two
     text = paper.markdown(paper.beside(paper.printed(5), table.reset_index()))
-    assert ("with the train cross-entropy of guessing, are in these means: 1 of 3 at b = 128." in text) == bool(count)
+    assert ("they learned nothing and ended as by guessing: 1 of 3 at b = 128." in text) == bool(stuck)
+    assert (70.0 in set(series.gap(both, None)["value"])) != bool(stuck)
 
 
 def test_the_summary_is_short_and_holds_no_nan(runs: pd.DataFrame) -> None:

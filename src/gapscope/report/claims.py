@@ -122,14 +122,16 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
         columns = {claim.quantity, *filter(None, (claim.less, claim.beside, claim.needs))}
         if table.empty or not columns <= set(table.columns) or (claim.needs and not table[claim.needs].fillna(0).any()):
             continue
-        table = _prepared(table, claim)
-        for (model, dataset), here in table.groupby(["model", "dataset"], sort=False):
+        failed = _failed(table.assign(model=_names(table)) if claim.over == "width" else table, "runs")
+        for (model, dataset), here in _prepared(table, claim).groupby(["model", "dataset"], sort=False):
             about = {"model": model, "dataset": dataset}
             beside = reference[(reference["model"] == model) & (reference["dataset"] == dataset)]
             remedy = claim.test in REMOVED
             finding = _difference(claim, here, beside, settings.level) if remedy else _trend(claim, here)
             if finding:
-                found.append((about | {"stuck": _stuck(here)}, claim, finding))
+                said = [failed, _failed(beside, "runs of the reference")] if remedy else [failed]
+                about["failed"] = " ".join(filter(None, (of.get((model, dataset)) for of in said)))
+                found.append((about, claim, finding))
     tested = sum(finding.outcome.tested for _, _, finding in found)
     p_for = evidence.holm([finding.p_for for _, _, finding in found], tested)
     p_against = evidence.holm([finding.p_against for _, _, finding in found], tested)
@@ -140,22 +142,31 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _stuck(runs: pd.DataFrame) -> str:
-    count = int(runs["at_chance"].sum()) if "at_chance" in runs else 0
-    return f"{count} of {len(runs)} runs learned nothing: they ended no better than by guessing." if count else ""
+def _names(table: pd.DataFrame) -> list[str]:
+    """The models' names without their widths."""
+    return [match["name"] if (match := WIDENED.fullmatch(name)) else name for name in table["model"]]
+
+
+def _failed(table: pd.DataFrame, whose: str) -> dict[Any, str]:
+    """Model and data set -> how many of their runs are left out, and why, in words."""
+    said: dict[Any, str] = {}
+    for pair, runs in table.groupby(["model", "dataset"]) if len(table) else ():
+        counts = runs.loc[runs["status"] != "ok", "status"].value_counts()
+        if len(counts):
+            said[pair] = (
+                f"Of {len(runs)} {whose} {', '.join(f'{n} {status}' for status, n in counts.items())}: left out."
+            )
+    return said
 
 
 def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
-    """The runs with the claim's quantity in `value`, its level in `level`; diverged ones have neither."""
+    """The runs with the claim's quantity in `value`, its level in `level`; those that failed have neither."""
     value = table[claim.quantity] - (table[claim.less] if claim.less else 0.0)
     table = table.assign(value=value.where(table["status"] == "ok"))
     if claim.over != "width":
         return table.assign(level=table[claim.over])
-    named = table["model"].map(WIDENED.fullmatch)
-    table = table.assign(
-        level=[float(match["width"]) if match else 1.0 for match in named],
-        model=[match["name"] if match else name for match, name in zip(named, table["model"], strict=True)],
-    )
+    widths = [WIDENED.fullmatch(name) for name in table["model"]]
+    table = table.assign(level=[float(match["width"]) if match else 1.0 for match in widths], model=_names(table))
     small, large = table["batch_size"].min(), table["batch_size"].max()
     by_size = table.pivot_table(index=["model", "dataset", "level", "seed"], columns="batch_size", values="value")
     by_size = by_size.reindex(columns=[small, large])  # also where every run of one diverged
@@ -167,9 +178,9 @@ def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
 
 
 def _blocks(table: pd.DataFrame, column: str = "value") -> pd.DataFrame:
-    """Seeds by levels, of the levels at which no run diverged.
+    """Seeds by levels, of the levels at which no run failed.
 
-    Left out: a seed that lacks a level which another has, unless all do; one of which every run diverged.
+    Left out: a seed that lacks a level which another has, unless all do; one of which every run failed.
     """
     whole: pd.DataFrame = table.pivot_table(index="seed", columns="level", values=column, dropna=False)
     run = table.groupby(["seed", "level"]).size().unstack().notna().all(axis=1)
@@ -269,7 +280,7 @@ def _row(
         "p_corrected": corrected[against],
         "verdict": verdict,
         "why": "; ".join(filter(None, (why, finding.also))),
-        "caution": " ".join(filter(None, (claim.caution, about["stuck"]))),
+        "caution": " ".join(filter(None, (claim.caution, about["failed"]))),
     }
 
 

@@ -17,22 +17,22 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """Return a row a model, data set and batch size above the smallest one.
 
     Args:
-        runs: a row a run. Where one diverged, its seed is left out at that batch size.
+        runs: a row a run. Where one failed, its seed is left out at that batch size.
         tolerance: points of test error that may be lost.
 
     Returns:
         Columns model, dataset, batch_size, smallest, n (seeds), updates, train_error_pct, smallest_updates,
-        smallest_train_error_pct (means over the runs that did not diverge), gap (mean, points), gap_low, gap_high (95 %
+        smallest_train_error_pct (means over the runs that did not fail), gap (mean, points), gap_low, gap_high (95 %
         interval by Student's t), tolerance, and verdict: within (the interval ends at or below the tolerance), beyond
-        (it begins above it), diverged (a run at that batch size did), undecided (none of these, fewer than 3 seeds, or
-        a run at the smallest batch size diverged).
+        (it begins above it), failed (a run at that batch size diverged or learned nothing), undecided (none of these,
+        fewer than 3 seeds, or a run at the smallest batch size failed).
     """
     rows = []
     good = runs[runs["status"] == "ok"]
     for (model, dataset), all_runs in runs.groupby(["model", "dataset"], sort=False):
         here = good[(good["model"] == model) & (good["dataset"] == dataset)]
         errors = here.pivot_table(index="seed", columns="batch_size", values="test_error_pct")
-        diverged = set(all_runs.loc[all_runs["status"] != "ok", "batch_size"])
+        failed = set(all_runs.loc[all_runs["status"] != "ok", "batch_size"])
         smallest, *sizes = sorted(all_runs["batch_size"].unique())
         trained = here.groupby("batch_size")[["updates", "train_error_pct"]].mean().reindex([smallest, *sizes])
         for size in sizes:
@@ -44,7 +44,7 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
                 | trained.loc[size].to_dict()
                 | trained.loc[smallest].add_prefix("smallest_").to_dict()
                 | {"gap": found.mean, "gap_low": found.low, "gap_high": found.high, "tolerance": tolerance}
-                | {"verdict": _verdict(found, len(gaps), tolerance, [b in diverged for b in (smallest, size)])}
+                | {"verdict": _verdict(found, len(gaps), tolerance, [b in failed for b in (smallest, size)])}
             )
     return pd.DataFrame(rows)
 
@@ -60,7 +60,7 @@ def answer(table: pd.DataFrame) -> list[str]:
             sentence = f"up to b = {rows['batch_size'][fits].max()} it stays within {lost}"
         else:
             sentence = f"no larger batch is shown to stay within {lost}"
-        beyond = rows.loc[rows["verdict"].isin(["beyond", "diverged"]), "batch_size"]
+        beyond = rows.loc[rows["verdict"].isin(["beyond", "failed"]), "batch_size"]
         if len(beyond):
             again = (rows["verdict"] == "within") & (rows["batch_size"] > beyond.min())
             sentence += f"; at b = {', '.join(map(str, beyond))}" if again.any() else f"; from b = {beyond.min()} on"
@@ -81,9 +81,9 @@ def trained(row: Mapping[Any, Any] | pd.Series, end: Literal["batch_size", "smal
     return f"b = {row[end]}: {updates} updates, train error {error} %"
 
 
-def _verdict(found: evidence.Effect, n: int, tolerance: float, diverged: Sequence[bool]) -> str:
-    if any(diverged):
-        return "undecided" if diverged[0] else "diverged"
+def _verdict(found: evidence.Effect, n: int, tolerance: float, failed: Sequence[bool]) -> str:
+    if any(failed):
+        return "undecided" if failed[0] else "failed"
     if n < evidence.ENOUGH or found.low is None or found.high is None:
         return "undecided"
     return "within" if found.high <= tolerance else "beyond" if found.low > tolerance else "undecided"

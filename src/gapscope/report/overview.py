@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from gapscope.artifacts.records import read_table
+from gapscope.errors import InputError
 from gapscope.report import numbers
 from gapscope.report.claims import load_claims
 from gapscope.report.evidence import SIGNS
@@ -64,17 +65,21 @@ def page(metrics: Path, plots: Path, above: str = "../") -> str:
     arms = verdicts[~verdicts["study"].isin(listed)] if len(verdicts) else verdicts
     if len(arms):
         parts += ["### Arms, and studies of your own", arm_table(arms)]
+    gaps = gap_table(metrics, pages="")
+    parts += ["## Printed and measured gaps", gaps] if gaps.count("\n") > 1 else []
     parts += ["## What is printed, and what was run", status_table(metrics, plots, above)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
-def gap_table(metrics: Path) -> str:
+def gap_table(metrics: Path, pages: str = "reports/") -> str:
     """Return Markdown: a row a printed table that was run, its test error at both ends, the gap, and the verdict on it.
 
-    ‡ marks a mean that holds runs which learned nothing.
+    The ends are the smallest and the largest batch size that are both printed and measured; ‡: runs that learned
+    nothing are left out there.
 
     Args:
         metrics: folder of all studies' tables.
+        pages: how the text reaches the studies' pages.
     """
     lines = [
         "| | network, data | b | test error %, printed | measured | n | gap, printed | measured, points | rises |",
@@ -85,16 +90,17 @@ def gap_table(metrics: Path) -> str:
             continue
         rows = read_table(metrics / study / "paper.csv")
         rows = rows[rows["measured_column"] == "test_error_pct"].sort_values("batch_size")
-        last = read_table(metrics / study / "gap.csv").iloc[-1]
-        ends = rows[rows["batch_size"].isin([last["smallest"], last["batch_size"]])]
+        ends = rows[rows["printed"].notna() & rows["mean"].notna()].iloc[[0, -1]]
+        gaps = read_table(metrics / study / "gap.csv").set_index("batch_size")
+        last = gaps.loc[ends["batch_size"].iloc[-1]]
         printed = " → ".join(numbers.fixed(value, 2) for value in ends["printed"])
-        marks = ends["at_chance"].gt(0).map({True: " ‡", False: ""})
+        marks = ends["stuck"].gt(0).map({True: " ‡", False: ""})
         measured = " → ".join(f"{numbers.fixed(mean, 2)}{mark}" for mean, mark in zip(ends["mean"], marks, strict=True))
-        gaps = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last)
-        sizes = f"{last['smallest']:.0f} → {last['batch_size']:.0f}"
-        link = f"[{int(study[5:7])}](reports/{study}.html)"
+        changes = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last)
+        sizes = " → ".join(f"{size}" for size in ends["batch_size"])
+        link = f"[{int(study[5:7])}]({pages}{study}.html)"
         cells = [link, _network(study), sizes, printed, measured, f"{last['n']:.0f}"]
-        lines.append(f"| {' | '.join([*cells, *gaps, _verdict(metrics, study, 'test_error_rises')])} |")
+        lines.append(f"| {' | '.join([*cells, *changes, _verdict(metrics, study, 'test_error_rises')])} |")
     return "\n".join(lines)
 
 
@@ -104,7 +110,12 @@ def sign_table(here: pd.DataFrame, heads: Mapping[str, str]) -> str:
     Args:
         here: verdicts.
         heads: study -> head of its column.
+
+    Raises:
+        InputError: a study of several models or data sets, which would need several columns.
     """
+    if len(here[["study", "model", "dataset"]].drop_duplicates()) > here["study"].nunique():
+        raise InputError("a table of signs has one column a study: give it studies of one model on one data set")
     lines = [f"| claim | {' | '.join(heads.values())} |", "|---" * (len(heads) + 1) + "|"]
     place = {claim.name: number for number, claim in enumerate(load_claims())}
     for (_, statement), rows in here.groupby([here["claim"].map(place), "statement"]):

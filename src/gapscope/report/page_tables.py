@@ -113,8 +113,8 @@ def of_batch_sizes(batches: pd.DataFrame) -> list[Table]:
         rows = [_row("runs, n", [f"{column['n']}" for column in columns])]
         if (group["diverged"] > 0).any():
             rows.append(_row("runs that diverged", [f"{column['diverged']}" for column in columns]))
-        if (group["at_chance"] > 0).any():
-            rows.append(_row("runs that learned nothing", [f"{column['at_chance']}" for column in columns]))
+        if (group["stuck"] > 0).any():
+            rows.append(_row("runs that learned nothing", [f"{column['stuck']}" for column in columns]))
         rows.append(_row("updates, at most", [number(column["updates"]) for column in columns]))
         rows += [
             _row(name, [spread(column[f"{key}_mean"], column[f"{key}_std"], column["n"]) for column in columns])
@@ -173,7 +173,7 @@ def of_study(folder: Path) -> list[Table]:
 def spread(mean: Any, std: Any, n: int) -> str:
     """Return mean ± standard deviation, rounded to the second figure of the latter; a single run has none."""
     if n == 0:
-        return "diverged"
+        return "none"
     if pd.isna(mean):
         return "not measured"
     if n == 1 or pd.isna(std):

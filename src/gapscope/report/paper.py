@@ -16,7 +16,7 @@ class TableSettings:
     tolerance_points: float
 
 
-COUNTS = ("n", "diverged", "at_chance")  # of runs
+COUNTS = ("n", "diverged", "stuck")  # of runs
 COLUMNS = {  # printed column -> measured columns set beside it
     "train_error_pct": ["train_error_pct"],
     "test_error_pct": ["test_error_pct"],
@@ -79,11 +79,11 @@ def _table(rows: pd.DataFrame, name: str) -> str:
 
 
 def _stuck(rows: pd.DataFrame) -> str:
-    counts = rows.drop_duplicates("batch_size").query("at_chance > 0")
-    if counts.empty:
+    counts = rows.drop_duplicates("batch_size").query("stuck > 0").to_dict("records")
+    if not counts:
         return ""
-    of = ", ".join(f"{row.at_chance} of {row.n} at b = {row.batch_size}" for row in counts.itertuples())
-    return f"\nRuns that learned nothing, with the train cross-entropy of guessing, are in these means: {of}.\n"
+    of = [f"{row['stuck']} of {sum(row[name] for name in COUNTS)} at b = {row['batch_size']}" for row in counts]
+    return f"\nLeft out, since they learned nothing and ended as by guessing: {', '.join(of)}.\n"
 
 
 def _printed(value: float) -> str:
@@ -94,7 +94,7 @@ def _measured(row: pd.Series, column: str) -> str:
     digits = 2 if column.endswith("pct") else 4
     spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.{digits}f}"
     if pd.isna(row["mean"]):
-        return "diverged" if row["diverged"] else "not run"
+        return "diverged" if row["diverged"] else "learned nothing" if row["stuck"] else "not run"
     return f"{row['mean']:.{digits}f}{spread}"
 
 

@@ -128,7 +128,7 @@ def _runs_long(
         {**{key: run[key] for key in [*KEYS, "seed"]}, "panel": panel, "series": series, "value": run[column]}
         | {"source": "measured"}
         | ({"undecidable": bool(run.get(flags[series], 0) > 0)} if flags else {})
-        for _, run in runs.iterrows()
+        for _, run in runs[runs["status"] == "ok"].iterrows()
         for series, (panel, column) in measures.items()
         if column in runs and not (isinstance(run[column], float) and math.isnan(run[column]))
     ]

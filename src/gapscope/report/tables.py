@@ -26,7 +26,11 @@ TRAINED = (
     "distance_from_initial",
 )
 
-GUESSING = 0.99  # of log(classes), the cross-entropy of guessing: what is not below has learned nothing
+STUCK = "learned nothing"  # a status beside "ok" and "diverged"
+GUESSING = (
+    0.99  # our choice: at least so much of log(classes) and of the error of guessing, and a run has learned nothing
+)
+FAILED = {"diverged": "diverged", "stuck": STUCK}  # column of counts -> status
 COMPANIONS = ("stable_rank", "effective_rank", "participation_ratio", "condition_number")
 
 
@@ -47,12 +51,16 @@ def run_row(
         near_rank: all rows of the near_rank stage. A column sums over layers and modes, as Algorithm 1 of Oyedotun et
             al. 2022 does; `excess` are values at or below the threshold, `structural` zeros by shape, `full` both;
             `undecidable` is the number of spectra whose count is. `condition_number_*` is the median over layers, each
-            layer's of samples x units. `at_chance` marks a run that ended no better than by guessing: what fails to
-            train has no generalization gap to speak of.
+            layer's of samples x units. The status of a run that ended no better than by guessing is STUCK: what fails
+            to train has no generalization gap to speak of, and is left out of means and tests as a diverged run is.
     """
-    row = {**cell, "status": trained["status"], "updates": trained["updates"], "epochs": trained["epochs_run"]}
+    row = {
+        **cell,
+        "status": STUCK if _is_stuck(trained) else trained["status"],
+        "updates": trained["updates"],
+        "epochs": trained["epochs_run"],
+    }
     row |= {name: trained.get(name) for name in TRAINED}
-    row["at_chance"] = _at_chance(trained)
     row["test_error_pct_best_epoch"] = history["test_error_pct_running"].min() if trained["status"] == "ok" else None
     row["train_loss_keras"] = _sum(trained.get("train_cross_entropy"), trained.get("penalty"), trained.get("penalty"))
     mine = near_rank[(near_rank[list(cell)] == pd.Series(cell)).all(axis=1)]
@@ -77,9 +85,12 @@ def run_row(
     return row | {"device": made["device"], "train_wall_s": made["wall_s"], "commit": made["commit"]}
 
 
-def _at_chance(trained: Mapping[str, Any]) -> bool:
-    entropy, classes = trained.get("train_cross_entropy"), trained.get("model", {}).get("classes")
-    return entropy is not None and classes is not None and entropy >= GUESSING * math.log(classes)
+def _is_stuck(trained: Mapping[str, Any]) -> bool:
+    classes = trained.get("model", {}).get("classes")
+    if trained["status"] != "ok" or classes is None:
+        return False
+    wrong = trained["train_error_pct"] >= GUESSING * 100 * (1 - 1 / classes)
+    return bool(wrong and trained["train_cross_entropy"] >= GUESSING * math.log(classes))
 
 
 def threshold_label(threshold: Any, relative: Any) -> str:
@@ -111,17 +122,17 @@ def layer_table(
 
 
 def batch_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a batch size: number of runs, of diverged ones, and over the others mean and deviation (n - 1).
+    """Return one row a batch size: number of good runs, of diverged and stuck ones, means and deviations (n - 1).
 
-    `at_chance` of these others learned nothing; they are part of the mean.
+    Mean and deviation are over the good runs.
     """
     fixed = {*KEYS, "seed", "sharpness_images", "train_wall_s", "epochs", "updates"}
     measures = [name for name in runs.select_dtypes("number").columns if name not in fixed]
     rows = []
     for key, group in runs.groupby(KEYS, sort=False):
         good = group[group["status"] == "ok"]
-        row = {**dict(zip(KEYS, key, strict=True)), "n": len(good), "diverged": len(group) - len(good)}
-        row |= {"at_chance": int(group["at_chance"].sum())}
+        failed = {name: int((group["status"] == status).sum()) for name, status in FAILED.items()}
+        row = {**dict(zip(KEYS, key, strict=True)), "n": len(good), **failed}
         row |= {"updates": group["updates"].max(), "sharpness_images": group["sharpness_images"].max()}
         for name in measures:
             row |= {f"{name}_mean": good[name].mean(), f"{name}_std": good[name].std()}

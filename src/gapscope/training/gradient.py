@@ -1,6 +1,6 @@
 """The gradient of one batch: at once or in micro-batches, on one rank or several, exact or said not to be."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gapscope.errors import InputError
 from gapscope.images import Images, Moves
 from gapscope.models import unit_layers
+from gapscope.optim.optimizers import Optimizer
 from gapscope.training.evaluation import batch_norms
 from gapscope.training.ranks import ALONE, Ranks
 from gapscope.training.settings import TrainSettings
@@ -49,6 +50,24 @@ def backward(
             else:
                 loss = cross_entropy(logits, labels, reduction="sum") * (ranks.world / len(batch))
             loss.backward()  # type: ignore[no-untyped-call]
+
+
+def updates(  # noqa: PLR0917
+    model: nn.Module,
+    optimizer: Optimizer,
+    training: Images,
+    settings: TrainSettings,
+    moves: Moves | None = None,
+    ranks: Ranks = ALONE,
+) -> Callable[[Tensor, float | Tensor], None]:
+    """Return a function of a batch's indices and the rate that makes one update of the model in place."""
+
+    def update(batch: Tensor, lr: float | Tensor) -> None:
+        optimizer.zero_grad()
+        backward(model, training, batch, settings, moves=moves, ranks=ranks)
+        optimizer.step(lr)
+
+    return update
 
 
 def recomputes(model: nn.Module, settings: TrainSettings) -> bool:

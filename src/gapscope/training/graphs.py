@@ -1,10 +1,16 @@
 """Updates as CUDA graphs: the kernels of one update, recorded once a batch size and then started all at once.
 
 At small batches a GPU is done with a kernel before Python has started the next one. A replayed graph runs the same
-kernels on the same memory, so its bits are those of the update as it stands. A network that decides anything by its
-values, or waits for the device, cannot be recorded.
+kernels on the same memory, so SGD's bits are those of the update as it stands; Adam's differ by the rounding of the
+rate, which is a float32 tensor here. What Python does in an update is done once, when it is recorded: a network that
+waits for the device, or draws random numbers on the CPU, is refused; one that counts its own steps must be trained
+without graphs.
+
+Gradients lie in a graph's own memory, where the next graph puts its own: nothing may read them after an update.
 """
 
+import random
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -35,6 +41,10 @@ def recorded(update: Update, settings: TrainSettings, device: str, ranks: Ranks 
     rate, aside = torch.zeros((), device=device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def call(batch: Tensor, lr: float | Tensor) -> None:
+        with torch.cuda.device(device):  # graphs are recorded on the current device, whatever the tensors' own is
+            run(batch, lr)
+
+    def run(batch: Tensor, lr: float | Tensor) -> None:
         rate.fill_(lr)
         if len(batch) not in graphs:  # the first batch of its size warms the libraries up, beside the main stream
             aside.wait_stream(torch.cuda.current_stream(device))
@@ -45,7 +55,7 @@ def recorded(update: Update, settings: TrainSettings, device: str, ranks: Ranks 
             return
         found = graphs[len(batch)]
         if found is None:
-            found = graphs[len(batch)] = _record(update, batch.clone(), rate)
+            found = graphs[len(batch)] = _record(update, batch.clone(), rate, aside)
         graph, own = found
         own.copy_(batch)
         graph.replay()
@@ -53,13 +63,20 @@ def recorded(update: Update, settings: TrainSettings, device: str, ranks: Ranks 
     return call
 
 
-def _record(update: Update, batch: Tensor, rate: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    graph = torch.cuda.CUDAGraph()
+def _record(
+    update: Update, batch: Tensor, rate: Tensor, stream: torch.cuda.Stream
+) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    graph, drawn = torch.cuda.CUDAGraph(), (random.getstate(), torch.get_rng_state())
     try:
-        with torch.cuda.graph(graph):
+        with warnings.catch_warnings(), torch.cuda.graph(graph, stream=stream):
+            warnings.filterwarnings("error", "The CUDA Graph is empty")
             update(batch, rate)
-    except (RuntimeError, torch.AcceleratorError) as error:
-        raise InputError(
-            f"an update cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); set train.cuda_graphs=false"
-        ) from error
+    except (RuntimeError, UserWarning) as error:
+        raise _refusal(str(error).splitlines()[0]) from error
+    if random.getstate() != drawn[0] or not torch.equal(torch.get_rng_state(), drawn[1]):
+        raise _refusal("it draws random numbers on the CPU, which would stay the same")
     return graph, batch
+
+
+def _refusal(why: str) -> InputError:
+    return InputError(f"an update cannot be recorded as a CUDA graph: {why}; set train.cuda_graphs=false")

@@ -25,7 +25,7 @@ from gapscope.errors import StoppedError
 from gapscope.images import Images, Moves, split_images
 from gapscope.optim.optimizers import Optimizer
 from gapscope.training.evaluation import decayed_parameters, distance, figures, reestimate_batch_norm
-from gapscope.training.gradient import backward, recomputed, recomputes
+from gapscope.training.gradient import recomputed, recomputes, updates
 from gapscope.training.graphs import recorded
 from gapscope.training.ranks import ALONE, Ranks, global_batch_norm
 from gapscope.training.settings import TrainSettings, check_batches
@@ -104,14 +104,8 @@ def train(
 
     done = sum(end <= state.step for end in firsts[1:])
     with global_batch_norm(model, ranks), recomputed(model, recomputes(model, settings)), seeds.kept():
-        wrapped = ranks.wrap(model)
-
-        def update(batch: Tensor, lr: float | Tensor) -> None:
-            optimizer.zero_grad()
-            backward(wrapped, training, batch, settings, moves=moves, ranks=ranks)
-            optimizer.step(lr)
-
-        fast = recorded(update, settings, device, ranks)
+        plain = updates(ranks.wrap(model), optimizer, training, settings, moves, ranks)
+        update = recorded(plain, settings, device, ranks)
         for epoch in on_epoch(range(done + 1, len(run.updates) + 1)):
             todo = batches(len(training), run.batch_sizes[epoch - 1], run.updates[epoch - 1], seed, epoch, device)
             if moves:
@@ -122,7 +116,7 @@ def train(
                     state.save()
                     raise StoppedError(f"stopped in epoch {epoch} of {len(run.updates)}; {state.kept()}")
                 seeds.reseed(seed, "dropout", state.step, ranks.rank)
-                fast(batch, run.rates[state.step])
+                update(batch, run.rates[state.step])
                 state.step += 1
             last = epoch == len(run.updates)
             if last or epoch % -(-len(run.updates) // ROWS) == 0:
