@@ -120,7 +120,9 @@ def test_what_is_said_of_near_rank_loss_is_what_was_counted() -> None:
     excess = [
         f"{samples[f'near_rank_{sample}_0.0001_excess'].mean():,.0f}" for sample in ("run", "reference", "untrained")
     ]
-    said = "at b = {}, the largest at which all seeds of Table 7 learn, runs have {} such values, networks trained at b = "
+    said = (
+        "at b = {}, the largest at which all seeds of Table 7 learn, runs have {} such values, networks trained at b = "
+    )
     assert (said + "128 {}, untrained ones {}; this is undecided.").format(whole, *excess) in OPENING
     for study in HEADS:
         found = verdicts(study)
