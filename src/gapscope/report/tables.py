@@ -27,8 +27,8 @@ TRAINED = (
 )
 
 STUCK = "learned nothing"  # a status beside "ok" and "diverged"
-# our choice: with at least these parts of the cross-entropy and the error of guessing a run has learned nothing. Classes
-# are seldom of equal size: always the commonest digit is wrong for 88.8 % of MNIST, not 90
+# our choice: with at least these parts of the cross-entropy and the error of guessing a run has learned nothing. The
+# classes may be of unequal size: to call every digit of MNIST the commonest one is wrong for 88.8 %, not 90
 GUESSING = {"cross_entropy": 0.99, "error": 0.9}
 FAILED = {"diverged": "diverged", "stuck": STUCK}  # column of counts -> status
 COMPANIONS = ("stable_rank", "effective_rank", "participation_ratio", "condition_number")
