@@ -124,6 +124,8 @@ def test_what_is_said_of_near_rank_loss_is_what_was_counted() -> None:
         "at b = {}, the largest at which all seeds of Table 7 learn, runs have {} such values, networks trained at b = "
     )
     assert (said + "128 {}, untrained ones {}; this is undecided.").format(whole, *excess) in OPENING
+    assert "is shown in no study, and contradicted for the linear network." in OPENING
+    assert verdicts("table10_linear")["excess_over_untrained_rises"] == "contradicted"
     for study in HEADS:
         found = verdicts(study)
         if (runs(study)["status"] == "ok").all():
@@ -138,6 +140,11 @@ def test_what_is_said_of_sharpness_on_mnist_is_what_was_found() -> None:
     assert {means[f"sharpness_{space}_0.001_pct"].idxmax() for space in ("full", "random100")} == {1024}
     found = verdicts("table06")
     assert "supported" not in set(found[found.index.str.contains("sharpness")])
+    assert "For the linear network it rises throughout in full space." in OPENING
+    linear = verdicts("table10_linear")
+    assert linear["sharpness_rises"] == "supported"
+    means = runs("table10_linear").groupby("batch_size").mean(numeric_only=True)
+    assert means["sharpness_full_0.001_pct"].is_monotonic_increasing
 
 
 def test_how_often_data_are_gone_through_at_equal_updates_is_what_was_run() -> None:
