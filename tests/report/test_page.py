@@ -175,7 +175,7 @@ def test_the_committed_tables_are_whole(name: str) -> None:
         (2.277e-05, 6.7e-07, 2, "2.277e-05 ± 6.7e-07"),
         (1280.0, 0.0, 2, "1,280 ± 0"),
         (float("nan"), float("nan"), 2, "not measured"),
-        (float("nan"), float("nan"), 0, "diverged"),
+        (float("nan"), float("nan"), 0, "none"),
         (-2.0, 0.5, 3, "−2.00 ± 0.50"),
     ],
 )
