@@ -94,8 +94,8 @@ def gap_table(metrics: Path, pages: str = "reports/") -> str:
         gaps = read_table(metrics / study / "gap.csv").set_index("batch_size")
         last = gaps.loc[ends["batch_size"].iloc[-1]]
         printed = " → ".join(numbers.fixed(value, 2) for value in ends["printed"])
-        marks = ends["stuck"].gt(0).map({True: " ‡", False: ""})
-        measured = " → ".join(f"{numbers.fixed(mean, 2)}{mark}" for mean, mark in zip(ends["mean"], marks, strict=True))
+        means = ends.to_dict("records")
+        measured = " → ".join(numbers.fixed(row["mean"], 2) + (" ‡" if row.get("stuck") else "") for row in means)
         changes = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last)
         sizes = " → ".join(f"{size}" for size in ends["batch_size"])
         link = f"[{int(study[5:7])}]({pages}{study}.html)"
