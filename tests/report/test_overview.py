@@ -51,8 +51,11 @@ def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None
         {**about, "batch_size": b, "printed": p, "mean": m, "stuck": c}
         for b, p, m, c in ((512, 9, 9, 0), (8192, 3, 2.5, 1), (128, 1, 2, 0))
     ]
+    rows += [{**row, "model": "another", "mean": 50} for row in rows]
     write_table(tmp_path / "table05/paper.csv", rows)
-    gaps = {"smallest": 128, "n": 3, "gap_low": 0.1, "gap_high": 0.9}
+    write_table(tmp_path / "table06/paper.csv", [{**row, "mean": None} for row in rows])  # all diverged
+    write_table(tmp_path / "table06/gap.csv", [{"model": "lenet5", "dataset": "mnist", "batch_size": 512}])
+    gaps = {"model": "lenet5", "dataset": "mnist", "smallest": 128, "n": 3, "gap_low": 0.1, "gap_high": 0.9}
     write_table(tmp_path / "table05/gap.csv", [{**gaps, "batch_size": b, "gap": g} for b, g in ((512, 7), (8192, 0.5))])
     write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5))
     (line,) = overview.gap_table(tmp_path).splitlines()[2:]

@@ -88,11 +88,14 @@ def gap_table(metrics: Path, pages: str = "reports/") -> str:
     for study in [*MATRICES["Oyedotun et al. 2022"], "table11"]:
         if not (metrics / study / "paper.csv").exists():
             continue
-        rows = read_table(metrics / study / "paper.csv")
-        rows = rows[rows["measured_column"] == "test_error_pct"].sort_values("batch_size")
-        ends = rows[rows["printed"].notna() & rows["mean"].notna()].iloc[[0, -1]]
-        gaps = read_table(metrics / study / "gap.csv").set_index("batch_size")
-        last = gaps.loc[ends["batch_size"].iloc[-1]]
+        rows, gaps = (read_table(metrics / study / f"{name}.csv") for name in ("paper", "gap"))
+        rows = rows[rows["measured_column"].eq("test_error_pct") & rows["printed"].notna() & rows["mean"].notna()]
+        if rows["batch_size"].nunique() < 2:
+            continue
+        own = rows[["model", "dataset"]].iloc[0]  # the paper's network, where a study has others too
+        rows, gaps = (table[(table[list(own.index)] == own).all(axis=1)] for table in (rows, gaps))
+        ends = rows.sort_values("batch_size").iloc[[0, -1]]
+        last = gaps.set_index("batch_size").loc[ends["batch_size"].iloc[-1]]
         printed = " → ".join(numbers.fixed(value, 2) for value in ends["printed"])
         means = ends.to_dict("records")
         measured = " → ".join(numbers.fixed(row["mean"], 2) + (" ‡" if row.get("stuck") else "") for row in means)
