@@ -1,6 +1,7 @@
 """What every figure owes its reader: legends where no data are."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from made_up import ROOT
 from matplotlib.figure import Figure
@@ -72,3 +73,21 @@ def test_a_panel_above_one_of_the_same_names_has_no_legend_and_no_panel_shrinks(
     bare = figure.get_figheight() - max(axes.get_legend().get_window_extent().height for axes in figure.axes[3:]) / 100
     assert bare == pytest.approx(plain.get_figheight())
     plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ((128, 512, 1024, 8192), ["128", "512", "1024", "8192"]),
+        ((128, 4096, 8192, 16384, 24576), ["128", "4096", "8192", "", "24576"]),
+        ((256, 4096, 6000), ["256", "4096", "6000"]),
+        ((128,), ["128"]),
+    ],
+)
+def test_batch_sizes_whose_names_would_run_into_each_other_are_not_all_named(
+    sizes: tuple[int, ...], named: list[str]
+) -> None:
+    figure, axes = plt.subplots()
+    figures._batch_axis(axes, pd.Series(sizes))
+    assert [label.get_text() for label in axes.get_xticklabels()] == named
+    plt.close(figure)

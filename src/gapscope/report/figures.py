@@ -1,5 +1,6 @@
 """Figures: each a pure redraw of its table in plots/<study>. Axes name quantity and unit, titles name n."""
 
+import math
 import textwrap
 from collections.abc import Callable, Mapping
 from itertools import cycle
@@ -268,9 +269,13 @@ def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, A
 
 
 def _batch_axis(axes: Axes, sizes: pd.Series) -> None:
+    ticks = sorted(sizes.unique())
+    # of two that lie close on a long axis the larger is named: two names would run into each other
+    near = (ticks[-1] / ticks[0]) ** (1 / 10)
+    named = {size for size, after in zip(ticks, [*ticks[1:], math.inf], strict=True) if after > near * size}
     axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted(sizes.unique()))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xticks(ticks)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value in named else ""))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(BATCH_LABEL)
 

@@ -90,7 +90,8 @@ def of_gaps(gaps: pd.DataFrame) -> list[Table]:
             _row(f"{row['batch_size']}", [f"{row['n']}", *_trained(row), *_gap(row), str(row["verdict"])])
             for row in group.to_dict("records")
         ]
-        notes = [f"Within: the whole interval is at most {tolerance:g} points; beyond: all of it is above."]
+        within = f"Within: the whole interval is at most {tolerance:g} points; beyond: all of it is above"
+        notes = [f"{within}; failed: a run diverged or learned nothing."]
         if group["smallest_train_error_pct"].notna().any():
             at = gap.trained(group.iloc[0], "smallest")
             notes.append(f"At {at}. A gap at few updates and a larger train error may be no more than under-training.")
