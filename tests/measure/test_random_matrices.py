@@ -37,11 +37,11 @@ def test_known_extremes_are_found(n: int, extra: int) -> None:
 @pytest.mark.parametrize("variant", ["right", "float64 gram", "float32 svd"])
 def test_a_tiny_smallest_value_is_found_and_shortcuts_lose_it(variant: str) -> None:
     matrix = with_spectrum(300, np.geomspace(1e-6, 1e3, 300))
+    known = pytest.approx(1e-6, rel=1e-4)  # eps64 sigma_max is 2e-13
     if variant == "right":
-        smallest, _ = extremes_of(matrix)
-        assert smallest == pytest.approx(1e-6, rel=1e-4)  # eps64 sigma_max is 2e-13
-    else:
-        assert abs(oracles.dense_spectrum(matrix, 0, variant)[-1] - 1e-6) > 1e-7
+        assert extremes_of(matrix)[0] == known
+    else:  # by how much it is missed depends on the processor
+        assert oracles.dense_spectrum(matrix, 0, variant)[-1] != known
 
 
 @pytest.mark.parametrize("law", random_matrices.LAWS)

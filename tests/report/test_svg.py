@@ -157,7 +157,9 @@ def looks(axes: Axes) -> list[tuple[object, ...]]:
 def test_the_series_of_a_panel_differ_without_colour_and_all_can_be_read(study: str) -> None:
     alike, unreadable = [], set()
     for name, shown, rows in registry.of_study(ROOT / "plots" / study):
-        for axes in figures.styled(shown.draw, rows).axes:
+        figure = figures.styled(shown.draw, rows)
+        figure.draw_without_rendering()  # as a page does: until then an axis may not have its limits
+        for axes in figure.axes:
             alike += [name] if len(set(looks(axes))) < len(looks(axes)) else []
             unreadable |= {name} if axes.get_visible() and not svg.points(axes) else set()
         plt.close("all")
