@@ -101,7 +101,7 @@ def test_what_runs_is_told_while_nothing_ends(
     monkeypatch.setattr("gapscope.runner.LOOK_S", {False: 0})
     log_of("a").parent.mkdir(parents=True)
     log_of("a").write_text("a: 3/7\n")
-    run(GRAPH, Stages(lambda name: "import time; time.sleep(1)" if name == "b" else ""), 2)
+    run(GRAPH, Stages(lambda name: "import time; time.sleep(1)" if name in "ab" else ""), 2)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.endswith("running: a 3/7, b") for line in lines)
     assert len(set(lines)) == len(lines)  # nothing is said twice
