@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ def opened(browser: webdriver.Chrome, path: Path, width: int) -> list[str]:
     for kind in ("browser", "performance"):
         browser.get_log(kind)  # type: ignore[no-untyped-call]
     browser.get(path.as_uri())
+    browser.execute_async_script("setTimeout(arguments[0], 200)")  # what it says comes a little later
     said = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
     events = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))  # type: ignore[no-untyped-call]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
@@ -219,4 +221,8 @@ def test_what_is_planted_is_found(browser: webdriver.Chrome, text: str, tmp_path
 def test_the_page_s_own_policy_keeps_it_from_the_network(browser: webdriver.Chrome, text: str, tmp_path: Path) -> None:
     path = tmp_path / "guarded.html"
     path.write_text(text.replace("</main>", "<img src='https://example.com/a.png' alt=''></main>"), encoding="utf-8")
-    assert "Content Security Policy" in " ".join(opened(browser, path, 1280))
+    said, since = opened(browser, path, 1280), time.monotonic()
+    while not said and time.monotonic() < since + 10:  # the browser's log lags behind its page
+        time.sleep(0.05)
+        said = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
+    assert "Content Security Policy" in " ".join(said)
