@@ -91,3 +91,14 @@ def test_batch_sizes_whose_names_would_run_into_each_other_are_not_all_named(
     figures._batch_axis(axes, pd.Series(sizes))
     assert [label.get_text() for label in axes.get_xticklabels()] == named
     plt.close(figure)
+
+
+def test_a_title_tells_how_few_seeds_a_batch_size_is_left_with() -> None:
+    rows = pd.DataFrame(
+        [("lenet5", "mnist", 128, seed) for seed in (0, 1, 2)] + [("lenet5", "mnist", 8192, 1)],
+        columns=["model", "dataset", "batch_size", "seed"],
+    )
+    pair = ("lenet5", "mnist")
+    assert figures.pair_title(pair, rows) == "lenet5 on mnist (n = 1 to 3 seeds)"
+    assert figures.pair_title(pair, rows[rows["batch_size"] == 128]) == "lenet5 on mnist (n = 3 seeds)"
+    assert figures.pair_title(pair, rows.drop(columns="batch_size")) == "lenet5 on mnist (n = 3 seeds)"

@@ -41,3 +41,11 @@ def test_a_change_has_a_sign_and_zero_has_none() -> None:
 )
 def test_an_effect_is_said_with_its_interval_and_unit(row: dict[str, object], words: str) -> None:
     assert numbers.effect(row) == words
+
+
+@pytest.mark.parametrize(
+    ("counts", "shown"),
+    [([3, 3], "n = 3 seeds"), ([3, 1], "n = 1 to 3 seeds"), ([1, 1], "n = 1"), ([0, 1], "n = 0 to 1"), ([], "n = 0 seeds")],
+)
+def test_n_has_both_ends_where_parts_differ(counts: list[int], shown: str) -> None:
+    assert numbers.seeds(counts) == shown

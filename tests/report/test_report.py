@@ -158,7 +158,7 @@ def test_the_gap_figure_draws_its_rows(runs: pd.DataFrame) -> None:
     left, right = figure.axes
     assert (left.get_ylabel(), right.get_ylabel()) == ("error (%)", "loss (nats)")
     assert left.get_xlabel() == "training batch size b"
-    assert left.get_title() == "lenet5 on fashion_mnist (n = 2 seeds)"
+    assert left.get_title() == "lenet5 on fashion_mnist (n = 1 to 2 seeds)"
     means = [line.get_ydata().tolist() for line in left.lines if list(line.get_xdata()) == [128, 512]]
     assert [8.0, 10.0] in means  # the means of the measured test errors
     plt.close(figure)

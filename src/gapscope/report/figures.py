@@ -22,7 +22,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from gapscope.artifacts.files import atomic_path
 from gapscope.artifacts.records import read_table, write_table
-from gapscope.report import names
+from gapscope.report import names, numbers
 
 # told apart without colour; a study has six batch sizes at most, more than nine share dashes
 DASHES: tuple[Any, ...] = (
@@ -299,6 +299,6 @@ def of_pair(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
 
 
 def pair_title(pair: tuple[str, str], rows: pd.DataFrame) -> str:
-    """Return a panel's title, with n."""
-    seeds = rows["seed"].nunique()
-    return f"{pair[0]} on {pair[1]} (n = {seeds}{' seeds' if seeds > 1 else ''})"
+    """Return a panel's title, with n: smallest to largest, where runs left out leave fewer at some batch sizes."""
+    counts = rows.groupby("batch_size")["seed"].nunique() if "batch_size" in rows else [rows["seed"].nunique()]
+    return f"{pair[0]} on {pair[1]} ({numbers.seeds(counts)})"

@@ -1,7 +1,7 @@
 """Numbers as a reader sees them, the same on every page: grouped digits, a true minus sign, few figures."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -32,6 +32,12 @@ def signed(value: float) -> str:
 def interval(low: float, high: float) -> str:
     """Return an interval's ends, with three figures."""
     return f"{number(low, 3)} to {number(high, 3)}"
+
+
+def seeds(counts: Iterable[int]) -> str:
+    """Return n, where the parts of what is shown have so many seeds: `n = 3 seeds`, `n = 1 to 3 seeds`, `n = 1`."""
+    low, high = min(found := set(counts), default=0), max(found, default=0)
+    return f"n = {low}{'' if low == high else f' to {high}'}{'' if high == 1 else ' seeds'}"
 
 
 def effect(row: Mapping[Any, Any]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gapscope.artifacts.records import read_table
 from gapscope.report import gap, names
-from gapscope.report.numbers import fixed, interval, number, signed
+from gapscope.report.numbers import fixed, interval, number, seeds, signed
 
 NUMBER = re.compile(r"[−+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,e+-]+)?")
 POWER = re.compile(r"\d(?:\.\d+)?e\+0[1-6]\b")  # 2.4e+02, which a reader writes as 240
@@ -220,11 +220,10 @@ def _measure(column: str) -> str:
 
 
 def _counted(counts: "pd.Series[int]") -> str:
-    low, high = int(counts.min()), int(counts.max())
-    if high == 1:
+    if counts.max() == 1:
         return "n = 1: one seed, so no spread."
-    n = f"n = {low}" if low == high else f"n = {low} to {high}"
-    return f"Mean ± standard deviation, {n} seeds{'; where n = 1 there is no spread' if low == 1 else ''}."
+    alone = "; where n = 1 there is no spread" if counts.min() == 1 else ""
+    return f"Mean ± standard deviation, {seeds(counts)}{alone}."
 
 
 def _row(name: str, values: Sequence[str]) -> list[Cell]:

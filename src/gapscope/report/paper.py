@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from gapscope.report import numbers
+
 
 @dataclass(frozen=True)
 class TableSettings:
@@ -99,6 +101,5 @@ def _measured(row: pd.Series, column: str) -> str:
 
 
 def _spread(rows: pd.DataFrame) -> str:
-    counts = sorted(set(rows["n"]))
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    return f"{n}, one seed, so no spread" if counts == [1] else f"mean ± standard deviation, {n} seeds"
+    n = numbers.seeds(rows["n"])
+    return f"{n}, one seed, so no spread" if rows["n"].max() == 1 else f"mean ± standard deviation, {n}"

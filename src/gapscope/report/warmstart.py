@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from gapscope.report import names
+from gapscope.report import names, numbers
 
 PAIR = ["model", "dataset"]
 SIDES = {"small": "small-batch iterate", "large": "large-batch solution from there"}
@@ -107,6 +107,6 @@ def _sizes(rows: pd.DataFrame) -> str:
 
 
 def _number(rows: pd.DataFrame) -> str:
-    seeds, lost = rows["seed"].nunique(), int(rows["value"].isna().sum())
+    lost = int(rows["value"].isna().sum())
     diverged = f"; diverged: {lost} of {len(rows)} points" if lost else ""
-    return f"n = {seeds}{' seeds' if seeds > 1 else ''}{diverged}"
+    return f"{numbers.seeds([rows['seed'].nunique()])}{diverged}"
