@@ -45,7 +45,13 @@ def test_an_effect_is_said_with_its_interval_and_unit(row: dict[str, object], wo
 
 @pytest.mark.parametrize(
     ("counts", "shown"),
-    [([3, 3], "n = 3 seeds"), ([3, 1], "n = 1 to 3 seeds"), ([1, 1], "n = 1"), ([0, 1], "n = 0 to 1"), ([], "n = 0 seeds")],
+    [
+        ([3, 3], "n = 3 seeds"),
+        ([3, 1], "n = 1 to 3 seeds"),
+        ([1, 1], "n = 1"),
+        ([0, 1], "n = 0 to 1"),
+        ([], "n = 0 seeds"),
+    ],
 )
 def test_n_has_both_ends_where_parts_differ(counts: list[int], shown: str) -> None:
     assert numbers.seeds(counts) == shown
