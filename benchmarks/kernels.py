@@ -1,11 +1,14 @@
 """Layers with CPU kernels of their own (`gapscope.models.kernels`) against PyTorch's: forward and backward.
 
-Run by hand: `python benchmarks/kernels.py` prints a table and writes benchmarks/kernels.md. One thread, float32, CPU
-time; the two take turns, in an order that turns round at every repeat. The last cases are shapes for which gapscope
-leaves the layer to PyTorch: they show the weight gradient alone, by gapscope's way where it would not be taken.
+Run by hand: `python benchmarks/kernels.py` prints a table and puts it into benchmarks/kernels.md, in the place of an
+earlier one of the same processor. One thread, float32 or as autocast to bfloat16 has it, CPU time; the two take turns,
+in an order that turns round at every repeat. The last cases are shapes for which gapscope leaves the layer to PyTorch:
+they show the weight gradient alone, by gapscope's way where it would not be taken.
 """
 
 import argparse
+import platform
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,7 @@ from torch.nn.grad import conv2d_weight
 from gapscope import runtime
 from gapscope.models import kernels
 
+PAGE, CPUS = Path(__file__).with_suffix(".md"), Path("/proc/cpuinfo")
 Step = Callable[[], object]
 GREY = {"in_channels": 1, "out_channels": 6, "kernel_size": 5, "padding": 2}
 DEEP = {"in_channels": 512, "out_channels": 512, "kernel_size": 3, "padding": 1}
@@ -28,6 +32,8 @@ LAYERS: dict[str, tuple[type[nn.Module], dict[str, int], tuple[int, ...], bool]]
     "5 x 5 convolution, LeNet-5's first": (kernels.Conv2d, GREY, (128, 1, 28, 28), False),
     "3 x 3 convolution of 4 x 4 images, VGG-16": (kernels.Conv2d, DEEP, (128, 512, 4, 4), True),
     "3 x 3 convolution of 2 x 2 images, VGG-16": (kernels.Conv2d, DEEP, (128, 512, 2, 2), True),
+    "3 x 3 convolution of 4 x 4 images, bfloat16": (kernels.Conv2d, DEEP, (128, 512, 4, 4), True),
+    "3 x 3 convolution of 2 x 2 images, bfloat16": (kernels.Conv2d, DEEP, (128, 512, 2, 2), True),
 }
 LEFT = {  # images, out_channels, size, padding
     "weight gradient alone, 5 x 5, three channels": ((128, 3, 28, 28), 6, 5, 2),
@@ -38,13 +44,20 @@ LEFT = {  # images, out_channels, size, padding
 def layers(case: str) -> tuple[Step, Step]:
     """Return a forward and backward pass of gapscope's layer, and one of PyTorch's."""
     own, settings, shape, needs_gradient = LAYERS[case]
-    images = torch.randn(shape, requires_grad=needs_gradient)
+    halved = case.endswith("bfloat16")
+    dtype = torch.bfloat16 if halved else torch.float32
+    images = torch.randn(shape, dtype=dtype, requires_grad=needs_gradient)
 
     def step(kind: type[nn.Module]) -> Step:
         layer = kind(**settings)
         leaves = [*layer.parameters(), *([images] if needs_gradient else [])]
-        upstream = torch.randn_like(layer(images))
-        return lambda: torch.autograd.grad(layer(images), leaves, upstream)
+
+        def output() -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=halved):
+                return layer(images)  # type: ignore[no-any-return]
+
+        upstream = torch.randn_like(output())
+        return lambda: torch.autograd.grad(output(), leaves, upstream)
 
     return step(own), step(own.__base__)  # type: ignore[arg-type]  # PyTorch's own
 
@@ -93,8 +106,6 @@ def main() -> None:
     args = parser.parse_args()
     runtime.set_threads(1)
     lines = [
-        "# Layers with kernels of their own",
-        "",
         f"torch {torch.__version__}, one thread; ms of CPU time, medians of {args.repeats} paired repeats. Above 1: "
         "gapscope's is faster.",
         "",
@@ -104,7 +115,17 @@ def main() -> None:
     for case in (*LAYERS, *LEFT):
         lines.append(row(case, args.repeats))
         print(lines[-1], flush=True)
-    Path(__file__).with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    title, *sections = PAGE.read_text(encoding="utf-8").split("\n\n## ")
+    tables = dict(section.split("\n\n", 1) for section in sections) | {processor(): "\n".join(lines)}
+    text = [title, *(f"## {name}\n\n{table.strip()}" for name, table in tables.items())]
+    PAGE.write_text("\n\n".join(text) + "\n", encoding="utf-8")
+
+
+def processor() -> str:
+    """Return the processor's name, and whether it has tiles, which make products in bfloat16 fast."""
+    info = CPUS.read_text() if CPUS.exists() else ""
+    found = re.search(r"model name\s*: (.*)", info)
+    return f"{found[1] if found else platform.processor()}{', AMX' if 'amx_bf16' in info else ''}"
 
 
 if __name__ == "__main__":

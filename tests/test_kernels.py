@@ -225,6 +225,40 @@ def test_bfloat16_is_pytorchs() -> None:
     assert ours.weight.grad.dtype == torch.float32
 
 
+@pytest.mark.parametrize("side", [2, 4])
+@pytest.mark.parametrize("bias", [False, True])
+def test_small_images_in_bfloat16_are_ours_and_as_exact_as_pytorchs(side: int, bias: bool) -> None:
+    exact, ours, theirs = (cls(128, 128, 3, padding=1, bias=bias) for cls in (nn.Conv2d, kernels.Conv2d, nn.Conv2d))
+    for layer in (exact, theirs):
+        layer.load_state_dict(ours.state_dict())
+    images, upstream = drawn(64, 128, side, side), drawn(64, 128, side, side)
+
+    def output_and_gradients(layer: nn.Module, dtype: torch.dtype) -> list[Tensor]:
+        inputs = images.to(dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float64):
+            output = layer(inputs)
+        assert (ran(output) == "_ConvolutionBackward") == (layer is ours)
+        gradients = torch.autograd.grad(output, [inputs, *layer.parameters()], upstream.to(output.dtype))
+        return [output, *gradients]
+
+    known = output_and_gradients(exact.double(), torch.float64)
+    for dtype in (torch.float32, torch.bfloat16):  # of the images; the layer's weights are float32
+        found, other = (output_and_gradients(layer, dtype) for layer in (ours, theirs))
+        assert [tensor.dtype for tensor in found] == [tensor.dtype for tensor in other]
+        for mine, pytorchs, true in zip(found, other, known, strict=True):
+            assert mine.shape == true.shape
+            error, allowed = ((tensor.double() - true).norm() / true.norm() for tensor in (mine, pytorchs))
+            assert 0 < error < 1.5 * allowed
+
+
+def test_other_types_under_autocast_are_pytorchs() -> None:
+    layer = kernels.Conv2d(128, 128, 3, padding=1)
+    with torch.autocast("cpu", torch.float16):
+        assert ran(layer(drawn(64, 128, 2, 2))) == "ConvolutionBackward0"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ran(layer(drawn(64, 128, 5, 4))) == "ConvolutionBackward0"
+
+
 # --- both, in a network -----------------------------------------------------------------------------------------------
 
 

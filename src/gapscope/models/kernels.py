@@ -1,12 +1,13 @@
 """Layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution of two kinds.
 
 Both are PyTorch's own layers (names, weights, hooks) with another path on a CPU, for the shapes where it is faster, and
-can be differentiated twice. `benchmarks/kernels.md` has each beside PyTorch's, `training.md` the speed of training.
+can be differentiated twice. `benchmarks/kernels.md` has each beside PyTorch's, on two processors: on one with AMX
+PyTorch's kernels for grey images and pooling are as fast or faster. `training.md` has the speed of training.
 
 Pooling: PyTorch goes from window to window, the maximum of slices is vectorised. Values and gradients are PyTorch's
 own: of equal values the first of the window, in row-major order, has the gradient; NaN propagates.
 
-Convolution, in float32, by steps of 1: the same sums in another order.
+Convolution by steps of 1, in float32, of small images also under autocast to bfloat16: the same sums in another order.
 - Of grey images the weight gradient is itself a convolution, of the images with the upstream gradient, batch and
   channels swapped. oneDNN is faster at that for a single channel, slower for three.
 - Of images of up to 4 x 4 with many channels, the last layers of VGG-16, the weight gradient is a matrix product for
@@ -35,7 +36,11 @@ class Conv2d(nn.Conv2d):
         """Return (b, out_channels, h', w') of images (b, in_channels, h, w)."""
         if not (self._is_covered(input) and self._is_faster(input)):
             return super().forward(input)
-        return _Convolution.apply(input, self.weight, self.bias, self.padding)  # type: ignore[no-any-return]
+        tensors: tuple[Tensor | None, ...] = (input, self.weight, self.bias)
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            tensors = tuple(tensor if tensor is None else tensor.to(dtype) for tensor in tensors)
+        return _Convolution.apply(*tensors, self.padding)  # type: ignore[no-any-return]
 
     def _is_covered(self, images: Tensor) -> bool:
         return (
@@ -47,7 +52,6 @@ class Conv2d(nn.Conv2d):
             and not isinstance(self.padding, str)
             and self.weight.requires_grad
             and torch.is_grad_enabled()
-            and not torch.is_autocast_enabled("cpu")
             and not torch._C._are_functorch_transforms_active()
         )
 
@@ -56,10 +60,11 @@ class Conv2d(nn.Conv2d):
         batch, _, height, width = images.shape
         small = height * width <= SMALL and batch * height * width >= PIXELS
         many = min(self.in_channels, self.out_channels) >= CHANNELS
-        is_float32 = images.dtype == self.weight.dtype == torch.float32
-        if batch == 0:  # a rank's part of a last batch
+        if batch == 0 or images.device.type != "cpu" or self.weight.dtype != torch.float32:  # 0: of a rank's last batch
             return False
-        return images.device.type == "cpu" and is_float32 and (grey or (small and many))
+        if torch.is_autocast_enabled("cpu"):
+            return torch.get_autocast_dtype("cpu") == torch.bfloat16 and small and many
+        return images.dtype == torch.float32 and (grey or (small and many))
 
 
 class _Convolution(torch.autograd.Function):
