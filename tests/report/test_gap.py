@@ -40,7 +40,7 @@ def test_the_answer_names_the_last_batch_size_before_the_first_doubt() -> None:
     (sentence,) = gap.answer(gap.gap_table(runs(GROWING), tolerance=0.5))
     assert sentence == (
         "net on mine: up to b = 64 it stays within 0.5 points of test error of that at b = 32; "
-        "from b = 1024 on it does not. "
+        "from b = 1024 on it does not; at b = 4096 runs diverged or learned nothing. "
         "At b = 32: 2,001 updates, train error 3 %; at b = 1024: 63 updates, train error 4.017 %."
     )
     doubtful = {**GROWING, 64: [5.0, 6.5, 7.9], 256: [5.0, 6.0, 7.0]}  # 256 would fit, and 64 is not shown to
@@ -79,7 +79,16 @@ def test_a_batch_size_at_which_a_run_diverged_is_never_within() -> None:
     table = gap.gap_table(runs(half), tolerance=0.5)
     assert table["verdict"].tolist() == ["failed", "within"]
     assert table["n"].tolist() == [3, 6]
-    assert "; at b = 64 it does not." in gap.answer(table)[0]
+    assert "b = 32; at b = 64 runs diverged or learned nothing. At" in gap.answer(table)[0]
+
+
+def test_the_answer_says_nothing_of_batch_sizes_that_are_undecided() -> None:
+    unsure = {**GROWING, 4096: [7.0, 9.0, 7.0]}
+    table = gap.gap_table(runs(unsure), tolerance=0.5)
+    assert table["verdict"].tolist() == ["within", "undecided", "beyond", "undecided"]
+    assert "b = 32; at b = 1024 it does not. At" in gap.answer(table)[0]
+    lost = {**unsure, 4096: [None, None, None], 8192: [9.0, 10.0, 11.0]}
+    assert "; from b = 1024 on it does not; at b = 4096 runs" in gap.answer(gap.gap_table(runs(lost), 0.5))[0]
 
 
 def test_against_a_smallest_batch_that_diverged_nothing_is_judged() -> None:

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 def verdicts(study: str, verdict: str, effect: float, model: str = "lenet5") -> pd.DataFrame:
     about = {"claim": "test_error_rises", "statement": "Test error rises", "model": model, "dataset": "mnist", "n": 3}
     rest = {"effect": effect, "effect_low": effect - 1, "effect_high": effect + 1, "effect_unit": "points"}
-    return pd.DataFrame([{**about, **rest, "levels": "128 ... 8192", "verdict": verdict, "study": study}])
+    said = {"levels": "128, 512, 8192", "verdict": verdict, "why": "it leans", "also": None, "study": study}
+    return pd.DataFrame([{**about, **rest, **said}])
 
 
 def test_claims_are_rows_and_studies_columns_with_sign_and_effect() -> None:
@@ -60,13 +61,20 @@ def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None
     write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5))
     (line,) = overview.gap_table(tmp_path).splitlines()[2:]
     assert line.endswith("| 128 → 8192 | 1.00 → 3.00 | 2.00 → 2.50 ‡ | 3 | +2 | +0.5 (0.1 to 0.9) | ? |")
+    write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5).assign(levels="128, 512"))
+    assert overview.gap_table(tmp_path).endswith("| ? (to 512) |")  # of another range than this row's
 
 
 def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -> None:
     for study in ("table05", "table11", "quick"):
         write_table(tmp_path / f"claims/{study}.csv", verdicts(study, "undecided", 0.5).drop(columns="study"))
+    write_table(
+        tmp_path / "claims/width.csv", verdicts("width", "undecided", 0.5).assign(also="the smallest itself +1")
+    )
     page = overview.page(tmp_path, tmp_path / "plots")
-    assert "| `table11`: lenet5 on mnist | Test error rises | ? undecided | +0.5 (−0.5 to 1.5) points |" in page
+    row = "lenet5 on mnist | Test error rises | ? undecided | +0.5 (−0.5 to 1.5) points | 128, 512, 8192 | 3 |"
+    assert f"| `table11`: {row}   |\n" in page
+    assert f"| `width`: {row} it leans; the smallest itself +1 |\n" in page
     assert "quick" not in page
     assert page.index("### Oyedotun") < page.index("table05: lenet5") < page.index("### Arms")
     assert page.index("### Arms") < page.index("## What is printed") < page.index("| Table 1 |")

@@ -24,11 +24,13 @@ from gapscope.report.numbers import number, signed
 
 COLUMNS = [
     *("claim", "statement", "source", "model", "dataset", "quantity", "test", "n", "levels"),
-    *("effect", "effect_low", "effect_high", "effect_unit", "p", "p_corrected", "verdict", "why", "caution"),
+    *("effect", "effect_low", "effect_high", "effect_unit", "p", "p_corrected", "verdict", "why", "also", "caution"),
 ]
 TABLES = {"start_epoch": "warmstart"}  # what holds the levels, where it is not the table of runs
 RESOLUTIONS = {"values": 1.0}  # of what is counted
-REMOVED = {"shrinks": 1.0, "removes_half": 0.5}  # the part of the reference's gap below which this one has to come
+# the part of the reference's gap below which this one has to come
+REMOVED = {"shrinks": 1.0, "recovers": 1.0, "removes_half": 0.5}
+REMEDIES = {"recovers", "removes_half"}  # in which the larger batches themselves have to be better than the reference's
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
 
     Args:
         tables: `runs`, a row a run, `warmstart`, a row a start; either may be missing or empty.
-        reference: the table of runs of the study that `shrinks` compares with.
+        reference: the table of runs of the study that `shrinks` and its like compare with.
         settings: params.
 
     Raises:
@@ -126,12 +128,13 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
         for (model, dataset), here in _prepared(table, claim).groupby(["model", "dataset"], sort=False):
             about = {"model": model, "dataset": dataset}
             beside = reference[(reference["model"] == model) & (reference["dataset"] == dataset)]
-            remedy = claim.test in REMOVED
-            finding = _difference(claim, here, beside, settings.level) if remedy else _trend(claim, here)
+            compared = claim.test in REMOVED
+            finding = _difference(claim, here, beside, settings.level) if compared else _trend(claim, here)
             if finding:
-                said = [failed, _failed(beside, "runs of the reference")] if remedy else [failed]
-                about["failed"] = " ".join(filter(None, (of.get((model, dataset)) for of in said)))
-                found.append((about, claim, finding))
+                said = [failed.get((model, dataset))]
+                if compared:
+                    said += [_failed(beside, "runs of the reference").get((model, dataset)), _devices(here, beside)]
+                found.append((about | {"said": " ".join(filter(None, said))}, claim, finding))
     tested = sum(finding.outcome.tested for _, _, finding in found)
     p_for = evidence.holm([finding.p_for for _, _, finding in found], tested)
     p_against = evidence.holm([finding.p_against for _, _, finding in found], tested)
@@ -159,6 +162,15 @@ def _failed(table: pd.DataFrame, whose: str) -> dict[Any, str]:
     return said
 
 
+def _devices(*tables: pd.DataFrame) -> str | None:
+    """Where an arm's runs and its reference's were trained, in words, if not on the same devices."""
+    if any("device" not in table for table in tables):
+        return None
+    here, there = (sorted(set(table["device"].dropna())) for table in tables)
+    named = f"{', '.join(here)}, the reference's on {', '.join(there)}"
+    return None if here == there else f"Trained on {named}: seeds share weights and data, not rounding."
+
+
 def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     """The runs with the claim's quantity in `value`, its level in `level`; those that failed have neither."""
     value = table[claim.quantity] - (table[claim.less] if claim.less else 0.0)
@@ -168,8 +180,10 @@ def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     widths = [WIDENED.fullmatch(name) for name in table["model"]]
     table = table.assign(level=[float(match["width"]) if match else 1.0 for match in widths], model=_names(table))
     small, large = table["batch_size"].min(), table["batch_size"].max()
-    by_size = table.pivot_table(index=["model", "dataset", "level", "seed"], columns="batch_size", values="value")
-    by_size = by_size.reindex(columns=[small, large])  # also where every run of one diverged
+    run = ["model", "dataset", "level", "seed"]
+    by_size = table.pivot_table(index=run, columns="batch_size", values="value")
+    # also where every run of one batch size, or of one seed and width, failed
+    by_size = by_size.reindex(columns=[small, large], index=pd.MultiIndex.from_frame(table[run].drop_duplicates()))
     chosen = by_size.iloc[:, 1]
     if claim.of == "gap":
         chosen = chosen - by_size.iloc[:, 0] if small < large else chosen * np.nan
@@ -210,7 +224,9 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
         test = f"rank correlation with {claim.beside} within a seed, permutation"
         each = evidence.rank_correlations(beside, values)
         effect = evidence.interval(each, within=(-1.0, 1.0)) if outcome.tested else Effect(None)
-        return Finding(n, levels, test, effect, claim.unit, outcome, sign)
+        follows = f"it follows {claim.over} in every seed, so that this is the test whether {claim.beside} rises"
+        also = follows if (values[:, 1:] > values[:, :-1]).all() else ""
+        return Finding(n, levels, test, effect, claim.unit, outcome, sign, also)
     ends = values[:, [0, -1]]
     ratio = claim.unit == "times" and bool((ends > 0).all())
     unit = claim.unit if ratio or claim.unit != "times" else "as a difference"  # of what is 0 there is no multiple
@@ -241,17 +257,20 @@ def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, leve
     large = [blocks.loc[seeds, sizes[1:]].mean(axis=1).to_numpy(dtype=float) for blocks in (here, there)]
     gap = large[1] - small[1]
     change = large[0] - small[0] - REMOVED[claim.test] * gap
-    less, shown = evidence.paired(change), evidence.paired(gap)
-    # where there is no gap, nothing can be shrunk: both have to be shown
+    less, shown, better = (evidence.paired(of) for of in (change, gap, large[0] - large[1]))
+    # where there is no gap, nothing can be shrunk: show both; of a remedy, that larger batches get better too
+    falls = [less.p_falls, shown.p_rises, *([better.p_falls] if claim.test in REMEDIES else [])]
     outcome = Outcome(
-        max(less.p_rises, shown.p_rises), max(less.p_falls, shown.p_rises), less.statistic,
+        max(less.p_rises, shown.p_rises), max(falls), less.statistic,
         less.why if shown.p_rises <= level else f"the reference shows no gap (p = {number(shown.p_rises, 2)})",
         less.tested and shown.tested,
     )  # fmt: skip
     levels = f"{', '.join(f'{size:g}' for size in sizes[1:])} less {sizes[0]:g}"
     half = "" if claim.test == "shrinks" else "half of "
     test = f"paired t test over seeds, of the gap less {half}the reference's"
-    also = f"the smallest batch itself: {signed((small[0] - small[1]).mean())} {claim.unit}"
+    test += ", and of the larger batches' own change" if claim.test in REMEDIES else ""
+    own = [signed((of[0] - of[1]).mean()) for of in (small, large)]
+    also = f"against the reference's the smallest batch itself {own[0]} {claim.unit}, the larger ones {own[1]}"
     return Finding(len(seeds), levels, test, evidence.interval(change), claim.unit, outcome, -1, also)
 
 
@@ -279,8 +298,9 @@ def _row(
         "p": finding.p_against if against else finding.p_for,
         "p_corrected": corrected[against],
         "verdict": verdict,
-        "why": "; ".join(filter(None, (why, finding.also))),
-        "caution": " ".join(filter(None, (claim.caution, about["failed"]))),
+        "why": why,
+        "also": finding.also,
+        "caution": " ".join(filter(None, (claim.caution, about["said"]))),
     }
 
 

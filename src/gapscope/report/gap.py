@@ -60,11 +60,15 @@ def answer(table: pd.DataFrame) -> list[str]:
             sentence = f"up to b = {rows['batch_size'][fits].max()} it stays within {lost}"
         else:
             sentence = f"no larger batch is shown to stay within {lost}"
-        beyond = rows.loc[rows["verdict"].isin(["beyond", "failed"]), "batch_size"]
-        if len(beyond):
-            again = (rows["verdict"] == "within") & (rows["batch_size"] > beyond.min())
-            sentence += f"; at b = {', '.join(map(str, beyond))}" if again.any() else f"; from b = {beyond.min()} on"
+        sizes = {verdict: of["batch_size"].tolist() for verdict, of in rows.groupby("verdict")}
+        beyond, failed = sizes.get("beyond", []), sizes.get("failed", [])
+        if beyond:
+            above = set(rows.loc[rows["batch_size"] > min(beyond), "batch_size"])
+            throughout = above <= {*beyond, *failed}
+            sentence += f"; from b = {min(beyond)} on" if throughout else f"; at b = {', '.join(map(str, beyond))}"
             sentence += " it does not"
+        if failed:
+            sentence += f"; at b = {', '.join(map(str, failed))} runs diverged or learned nothing"
         if rows["n"].max() < evidence.ENOUGH:
             sentence += f" (n = {rows['n'].max()}: {evidence.ENOUGH} seeds are the least that decide)"
         known = rows.dropna(subset=["train_error_pct", "smallest_train_error_pct"])

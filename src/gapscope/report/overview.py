@@ -103,7 +103,7 @@ def gap_table(metrics: Path, pages: str = "reports/") -> str:
         sizes = " → ".join(f"{size}" for size in ends["batch_size"])
         link = f"[{int(study[5:7])}]({pages}{study}.html)"
         cells = [link, _network(study), sizes, printed, measured, f"{last['n']:.0f}"]
-        lines.append(f"| {' | '.join([*cells, *changes, _verdict(metrics, study, 'test_error_rises')])} |")
+        lines.append(f"| {' | '.join([*cells, *changes, _verdict(metrics, study, 'test_error_rises', sizes)])} |")
     return "\n".join(lines)
 
 
@@ -136,19 +136,24 @@ def _network(study: str) -> str:
     return next(item["what"] for item in items() if item["study"] == study)
 
 
-def _verdict(metrics: Path, study: str, claim: str) -> str:
+def _verdict(metrics: Path, study: str, claim: str, sizes: str) -> str:
+    """Return the verdict's sign, and the largest batch size that it is about where runs failed at larger ones."""
     path = metrics / "claims" / f"{study}.csv"
-    found = read_table(path).set_index("claim")["verdict"] if path.exists() else pd.Series(dtype=str)
-    return SIGNS[str(found[claim])] if claim in found else " "
+    found = read_table(path).set_index("claim") if path.exists() else pd.DataFrame()
+    if claim not in found.index:
+        return " "
+    sign, largest = SIGNS[str(found.loc[claim, "verdict"])], str(found.loc[claim, "levels"]).rpartition(", ")[2]
+    return sign if largest == sizes.rpartition(" → ")[2] else f"{sign} (to {largest})"
 
 
 def arm_table(verdicts: pd.DataFrame) -> str:
-    """Return Markdown: a row a claim and study."""
-    lines = ["| study | claim | verdict | effect | levels | n |", "|---|---|---|---|---|---|"]
+    """Return Markdown: a row a claim and study; of one set against another study, what became of either end."""
+    lines = ["| study | claim | verdict | effect | levels | n | |", "|---|---|---|---|---|---|---|"]
     for row in verdicts.to_dict("records"):
         about = f"`{row['study']}`: {row['model']} on {row['dataset']}"
         verdict = f"{SIGNS[row['verdict']]} {row['verdict']}"
-        cells = [about, row["statement"], verdict, numbers.effect(row), row["levels"], f"{row['n']:.0f}"]
+        beside = f"{row['why']}; {row['also']}" if isinstance(row["also"], str) and row["also"] else " "
+        cells = [about, row["statement"], verdict, numbers.effect(row), row["levels"], f"{row['n']:.0f}", beside]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
