@@ -23,9 +23,15 @@ READ = {  # files that a module reads and does not import
 
 @cache
 def imported(path: Path) -> list[str]:
-    """Return the package's modules that a file imports, at its top or within a function, and the names in them."""
+    """Return the package's modules that a file imports, at its top or within a function, and the names in them.
+
+    Not what is imported for type checking only.
+    """
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unread = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    tree.body = [node for node in tree.body if node not in unread]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

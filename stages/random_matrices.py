@@ -1,8 +1,10 @@
 """Stage random_matrices: extreme singular values of matrices of one law, and histograms of whole spectra."""
 
 import argparse
+import hashlib
 import time
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 from gapscope.config import load_params
@@ -21,7 +23,7 @@ def main() -> None:
 
     from gapscope.artifacts.records import provenance, write_record, write_table
     from gapscope.measure import random_matrices
-    from gapscope.resumable import code_version, finish
+    from gapscope.resumable import finish
 
     settings, start = (
         load_params().section("random_matrices", random_matrices.RandomMatrixSettings),
@@ -30,7 +32,8 @@ def main() -> None:
     law, about = random_matrices.law(args.law), settings.of_law(args.law)
     work = partial(random_matrices.repetition, settings=about)
     pieces = [(m, n, index) for m, n in settings.shapes for index in range(settings.repetitions)]
-    finished = finish(work, pieces, args.log, about | code_version(random_matrices), settings.workers)
+    code = hashlib.sha256(Path("digests/random_matrices.txt").read_bytes()).hexdigest()
+    finished = finish(work, pieces, args.log, about | {"code": code, "torch": version("torch")}, settings.workers)
     rows = {(row["m"], row["n"], row["repetition"]): row for row in progress(finished, args.law, len(pieces))}
     ordered = [rows[piece] for piece in pieces]
     columns = ("m", "n", "repetition", "sigma_min", "sigma_max")

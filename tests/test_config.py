@@ -194,6 +194,13 @@ def test_empty_thresholds(load):
 
 
 @pytest.mark.parametrize("name", ["models", "datasets", "batch_sizes", "seeds"])
+def test_what_is_listed_twice_is_one_cell(load, name):
+    once = load()
+    twice = load(**{name: [*getattr(once, name), *getattr(once, name)]})
+    assert cells(twice) == cells(once)
+
+
+@pytest.mark.parametrize("name", ["models", "datasets", "batch_sizes", "seeds"])
 def test_a_study_with_an_empty_list_is_read_and_has_no_cells(load, name):
     params = load(**{name: []})
     with pytest.raises(InputError, match=f"{name} is empty; give at least one"):

@@ -182,8 +182,9 @@ def test_own_file(supply, out, label_type):
     assert left_behind(out) == [out]
 
 
-def test_own_file_may_say_how_many_classes(supply, out):
-    _, files = supply("mine", **some_arrays(0), classes=8)
+@pytest.mark.parametrize("classes", [8, np.array([8])])
+def test_own_file_may_say_how_many_classes(supply, out, classes):
+    _, files = supply("mine", **some_arrays(0), classes=classes)
     assert data.fetch("mine", out, files)["classes"] == 8
     assert data.load(out).classes == 8
 

@@ -258,3 +258,9 @@ def test_loss_and_error(small: nn.Module, images: Images, micro_batch: int) -> N
     wrong = oracles.error_and_cross_entropy(logits, images.labels.numpy(), 5, "mean of batch means")
     with pytest.raises(AssertionError):
         torch.testing.assert_close((error, loss), wrong, rtol=DIRECT, atol=0)
+
+
+def test_outputs_that_are_nan_are_errors(lenet5: LeNet5, images: Images) -> None:
+    objective = Objective.of_images(lenet5, images, None, 10)
+    _, error = objective.loss_and_error(objective.weights() * torch.nan)
+    assert error == 100

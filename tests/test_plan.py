@@ -38,6 +38,13 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             [*LANDSCAPE, "landscape.large=500"],
             "landscape.large must be one of the study's batch sizes, .*; got 500",
         ),
+        (["sharpness.batch_norm=batched"], "sharpness.batch_norm must be one of running, batch, got 'batched'"),
+        (
+            ['pipelines.curvature=["${study}"]', "curvature.batch_norm=eval"],
+            "curvature.batch_norm must be one of running, batch, got 'eval'",
+        ),
+        (["activations.probe_images=2875"], "activations.probe_images must be in 1..2874, the training images"),
+        (["controls.seeds=[1,7]"], r"controls.seeds must be of the study's seeds, \[0, 1\]; got \[7\]"),
         (LANDSCAPE[:1], "landscape.small must be one of the study's batch sizes, .*; got None"),
     ],
 )

@@ -70,11 +70,6 @@ def test_a_log_of_other_settings_is_begun_anew(whole: tuple[Path, dict], tmp_pat
     assert not [piece for piece in PIECES if rows[piece]["sigma_min"] == whole[1][piece]["sigma_min"]]
 
 
-def test_other_code_has_another_version() -> None:
-    assert resumable.code_version(random_matrices) == resumable.code_version(random_matrices)
-    assert resumable.code_version(random_matrices) != resumable.code_version(resumable)
-
-
 def test_a_failing_piece_is_not_swallowed_and_the_finished_ones_stay(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     pieces = [(40, 20, 0), (20, 40, 0)]  # the second is wider than tall

@@ -51,7 +51,7 @@ def seed_records(params: Params, stage: str, seeds: Iterable[int]) -> list[tuple
 
 
 def cells(params: Params) -> list[Cell]:
-    """Return the study's cells in the order of its lists; a batch size that is listed twice is one cell.
+    """Return the study's cells in the order of its lists; what is listed twice is one cell.
 
     Raises:
         InputError: a list is empty, as those of a study that trains nothing are.
@@ -59,5 +59,8 @@ def cells(params: Params) -> list[Cell]:
     for name in ("models", "datasets", "batch_sizes", "seeds"):
         if not getattr(params, name):
             raise InputError(f"{name} is empty; give at least one")
-    sizes = dict.fromkeys(params.batch_sizes)
-    return [Cell(params.study, *values) for values in product(params.models, params.datasets, sizes, params.seeds)]
+    models, datasets, sizes, seeds = (
+        dict.fromkeys(params.models), dict.fromkeys(params.datasets), dict.fromkeys(params.batch_sizes),
+        dict.fromkeys(params.seeds),
+    )  # fmt: skip
+    return [Cell(params.study, *values) for values in product(models, datasets, sizes, seeds)]

@@ -143,7 +143,7 @@ def _checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
     declared = arrays.get("classes")
     if declared is not None and (declared.size != 1 or declared.dtype.kind not in "iu" or declared.min() < 1):
         raise InputError(f"{path}: classes must be one whole number of at least 1, got {declared}")
-    classes = int(arrays["classes"]) if "classes" in arrays else CLASSES.get(name, int(arrays["y_train"].max()) + 1)
+    classes = int(declared.item()) if declared is not None else CLASSES.get(name, int(arrays["y_train"].max()) + 1)
     for split in ("train", "test"):
         y = arrays[f"y_{split}"]
         if y.min() < 0 or y.max() >= classes:

@@ -138,7 +138,8 @@ class Objective:
             for part in self._parts():
                 logits, labels = self._logits(x, part), self.labels[part]
                 sums[0] += cross_entropy(logits, labels, reduction="sum")
-                sums[1] += (logits.argmax(dim=1) != labels).sum()
+                # a NaN row has no argmax worth the name: count it as wrong
+                sums[1] += (~(logits.argmax(dim=1) == labels) | logits.isnan().any(dim=1)).sum()
         loss, wrong = (float(total) / len(self.labels) for total in sums)
         return loss, 100 * wrong
 

@@ -14,6 +14,7 @@ from gapscope.measure.geometry import GeometrySettings
 from gapscope.measure.landscape import LandscapeSettings
 from gapscope.measure.sharpness import SharpnessSettings
 from gapscope.models import ModelSpec, build
+from gapscope.objective import BATCH_NORM
 from gapscope.runtime import check_disk
 from gapscope.training.settings import TrainSettings, check_batches
 
@@ -34,6 +35,13 @@ def check_measures(params: Params, train_images: int) -> None:
     for name, group in settings.items():
         if group.images is not None and not 1 <= group.images <= train_images:
             raise InputError(f"{name}.images must be in 1..{train_images}, the training images, got {group.images}")
+        if (mode := getattr(group, "batch_norm", BATCH_NORM[0])) not in BATCH_NORM:
+            raise InputError(f"{name}.batch_norm must be one of {', '.join(BATCH_NORM)}, got {mode!r}")
+    probe = params.section("activations", ActivationSettings).probe_images
+    if not 1 <= probe <= train_images:
+        raise InputError(f"activations.probe_images must be in 1..{train_images}, the training images, got {probe}")
+    if unknown := set(params.groups["controls"]["seeds"] or []) - set(params.seeds):
+        raise InputError(f"controls.seeds must be of the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
 
 
 def check(

@@ -4,13 +4,9 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from hashlib import sha256
-from importlib.metadata import version
-from inspect import getsource
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from types import ModuleType
 from typing import Any
 
 from gapscope.artifacts.files import write_text
@@ -53,11 +49,6 @@ def finish(
                 yield row
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def code_version(module: ModuleType) -> Row:
-    """Return what tells a module's results from those of other code: its source's digest, and torch's version."""
-    return {"code": sha256(getsource(module).encode()).hexdigest(), "torch": version("torch")}
 
 
 def _read(log: Path, about: Mapping[str, Any]) -> dict[Piece, Row]:

@@ -26,6 +26,7 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.artifacts.checkpoints import Checkpoint
+from gapscope.artifacts.columns import sharpness_column
 from gapscope.artifacts.files import write_text
 from gapscope.artifacts.weights import read_weights, write_weights
 from gapscope.data import Dataset
@@ -33,7 +34,6 @@ from gapscope.errors import InputError
 from gapscope.images import split_images
 from gapscope.measure.sharpness import PRECISIONS, SharpnessSettings, keskar_sharpness
 from gapscope.objective import Objective
-from gapscope.report.names import sharpness_column
 from gapscope.runtime import progress
 from gapscope.training.evaluation import distance, figures, reestimate_batch_norm
 from gapscope.training.loop import TrainResult, train

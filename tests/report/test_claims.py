@@ -487,3 +487,24 @@ def test_a_width_at_which_a_seed_failed_is_left_out_at_whichever_batch_size() ->
         lost = (table["model"] == "lenet5_w2") & (table["seed"] == 1) & table["batch_size"].isin(failed)
         row = verdict(table.assign(status=np.where(lost, "diverged", "ok")), "width_shrinks_gap", arm="width")
         assert (row["n"], row["levels"]) == (3, "0.5, 1, 4")
+
+
+def test_counts_that_errors_leave_open_are_said() -> None:
+    table = made_up(0.5, 0.2, seeds=3)
+    counts = {f"near_rank_{of}_0.0001_excess": table["batch_size"] for of in ("run", "untrained")}
+    flags = {
+        "near_rank_run_0.0001_undecidable": 0,
+        "near_rank_untrained_0.0001_undecidable": 4 * (table["batch_size"] > 1024),
+    }
+    table = table.assign(**counts, **flags)
+    said = "In 9 of 18 runs the errors of singular values leave a count open."
+    assert verdict(table, "excess_rises")["caution"] == ""
+    for claim in ("untrained_excess_rises", "excess_over_untrained_rises"):
+        assert said in verdict(table, claim)["caution"]
+
+
+def test_eigenvalues_are_counts_like_singular_values() -> None:
+    table = made_up(0.0, 0.1, seeds=3, sizes=(256, 6000))
+    alike = 9 * (table["batch_size"] == 6000)
+    row = verdict(table.assign(hessian_above_level=alike), "hessian_count_rises")
+    assert row["p"] == pytest.approx(stats.t.sf(9 * 6, 2), rel=1e-9)

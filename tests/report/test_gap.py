@@ -1,10 +1,13 @@
 """How large a batch a network stands, on made-up runs."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from gapscope.artifacts.records import read_table, write_table
 from gapscope.report import gap
 
 
@@ -95,3 +98,11 @@ def test_against_a_smallest_batch_that_diverged_nothing_is_judged() -> None:
     table = gap.gap_table(runs({32: [None, None, 5.0], 64: [5.0, 5.0, 5.0]}), tolerance=0.5)
     assert table["verdict"].tolist() == ["undecided"]
     assert "does not" not in gap.answer(table)[0]
+
+
+def test_one_batch_size_has_no_gap_but_a_whole_table(tmp_path: Path) -> None:
+    table = gap.gap_table(runs({32: [5.0, 6.0, 7.0]}), tolerance=0.5)
+    write_table(tmp_path / "gap.csv", table)
+    read = read_table(tmp_path / "gap.csv")
+    assert list(read) == list(gap.gap_table(runs(GROWING), tolerance=0.5)) == gap.COLUMNS
+    assert gap.answer(read) == []

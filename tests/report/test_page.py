@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_up import CLAIM, CLAIMS, ROOT, study
 
-from gapscope.artifacts.records import write_table
+from gapscope.artifacts.records import read_record, write_table
 from gapscope.errors import InputError
 from gapscope.report import page_tables, registry, warmstart
 from gapscope.report.page import about, claims, made, page
@@ -131,6 +131,18 @@ def test_how_it_was_made_counts_the_study_s_own_records(quick: dict[str, Any], t
     other = study(tmp_path, "quick")["metrics"]
     runs.iloc[1:].to_csv(other / "runs.csv", index=False)  # its record is of an earlier choice of cells
     assert sum(row["records"] for row in made(other) if row["stage"] == "train") == len(runs) - 1
+
+
+def test_a_run_that_was_stopped_and_went_on_has_the_seconds_of_both_parts(tmp_path: Path) -> None:
+    """Provenance is that of the latest start; the record's own time begins with the first."""
+    folder = study(tmp_path, "table05")["metrics"]
+    runs = pd.read_csv(folder / "runs.csv")
+    resumed = (runs["batch_size"] == 4096) & (runs["seed"] == 0)
+    record = read_record(folder / "train/lenet5-fashion_mnist-b4096-s0.json")
+    assert 10 * record["provenance"]["wall_s"] < record["wall_s"]
+    assert runs.loc[resumed, "train_wall_s"].tolist() == pytest.approx([record["wall_s"]])
+    trained = [row["seconds"] for row in made(folder) if row["stage"] == "train"]
+    assert sum(trained) == pytest.approx(runs["train_wall_s"].sum())
 
 
 def test_a_study_of_no_networks_has_its_records_too() -> None:

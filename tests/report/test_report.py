@@ -208,10 +208,14 @@ def test_what_remains_is_the_excess_less_that_of_the_model_of_the_first_batch_si
 def test_an_undecidable_count_is_marked_in_table_and_figure(runs: pd.DataFrame) -> None:
     rows = series.near_rank(with_controls(runs, 2))
     flagged = rows[rows["undecidable"]]["series"].unique()
-    assert set(flagged) == {"control: trained at b = 128"}
+    assert set(flagged) == {"control: trained at b = 128", "trained at b, less trained at 128"}
+    own = series.near_rank(with_controls(runs, 0).assign(**{"near_rank_run_0.0001_undecidable": 1}))
+    assert set(own[own["undecidable"]]["series"]) == {  # zeros by shape are exact
+        "structural + excess", "trained at b", "trained at b, less trained at 128",
+    }  # fmt: skip
     figure = figures.styled(figures.draw_near_rank, rows)
     labels = [text for axes in figure.axes for text in axes.get_legend_handles_labels()[1]]
-    assert [label for label in labels if "undecidable" in label] == ["control: trained at b = 128: undecidable"]
+    assert [label.removesuffix(": undecidable") for label in labels if "undecidable" in label] == list(flagged)
     plt.close(figure)
 
 

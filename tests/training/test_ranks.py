@@ -1,5 +1,6 @@
 """Several ranks against one: the same weights to rounding, with uneven splits, and not without what makes them so."""
 
+import signal
 import subprocess
 import sys
 from functools import cache
@@ -10,7 +11,7 @@ import runs
 import torch
 from torch import nn
 
-from gapscope.errors import InputError
+from gapscope.errors import InputError, StoppedError
 from gapscope.training import ranks
 from gapscope.training.loop import check_batches
 from gapscope.training.ranks import Ranks, launch
@@ -80,6 +81,22 @@ def test_statistics_over_ranks_are_in_float32_where_units_are_in_bfloat16(monkey
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found.float(), known, rtol=2**-8, atol=2**-8)
     torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("caught", "error"), [(True, StoppedError), (False, InputError)])
+def test_a_launcher_that_a_signal_stopped_has_not_failed(
+    caught: bool, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = "os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)" if caught else "raise SystemExit(3)"
+    script = f"import os, signal, time; {stop}"
+    monkeypatch.setattr(sys, "argv", ["-c", script])
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with pytest.raises(error, match="ended with status"):
+            launch(sys.executable)
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_a_launcher_that_is_not_there_raises(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,11 @@ def provenance(device: str, threads: int, wall_s: float) -> dict[str, Any]:
     }
 
 
+def wall_seconds(record: Mapping[str, Any]) -> float:
+    """Return how long a record took to make; its own `wall_s` has the time before a stop, which provenance has not."""
+    return float(max(record["provenance"]["wall_s"], record.get("wall_s") or 0))
+
+
 def _commit() -> str | None:
     commit = _git("rev-parse", "--short", "HEAD")
     # results and dvc.lock change while a study runs: only an edit of what makes them counts

@@ -19,7 +19,7 @@ from gapscope.runtime import describe_device, pick_device
 STUDIES = DECLARED.parent / "study"
 COVERED = """The estimate: all runs of a study one after the other on {device} with nothing beside them, training
 and its evaluations, each with the threads that the study sets (1 by default); on disk, activations and weights. Not in
-it: spectra, controls, sharpness, curvature, noise scale, landscape."""
+it: activations, spectra, controls, sharpness, curvature, noise scale, landscape."""
 UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 

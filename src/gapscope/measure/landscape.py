@@ -19,6 +19,7 @@ from torch import Tensor
 from gapscope import seeds
 from gapscope.errors import InputError
 from gapscope.measure.curvature import Loss, hessian_eigenvalues
+from gapscope.measure.sharpness import PRECISIONS
 
 Evaluate = Callable[[Tensor], Tensor | float | Sequence[float]]
 
@@ -47,8 +48,8 @@ class LandscapeSettings:
     threads: int
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float64", "float32"):
-            raise InputError(f"landscape.precision must be float64 or float32, got {self.precision!r}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"landscape.precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}")
         if self.alphas < 4 or self.alphas % 3 != 1:
             raise InputError(
                 f"landscape.alphas must be 4, 7, 10, ..., so that 0 and 1 are among them; got {self.alphas}"
@@ -66,7 +67,7 @@ class LandscapeSettings:
     @property
     def dtype(self) -> torch.dtype:
         """The precision as torch names it."""
-        return {"float64": torch.float64, "float32": torch.float32}[self.precision]
+        return PRECISIONS[self.precision]
 
     @property
     def evaluations(self) -> int:

@@ -13,17 +13,11 @@ ROWS = 2**14  # of a block: 13 MB at p = 100
 CHUNK = 16  # torch draws N(0, 1) in chunks of 16: cut at multiples of it, a sequence of draws equals one draw of all
 
 
-def random_basis(
-    n: int,
-    p: int = 100,
-    *,
-    generator: torch.Generator,
-    dtype: torch.dtype = torch.float64,
-) -> Tensor:
-    """Return A (n, p) with independent N(0, 1) entries, drawn on the CPU. p = 100 as in Keskar et al. 2017."""
+def random_basis(n: int, p: int = 100, *, generator: torch.Generator) -> Tensor:
+    """Return A (n, p), float64, of independent N(0, 1) entries, drawn on the CPU. p = 100: Keskar et al. 2017."""
     if p > n:
         raise ValueError(f"a random manifold needs p <= n, got p = {p} in {n} dimensions")
-    return torch.randn(n, p, generator=generator, dtype=dtype)
+    return torch.randn(n, p, generator=generator, dtype=torch.float64)
 
 
 class RegeneratedBasis:

@@ -6,6 +6,7 @@ in each seed is not tested, and decides nothing; nor do fewer than three seeds, 
 beside each verdict, since what is beyond chance may still be small.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +28,7 @@ COLUMNS = [
     *("effect", "effect_low", "effect_high", "effect_unit", "p", "p_corrected", "verdict", "why", "also", "caution"),
 ]
 TABLES = {"start_epoch": "warmstart"}  # what holds the levels, where it is not the table of runs
-RESOLUTIONS = {"values": 1.0}  # of what is counted
+RESOLUTIONS = {"values": 1.0, "eigenvalues": 1.0}  # of what is counted
 # the part of the reference's gap below which this one has to come
 REMOVED = {"shrinks": 1.0, "recovers": 1.0, "removes_half": 0.5}
 REMEDIES = {"recovers", "removes_half"}  # in which the larger batches themselves have to be better than the reference's
@@ -124,14 +125,16 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
         columns = {claim.quantity, *filter(None, (claim.less, claim.beside, claim.needs))}
         if table.empty or not columns <= set(table.columns) or (claim.needs and not table[claim.needs].fillna(0).any()):
             continue
-        failed = _failed(table.assign(model=_names(table)) if claim.over == "width" else table, "runs")
+        named = table.assign(model=_names(table)) if claim.over == "width" else table
+        failed = _failed(named, "runs")
         for (model, dataset), here in _prepared(table, claim).groupby(["model", "dataset"], sort=False):
             about = {"model": model, "dataset": dataset}
             beside = reference[(reference["model"] == model) & (reference["dataset"] == dataset)]
             compared = claim.test in REMOVED
             finding = _difference(claim, here, beside, settings.level) if compared else _trend(claim, here)
             if finding:
-                said = [failed.get((model, dataset))]
+                runs = named[(named["model"] == model) & (named["dataset"] == dataset)]
+                said = [failed.get((model, dataset)), _unsure(claim, runs)]
                 if compared:
                     said += [_failed(beside, "runs of the reference").get((model, dataset)), _devices(here, beside)]
                 found.append((about | {"said": " ".join(filter(None, said))}, claim, finding))
@@ -160,6 +163,14 @@ def _failed(table: pd.DataFrame, whose: str) -> dict[Any, str]:
                 f"Of {len(runs)} {whose} {', '.join(f'{n} {status}' for status, n in counts.items())}: left out."
             )
     return said
+
+
+def _unsure(claim: Claim, runs: pd.DataFrame) -> str | None:
+    """In how many of the runs the errors of singular values leave a count of the claim open, in words."""
+    used, names = runs[runs["status"] == "ok"], (claim.quantity, claim.less or "")
+    flags = {re.sub(r"_(excess|full|fraction)$", "_undecidable", name) for name in names} & set(used)
+    count = int((used[sorted(flags - {*names})] > 0).any(axis=1).sum())
+    return f"In {count} of {len(used)} runs the errors of singular values leave a count open." if count else None
 
 
 def _devices(*tables: pd.DataFrame) -> str | None:

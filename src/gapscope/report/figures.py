@@ -171,7 +171,7 @@ def draw_curves(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...]) -> Figure:
+def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...] = ()) -> Figure:
     """Singular values over b images: a row a layer, a column a mode, a line a batch size; the first pair and seed."""
     pair = pairs_of(rows)[0]
     here = of_pair(rows, pair)

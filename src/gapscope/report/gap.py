@@ -12,6 +12,11 @@ import pandas as pd
 from gapscope.report import evidence
 from gapscope.report.numbers import number
 
+COLUMNS = [
+    *("model", "dataset", "batch_size", "smallest", "n", "updates", "train_error_pct"),
+    *("smallest_updates", "smallest_train_error_pct", "gap", "gap_low", "gap_high", "tolerance", "verdict"),
+]
+
 
 def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """Return a row a model, data set and batch size above the smallest one.
@@ -46,7 +51,7 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
                 | {"gap": found.mean, "gap_low": found.low, "gap_high": found.high, "tolerance": tolerance}
                 | {"verdict": _verdict(found, len(gaps), tolerance, [b in failed for b in (smallest, size)])}
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def answer(table: pd.DataFrame) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from gapscope.artifacts.columns import sharpness_column
 from gapscope.errors import InputError
-from gapscope.report.names import sharpness_column
 
 SIDES = {"sb": "small", "lb": "large"}
 

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gapscope.report import numbers
+
 Record = tuple[Mapping[str, Any], pd.DataFrame]
 
 FIGURES = ["train_loss", "train_error_pct", "test_loss", "test_error_pct"]
@@ -254,8 +256,7 @@ def _of_ends(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
 
 
 def _title(rows: pd.DataFrame) -> str:
-    count, first = rows["seed"].nunique(), rows.iloc[0]
-    return f"{first['model']} on {first['dataset']} (n = {count} seed{'s' if count > 1 else ''})"
+    return f"{rows['model'].iloc[0]} on {rows['dataset'].iloc[0]} ({numbers.seeds([rows['seed'].nunique()])})"
 
 
 def _looks() -> list[dict[str, Any]]:

@@ -1,15 +1,10 @@
-"""The names of a table's columns of sharpness and of counts: how they are made, and what they say to a reader."""
+"""What the names of a table's columns of sharpness and of counts (`artifacts.columns`) say to a reader."""
 
 
 def threshold(label: str) -> str:
     """Return a threshold as a reader writes it: of a count's label, such as 0.0001 or 0.001-relative."""
     value, _, relative = label.partition("-relative") if "relative" in label else (label, "", None)
     return f"{float(value):g}{'' if relative is None else ' of the largest'}"
-
-
-def sharpness_column(split: str, space: str, epsilon: float) -> str:
-    """Return the column of the sharpness of a split's loss, `space` being full or randomP."""
-    return f"sharpness_{'' if split == 'train' else f'{split}_'}{space}_{epsilon:g}_pct"
 
 
 def sharpness(column: str) -> tuple[str, str, str]:

@@ -15,7 +15,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gapscope.artifacts.records import read_record, read_table
+from gapscope.artifacts.records import read_record, read_table, wall_seconds
 from gapscope.artifacts.spectra import read_header
 from gapscope.errors import InputError
 from gapscope.report import figures, gap, numbers, page_tables, registry, svg
@@ -116,9 +116,9 @@ def made(metrics: Path) -> list[dict[str, Any]]:
     for path in sorted(metrics.glob("*/*.json*")):
         if names and path.stem not in names:
             continue
-        how = (read_header if path.suffix == ".jsonl" else read_record)(path).get("provenance")
-        if how:
-            found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(how["wall_s"])
+        record = (read_header if path.suffix == ".jsonl" else read_record)(path)
+        if how := record.get("provenance"):
+            found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(wall_seconds(record))
     return [
         {"stage": stage, **dict(zip(MADE, how, strict=True)), "records": len(seconds), "seconds": sum(seconds)}
         for (stage, *how), seconds in found.items()

@@ -46,7 +46,7 @@ SHOWN = {
         "Singular values of each layer's unfoldings over b images, a line a batch size, of the first seed. Values "
         "below the dashed lines are what the counts above count; in the grey the solver's error is larger than "
         "the value.",
-        partial(figures.draw_spectra, thresholds=()),
+        figures.draw_spectra,
     ),
     "sharpness": Shown(
         "Accuracy and sharpness",

@@ -1,7 +1,7 @@
 """What each figure draws, as a table: the CSV files in plots/<study>, and nothing else, are what the figures show."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,9 @@ def near_rank(runs: pd.DataFrame) -> pd.DataFrame:
         ):
             key = f"{series}@{threshold}@{question}"
             measures[key] = (f"{threshold}: {question}", column)
-            flags[key] = f"near_rank_{sample}_{threshold}_undecidable"
+            # zeros by shape are exact; a difference is as unsure as either count
+            unsure = {"structural (zero by shape)": (), f"trained at b, less trained at {first}": ("run", "reference")}
+            flags[key] = [f"near_rank_{name}_{threshold}_undecidable" for name in unsure.get(series, (sample,))]
     rows = _runs_long(runs, measures, flags)
     return pd.DataFrame(
         [{**row, "series": row["series"].partition("@")[0]} for row in rows], columns=[*LONG, "undecidable"]
@@ -122,12 +124,12 @@ def _indices(count: int) -> Iterator[int]:
 
 
 def _runs_long(
-    runs: pd.DataFrame, measures: Mapping[str, tuple[str, str]], flags: Mapping[str, str] | None = None
+    runs: pd.DataFrame, measures: Mapping[str, tuple[str, str]], flags: Mapping[str, Sequence[str]] | None = None
 ) -> list[dict[str, Any]]:
     return [
         {**{key: run[key] for key in [*KEYS, "seed"]}, "panel": panel, "series": series, "value": run[column]}
         | {"source": "measured"}
-        | ({"undecidable": bool(run.get(flags[series], 0) > 0)} if flags else {})
+        | ({"undecidable": any(run.get(flag, 0) > 0 for flag in flags[series])} if flags else {})
         for _, run in runs[runs["status"] == "ok"].iterrows()
         for series, (panel, column) in measures.items()
         if column in runs and not (isinstance(run[column], float) and math.isnan(run[column]))

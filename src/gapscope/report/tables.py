@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from gapscope.report.names import sharpness_column
+from gapscope.artifacts.columns import sharpness_column, threshold_label
+from gapscope.artifacts.records import wall_seconds
 
 KEYS = ["model", "dataset", "batch_size"]
 TRAINED = (
@@ -82,7 +83,7 @@ def run_row(
         row[sharpness_column(entry["split"], entry["space"], entry["epsilon"])] = entry["sharpness"]
     row["sharpness_images"] = sharp.get("conditions", {}).get("train", {}).get("images")
     made = trained["provenance"]
-    return row | {"device": made["device"], "train_wall_s": made["wall_s"], "commit": made["commit"]}
+    return row | {"device": made["device"], "train_wall_s": wall_seconds(trained), "commit": made["commit"]}
 
 
 def _is_stuck(trained: Mapping[str, Any]) -> bool:
@@ -91,11 +92,6 @@ def _is_stuck(trained: Mapping[str, Any]) -> bool:
         return False
     wrong = trained["train_error_pct"] >= GUESSING["error"] * 100 * (1 - 1 / classes)
     return bool(wrong and trained["train_cross_entropy"] >= GUESSING["cross_entropy"] * math.log(classes))
-
-
-def threshold_label(threshold: Any, relative: Any) -> str:
-    """Return how a threshold is called in column names; a relative one is a part of each mode's largest value."""
-    return f"{threshold:g}{'-relative' if relative else ''}"
 
 
 def layer_table(

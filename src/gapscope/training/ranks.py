@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from gapscope.errors import InputError
+from gapscope.errors import InputError, StoppedError
 from gapscope.training.evaluation import batch_norms
 
 T = TypeVar("T")
@@ -86,6 +86,7 @@ def launch(launcher: str | None) -> bool:
 
     Raises:
         InputError: the launcher is not to be found, or a rank failed (with its own message above).
+        StoppedError: a signal was passed on to the ranks, which say what they have saved.
     """
     if launcher is None or "RANK" in os.environ:
         return False
@@ -96,9 +97,17 @@ def launch(launcher: str | None) -> bool:
         )
     except FileNotFoundError as error:
         raise InputError(f"train.launcher: {command[0]} is not to be found") from error
+    passed_on: list[int] = []
+
+    def pass_on(caught: int, _frame: object) -> None:
+        passed_on.append(caught)
+        process.send_signal(caught)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda caught, _frame: process.send_signal(caught))
+        signal.signal(number, pass_on)
     if code := process.wait():
+        if passed_on:
+            raise StoppedError(f"stopped; {launcher} ended with status {code}")
         raise InputError(f"train.launcher: {launcher} ended with status {code}")
     return True
 

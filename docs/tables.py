@@ -1,0 +1,69 @@
+"""The tables of README.md and docs/results.md, made of committed records.
+
+`python docs/tables.py` writes them anew, each between `<!-- NAME -->` and `<!-- end -->`; a test holds them to that.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from gapscope.report import overview
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs/results.md"]
+METRICS = ROOT / "metrics"
+
+HEADS = {
+    "table05": "5", "table06": "6", "table07": "7", "table08": "8", "table09": "9", "table10": "10",
+    "table10_linear": "10, linear throughout", "keskar_table3": "F1",
+}  # fmt: skip
+SHOWN = [
+    "train_cross_entropy_rises", "train_loss_rises", "penalty_rises_more", "test_cross_entropy_rises",
+    "test_loss_rises", "train_error_rises", "test_error_rises", "best_epoch_rises", "over_fitting_rises",
+    "distance_falls", "condition_number_rises", "condition_number_probe_rises", "near_rank_rises", "excess_rises",
+    "probe_excess_rises", "untrained_excess_rises", "excess_over_untrained_rises", "excess_over_reference_rises",
+    "sharpness_rises", "manifold_sharpness_rises", "test_sharpness_rises", "hessian_rises",
+]  # fmt: skip
+ARMS = [
+    "table05_equal_updates", "table05_longer", "table05_tuned_rate", "table11", "width", "keskar_warmstart_n5000",
+]  # fmt: skip
+
+
+def signs() -> str:
+    """Return the verdicts of the claims shown, a column a study."""
+    verdicts = overview.read_verdicts(METRICS / "claims")
+    heads = {study: head for study, head in HEADS.items() if study in set(verdicts["study"])}
+    return overview.sign_table(verdicts[verdicts["study"].isin(heads) & verdicts["claim"].isin(SHOWN)], heads)
+
+
+def arms() -> str:
+    """Return the claims of the arms of Table 5, and of warm starts."""
+    verdicts = overview.read_verdicts(METRICS / "claims")
+    return overview.arm_table(pd.concat([verdicts[verdicts["study"] == arm] for arm in ARMS]))
+
+
+def paper(study: str) -> str:
+    """Return a study's table of paper against measured."""
+    return (METRICS / study / "paper.md").read_text(encoding="utf-8").strip()
+
+
+MADE: dict[str, Callable[[], str]] = {
+    "gaps": lambda: overview.gap_table(METRICS),
+    "signs": signs,
+    "arms": arms,
+    "table05": lambda: paper("table05"),
+    "keskar_table3": lambda: paper("keskar_table3"),
+}
+
+
+def filled(text: str) -> str:
+    """Return a page with its tables made anew."""
+    block = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+    return block.sub(lambda found: f"<!-- {found[1]} -->\n\n{MADE[found[1]]()}\n\n<!-- end -->", text)
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
