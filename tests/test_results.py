@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/results.md").read_text()
@@ -42,11 +41,6 @@ def test_the_sharpness_of_figure_4_is_the_committed_one() -> None:
     assert f"at b = {best}, with {100 - runs['test_error_pct'].min():.2f} %" in SAID
     assert 3 <= math.log10(runs.loc[best, full] / small[full]) < 4  # three orders of magnitude
     assert f"Updates fall from {small['updates']:,} to {large['updates']:,}." in SAID
-
-
-@pytest.mark.parametrize("study", ["table05", "keskar_table3"])
-def test_the_table_of_paper_against_measured_is_the_committed_one(study: str) -> None:
-    assert (ROOT / f"metrics/{study}/paper.md").read_text().strip() in PAGE
 
 
 def test_what_is_said_of_the_runs_of_keskar_table3_is_what_they_recorded() -> None:
