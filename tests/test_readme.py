@@ -5,9 +5,9 @@ import shlex
 import tomllib
 from pathlib import Path
 
+import fill_tables
 import pandas as pd
 import pytest
-import tables
 import torch
 
 from gapscope import cli
@@ -68,10 +68,10 @@ def runs(study: str) -> pd.DataFrame:
 
 
 def test_the_tables_of_gaps_and_verdicts_are_those_of_the_committed_claims() -> None:
-    for page in tables.PAGES:
-        assert page.read_text() == tables.filled(page.read_text())
-    for made in tables.MADE.values():
-        assert made() in "".join(page.read_text() for page in tables.PAGES)
+    for page in fill_tables.PAGES:
+        assert page.read_text() == fill_tables.filled(page.read_text())
+    for made in fill_tables.MADE.values():
+        assert made() in "".join(page.read_text() for page in fill_tables.PAGES)
 
 
 def test_what_is_said_of_the_gap_and_of_the_train_loss_is_what_the_records_say() -> None:
@@ -127,7 +127,7 @@ def test_what_is_said_of_near_rank_loss_is_what_was_counted() -> None:
     assert set(added.get_group(128)) == {15}
     assert f"it adds 15 values at b = 128 and at most {added.max().drop(128).max()} at every larger b." in OPENING
     assert "rises in every column above in which all runs learn, and is shape" in OPENING
-    for study in tables.HEADS:
+    for study in fill_tables.HEADS:
         if study not in set(VERDICTS["study"]):
             continue
         found = verdicts(study)
@@ -175,7 +175,7 @@ def test_what_is_said_of_sharpness_on_mnist_is_what_was_found() -> None:
 
 def test_the_arms_of_table_5_and_itself_were_trained_where_it_is_said() -> None:
     assert "The arms of Table 5 were trained on a GPU, Table 5 itself on a CPU" in OPENING
-    for arm in (*tables.ARMS[:1], *tables.ARMS[2:5]):
+    for arm in (*fill_tables.ARMS[:1], *fill_tables.ARMS[2:5]):
         assert runs(arm)["device"].str.startswith("cuda").all(), arm
     assert runs("table05")["device"].str.startswith("cpu").all()
 

@@ -1,6 +1,6 @@
 """The tables of README.md and docs/results.md, made of committed records.
 
-`python docs/tables.py` writes them anew, each between `<!-- NAME -->` and `<!-- end -->`; a test holds them to that.
+`python docs/fill_tables.py` writes them anew, each between `<!-- NAME -->` and `<!-- end -->`; a test checks it.
 """
 
 import re
