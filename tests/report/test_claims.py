@@ -254,6 +254,7 @@ def test_an_arms_gap_is_set_against_the_references(left: float, shrinks: str, re
     assert row["verdict"] == shrinks
     assert row["effect"] == pytest.approx(2.5 * (left - 1), abs=0.05)
     assert row["levels"] == "8192 less 128"
+    assert row["test"].endswith("of the gap less the reference's, and of the larger batches' own change")
     row = verdict(arm, "switching_removes_gap", **switched)
     assert row["verdict"] == removes
     assert row["effect"] == pytest.approx(2.5 * (left - 0.5), abs=0.05)

@@ -277,7 +277,7 @@ def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, leve
         less.tested and shown.tested,
     )  # fmt: skip
     levels = f"{', '.join(f'{size:g}' for size in sizes[1:])} less {sizes[0]:g}"
-    half = "" if claim.test == "shrinks" else "half of "
+    half = "half of " if REMOVED[claim.test] < 1 else ""
     test = f"paired t test over seeds, of the gap less {half}the reference's"
     test += ", and of the larger batches' own change" if claim.test in REMEDIES else ""
     own = [signed((of[0] - of[1]).mean()) for of in (small, large)]
