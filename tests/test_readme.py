@@ -178,6 +178,10 @@ def test_the_arms_of_table_5_and_itself_were_trained_where_it_is_said() -> None:
     for arm in (*fill_tables.ARMS[:1], *fill_tables.ARMS[2:5]):
         assert runs(arm)["device"].str.startswith("cuda").all(), arm
     assert runs("table05")["device"].str.startswith("cpu").all()
+    here, there = (
+        of[of["batch_size"] == 128].set_index("seed")["test_error_pct"] for of in map(runs, ("table11", "table05"))
+    )
+    assert f"moves the test error by up to {(here - there).abs().max():.2f} points" in OPENING
 
 
 def test_how_often_data_are_gone_through_at_equal_updates_is_what_was_run() -> None:
