@@ -273,7 +273,7 @@ def test_no_remedy_is_one_that_makes_the_smallest_batch_as_bad_as_the_others(cla
         arm = flat.assign(test_error_pct=flat["seed"].map(of_seed) - better + noise)
         row = verdict(arm, claim, arm="switching", reference_table=reference)
         assert row["verdict"] == said
-        small, large = re.findall(r"itself (\S+) points, the larger ones (\S+)$", row["also"])[0]
+        small, large = re.findall(r"smallest batch (\S+), larger ones (\S+) points$", row["also"])[0]
         assert float(small) == pytest.approx(1.5 - better, abs=0.01)
         assert float(large.replace("−", "-")) == pytest.approx(-better, abs=0.01)
 

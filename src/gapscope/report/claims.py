@@ -281,7 +281,7 @@ def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, leve
     test = f"paired t test over seeds, of the gap less {half}the reference's"
     test += ", and of the larger batches' own change" if claim.test in REMEDIES else ""
     own = [signed((of[0] - of[1]).mean()) for of in (small, large)]
-    also = f"against the reference's the smallest batch itself {own[0]} {claim.unit}, the larger ones {own[1]}"
+    also = f"own changes: smallest batch {own[0]}, larger ones {own[1]} {claim.unit}"
     return Finding(len(seeds), levels, test, evidence.interval(change), claim.unit, outcome, -1, also)
 
 
