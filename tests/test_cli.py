@@ -374,7 +374,7 @@ def test_studies_say_what_each_costs(
     assert call(monkeypatch, "studies") == 0
     out = capsys.readouterr().out
     assert "training on one core, disk" in out.splitlines()[0]
-    assert "Not in\nit: spectra" in out
+    assert "Not in\nit: activations, spectra" in out
     rows = listed(out)
     assert rows["smoke"][3] == "about 26 min, 0.1 GB"  # 23 and 3 updates on 2,874 images
     assert rows["keskar_table3_timit"][3] == "unknown until downloaded"

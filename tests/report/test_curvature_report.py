@@ -56,7 +56,7 @@ def test_the_figure_draws_every_run_but_a_diverged_one(rows: pd.DataFrame) -> No
     assert [axes.get_ylabel() for axes in figure.axes] == [
         "extreme eigenvalue", "trace", "large eigenvalues, at least", "rise of the loss (nats)",
     ]  # fmt: skip
-    assert all("n = 2" in axes.get_title() for axes in figure.axes)
+    assert all("(n = 1 to 2 seeds)" in axes.get_title() for axes in figure.axes)
     plt.close(figure)
 
 
