@@ -12,7 +12,7 @@ import torch
 
 from gapscope import cli
 from gapscope.models import MODELS, ModelSpec, build
-from gapscope.report import gap, numbers, overview
+from gapscope.report import gap, numbers, overview, paper
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -120,6 +120,10 @@ def test_what_is_said_of_near_rank_loss_is_what_was_counted() -> None:
     )
     assert (said + "128 {}, untrained ones {}; this is undecided.").format(whole, *excess) in OPENING
     assert "That training adds more at large batches is shown in no study;" in OPENING
+    nine = runs("table09").groupby("batch_size").mean(numeric_only=True).drop(128)
+    assert (nine["near_rank_run_0.0001_excess"] == nine["near_rank_untrained_0.0001_excess"]).all()
+    most = f"{nine.loc[8192, 'near_rank_run_0.0001_excess']:,.0f} at b = 8192 in Table 9."
+    assert f"the excess is, from b = 512 on, that of the untrained network, to a value: {most}" in OPENING
     linear = runs("table10_linear")
     added = (linear["near_rank_run_0.0001_excess"] - linear["near_rank_untrained_0.0001_excess"]).groupby(
         linear["batch_size"]
@@ -166,11 +170,15 @@ def test_what_is_said_of_sharpness_on_mnist_is_what_was_found() -> None:
     assert {means[f"sharpness_{space}_0.001_pct"].idxmax() for space in ("full", "random100")} == {1024}
     found = verdicts("table06")
     assert "supported" not in set(found[found.index.str.contains("sharpness")])
-    assert "For the linear network it rises throughout in full space." in OPENING
-    linear = verdicts("table10_linear")
-    assert linear["sharpness_rises"] == "supported"
-    means = runs("table10_linear").groupby("batch_size").mean(numeric_only=True)
-    assert means["sharpness_full_0.001_pct"].is_monotonic_increasing
+    assert "For the linear networks a rise is supported in full space." in OPENING
+    assert [verdicts(study)["sharpness_rises"] for study in ("table09", "table10_linear")] == ["supported"] * 2
+
+
+def test_what_is_said_of_linear_units_is_what_was_found() -> None:
+    ends = runs("table09").groupby("batch_size")["train_error_pct"].mean()
+    printed = paper.printed(9).set_index("batch_size")["train_error_pct"]
+    said = "so Table 9's train error is {:.2f} % at b = 128 and {:.2f} % at 8192, where {:g} and {:g} % are printed."
+    assert said.format(ends[128], ends[8192], printed[128], printed[8192]) in OPENING
 
 
 def test_the_arms_of_table_5_and_itself_were_trained_where_it_is_said() -> None:
