@@ -91,6 +91,15 @@ def test_what_is_said_of_the_gap_and_of_the_train_loss_is_what_the_records_say()
     assert verdicts("table05")["test_loss_rises"] == "contradicted"
 
 
+def test_what_is_said_of_longer_training_is_what_was_found() -> None:
+    trained = runs("table05_longer")
+    assert set(trained["epochs"]) == {180}
+    last = pd.read_csv(ROOT / "metrics/table05_longer/gap.csv").set_index("batch_size").loc[8192]
+    said = f"{numbers.signed(last['gap'])} ({numbers.interval(last['gap_low'], last['gap_high'])})"
+    assert f"at most {trained['train_error_pct'].max():.3f} %, and the gap is {said} points, supported." in OPENING
+    assert verdicts("table05_longer")["gap_with_longer_training"] == "supported"
+
+
 def test_what_is_said_of_training_without_batch_norm_is_what_was_counted() -> None:
     both = pd.concat([runs("table07"), runs("table08")])
     stuck = both[both["status"] == "learned nothing"]
@@ -182,7 +191,10 @@ def test_what_is_said_of_linear_units_is_what_was_found() -> None:
 
 
 def test_the_arms_of_table_5_and_itself_were_trained_where_it_is_said() -> None:
-    assert "The arms of Table 5 were trained on a GPU, Table 5 itself on a CPU" in OPENING
+    assert "The arms of Table 5 were trained on a GPU (but for b = 128 of `table05_longer`), Table 5 itself" in OPENING
+    longer = runs("table05_longer").set_index("batch_size")["device"].str.startswith("cuda")
+    assert longer.loc[[2048, 8192]].all()
+    assert not longer.loc[128].any()
     for arm in (*fill_tables.ARMS[:1], *fill_tables.ARMS[2:5]):
         assert runs(arm)["device"].str.startswith("cuda").all(), arm
     assert runs("table05")["device"].str.startswith("cpu").all()
