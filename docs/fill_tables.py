@@ -14,6 +14,7 @@ from gapscope.report import overview
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs/results.md"]
 METRICS = ROOT / "metrics"
+VERDICTS = overview.read_verdicts(METRICS / "claims")
 
 HEADS = {
     "table05": "5", "table06": "6", "table07": "7", "table08": "8", "table09": "9", "table10": "10",
@@ -33,15 +34,13 @@ ARMS = [
 
 def signs() -> str:
     """Return the verdicts of the claims shown, a column a study."""
-    verdicts = overview.read_verdicts(METRICS / "claims")
-    heads = {study: head for study, head in HEADS.items() if study in set(verdicts["study"])}
-    return overview.sign_table(verdicts[verdicts["study"].isin(heads) & verdicts["claim"].isin(SHOWN)], heads)
+    heads = {study: head for study, head in HEADS.items() if study in set(VERDICTS["study"])}
+    return overview.sign_table(VERDICTS[VERDICTS["study"].isin(heads) & VERDICTS["claim"].isin(SHOWN)], heads)
 
 
 def arms() -> str:
     """Return the claims of the arms of Table 5, and of warm starts."""
-    verdicts = overview.read_verdicts(METRICS / "claims")
-    return overview.arm_table(pd.concat([verdicts[verdicts["study"] == arm] for arm in ARMS]))
+    return overview.arm_table(pd.concat([VERDICTS[VERDICTS["study"] == arm] for arm in ARMS]))
 
 
 def paper(study: str) -> str:
