@@ -43,7 +43,8 @@ def test_every_param_of_training_is_one_that_an_updates_time_depends_on_or_is_no
     of_the_network, of_the_run = {"batch_norm", "linear"}, {
         "momentum", "lr_start", "lr_end", "lr_shape", "lr_scaling", "lr_reference_batch", "lr_candidates",
         "lr_sweep_epochs", "validation_images", "warmup_epochs", "weight_decay", "drop_last", "updates",
-        "batch_schedule", "patience", "history_images", "checkpoint_epochs", "launcher",
+        "batch_schedule", "patience", "history_images", "history_rows",
+        "checkpoint_epochs", "launcher",
     }  # fmt: skip
     assert {*cost.PROBED} | of_the_network | of_the_run == {field.name for field in fields(TrainSettings)}
 
@@ -88,6 +89,7 @@ def counted(own: TrainSettings, batch_size: int, epochs: int, images: int = 21, 
         ({"drop_last": True, "history_images": 7}, 4, 3),
         ({"updates": 17}, 6, 1),
         ({"batch_schedule": (Switch(3, 7, None),)}, 21, 4),
+        ({"history_rows": 3}, 21, 8),
         ({}, 21, 401),  # more epochs than a history has rows: every third is evaluated, and the last
         ({"lr_candidates": (0.1, 0.01), "lr_sweep_epochs": 2, "validation_images": 6}, 20, 3),
     ],

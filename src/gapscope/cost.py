@@ -30,7 +30,6 @@ from gapscope.runtime import set_threads
 from gapscope.training.evaluation import decayed_parameters, evaluate
 from gapscope.training.gradient import recomputed, recomputes, updates
 from gapscope.training.graphs import recorded
-from gapscope.training.loop import ROWS
 from gapscope.training.settings import TrainSettings
 from gapscope.warmstart import WarmstartSettings
 
@@ -150,8 +149,7 @@ def run_seconds(speed: Speed, size: Size, settings: TrainSettings, batch_size: i
     per_epoch = list(zip(schedule.updates, schedule.batch_sizes, strict=True))
     trained = sum(min(updates * images, size.train_images) for updates, images in per_epoch)
     length = len(per_epoch)
-    every = -(-length // ROWS)
-    rows = -(-length // every)  # the last epoch's too
+    rows = -(-length // settings.epochs_a_row(length))  # the last epoch's too
     watched = min(settings.history_images or size.train_images, size.train_images)
     whole = size.train_images + size.test_images
     # the end: both whole sets twice, and the training set once for batch norm's statistics, also where there is none

@@ -25,8 +25,8 @@ SETTINGS = {
     "lr_scaling": "none", "lr_reference_batch": 128, "lr_candidates": (), "lr_sweep_epochs": 1, "validation_images": 0,
     "warmup_epochs": 0.0, "weight_decay": 1e-3, "decay": "weights", "drop_last": False, "augment": True,
     "updates": None, "batch_schedule": (), "patience": None, "micro_batch": None, "micro_batch_norm": "whole",
-    "precision": "float32", "channels_last": False, "cuda_graphs": True, "history_images": None, "eval_batch": 31,
-    "checkpoint_epochs": 1, "launcher": None, "threads": 1,
+    "precision": "float32", "channels_last": False, "cuda_graphs": True, "history_images": None, "history_rows": 200,
+    "eval_batch": 31, "checkpoint_epochs": 1, "launcher": None, "threads": 1,
 }  # fmt: skip
 IMAGES = 62  # a batch of 20 over three ranks: 7, 7, 6; the last one of 2: 1, 1, 0
 BATCH, EPOCHS = 20, 6

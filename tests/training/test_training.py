@@ -55,6 +55,7 @@ VALUES = {
     "decay": "weights",
     "drop_last": False,
     "history_images": None,
+    "history_rows": 200,
     "eval_batch": 64,
     "threads": 1,
 }
@@ -537,7 +538,7 @@ def test_no_epoch_raises() -> None:
         train(lenet5(), random_data(), settings(), batch_size=50, epochs=0, seed=0, device="cpu")
 
 
-@pytest.mark.parametrize("wrong", [{"eval_batch": 1}, {"history_images": 0}])
+@pytest.mark.parametrize("wrong", [{"eval_batch": 1}, {"history_images": 0}, {"history_rows": 0}])
 def test_sizes_that_cannot_be_raise(wrong: dict) -> None:
     with pytest.raises(InputError, match=f"train.{next(iter(wrong))} must be"):
         settings(**wrong)

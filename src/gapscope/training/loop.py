@@ -30,8 +30,6 @@ from gapscope.training.graphs import recorded
 from gapscope.training.ranks import ALONE, Ranks, global_batch_norm
 from gapscope.training.settings import TrainSettings, check_batches
 
-ROWS = 200  # of a history: an evaluation an epoch, or every second, third, ... where a run has more
-
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -119,7 +117,7 @@ def train(
                 update(batch, run.rates[state.step])
                 state.step += 1
             last = epoch == len(run.updates)
-            if last or epoch % -(-len(run.updates) // ROWS) == 0:
+            if last or epoch % settings.epochs_a_row(len(run.updates)) == 0:
                 row = {"epoch": epoch, "updates": state.step, "lr": run.rates[state.step - 1]}
                 row |= figures(model, watched, test, settings, suffix="_running")
                 row |= {"distance_from_initial": distance(model, initial), "weight_norm": distance(model)}

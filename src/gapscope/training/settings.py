@@ -44,6 +44,7 @@ class TrainSettings:
     channels_last: bool
     cuda_graphs: bool
     history_images: int | None
+    history_rows: int
     eval_batch: int
     checkpoint_epochs: int
     launcher: str | None
@@ -66,7 +67,7 @@ class TrainSettings:
                 )
         if self.eval_batch < 2:
             raise InputError(f"train.eval_batch must be at least 2 (batch norm's statistics), got {self.eval_batch}")
-        at_least_one = ("history_images", "micro_batch", "patience", "checkpoint_epochs", "lr_reference_batch")
+        at_least_one = ("history_images", "history_rows", "micro_batch", "patience", "checkpoint_epochs", "lr_reference_batch")
         for name in at_least_one:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"train.{name} must be at least 1, got {getattr(self, name)}")
@@ -83,6 +84,10 @@ class TrainSettings:
     def identity(self) -> dict[str, Any]:
         """Return what determines a run's bits, as a JSON object: all but how often its state is saved."""
         return {name: value for name, value in asdict(self).items() if name not in ("checkpoint_epochs", "launcher")}
+
+    def epochs_a_row(self, epochs: int) -> int:
+        """Return how many epochs lie between a history's evaluations, in a run of `epochs`."""
+        return -(-epochs // self.history_rows)
 
     def make_optimizer(self, decayed: Sequence[Tensor], others: Sequence[Tensor]) -> Optimizer:
         """Return the optimiser of parameters that weight decay covers and of others."""
