@@ -26,6 +26,13 @@ class Moves:
         rows, columns = torch.full((2, images), PADDING, device=device)
         return cls(rows, columns, torch.zeros(images, dtype=torch.bool, device=device))
 
+    @classmethod
+    def drawn(cls, images: int, device: torch.device | str, generator: torch.Generator) -> "Moves":
+        """Return moves drawn as those of an epoch are."""
+        moves = cls.none(images, device)
+        moves.redraw(generator)
+        return moves
+
     def redraw(self, generator: torch.Generator) -> None:
         """Draw them anew, in place: crops uniformly, and every image mirrored with probability 1/2."""
         sides = torch.randint(0, 2 * PADDING + 1, (2, len(self.mirrored)), generator=generator)

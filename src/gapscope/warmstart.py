@@ -35,7 +35,7 @@ from gapscope.images import split_images
 from gapscope.measure.sharpness import PRECISIONS, SharpnessSettings, keskar_sharpness
 from gapscope.objective import Objective
 from gapscope.runtime import progress
-from gapscope.training.evaluation import distance, figures, reestimate_batch_norm
+from gapscope.training.evaluation import distance, figures, reestimate_batch_norm, reestimation_moves
 from gapscope.training.loop import TrainResult, train
 from gapscope.training.settings import TrainSettings, check_batches
 
@@ -186,7 +186,8 @@ class Warmstart:
         """Return the small-batch run's network after an epoch, statistics re-estimated, and its figures."""
         model = self._load(start)
         training, test = (split_images(self.data, split, self.device) for split in ("train", "test"))
-        reestimate_batch_norm(model, training, self.training.eval_batch)
+        moves = reestimation_moves(training, self.training, self.seed)
+        reestimate_batch_norm(model, training, self.training.eval_batch, moves)
         found = figures(model, training, test, self.training)
         # a long run's loss is not looked at after every epoch, so that of a state kept may not be finite
         return (model, found) if math.isfinite(found["train_loss"]) else None

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from gapscope import seeds
 from gapscope.data import Dataset
 from gapscope.errors import InputError
-from gapscope.images import Images, split_images
+from gapscope.images import Images, Moves, split_images
 from gapscope.models import ModelSpec, build
 from gapscope.optim.schedules import curve
 from gapscope.training import loop
@@ -461,6 +461,19 @@ def test_reestimated_statistics_are_means_over_equal_batches() -> None:
 def test_reestimated_statistics_are_not(variant: str) -> None:
     with pytest.raises(AssertionError):
         check_statistics(variant)
+
+
+def test_statistics_are_reestimated_on_images_moved_as_in_training() -> None:
+    data = random_data(60, side=4)
+    with seeds.seeded(0, "test"):
+        model = Normed()
+    run(model, data, seed=3, augment=True, eval_batch=30)
+    images = split_images(data, "train", "cpu")
+    moves = Moves.drawn(60, "cpu", seeds.generator(3, "batch norm"))
+    seen = [images.inputs(slice(None), moves=drawn).double().flatten(1) for drawn in (moves, None)]
+    moved, still = (model.first(inputs).mean(0).detach() for inputs in seen)
+    torch.testing.assert_close(model.norms[0].running_mean, moved, rtol=1e-9, atol=DIRECT)
+    assert not torch.allclose(still, moved, rtol=1e-3)
 
 
 def test_figures_are_given_for_both_statistics_and_the_model_keeps_the_reestimated() -> None:

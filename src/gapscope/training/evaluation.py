@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gapscope.images import Images
+from gapscope import seeds
+from gapscope.images import Images, Moves
 
 if TYPE_CHECKING:
     from gapscope.training.settings import TrainSettings
@@ -65,10 +66,17 @@ def evaluate(model: nn.Module, images: Images, batch: int) -> tuple[float, float
     return 100 * float(wrong) / len(images), float(total) / len(images)
 
 
-def reestimate_batch_norm(model: nn.Module, training: Images, batch: int) -> None:
+def reestimate_batch_norm(model: nn.Module, training: Images, batch: int, moves: Moves | None = None) -> None:
     """Replace batch norm's running statistics by averages over the training set, in batches of equal size (+-1).
 
     After s updates 0.9^s of the initial statistics remain: at large batches that alone makes a network test worse.
+
+    Args:
+        model: left in eval mode.
+        training: training images.
+        batch: about how many images are averaged over at a time.
+        moves: of the images, as training moves them: statistics of images as they are do not fit a network that has
+            only seen moved ones.
     """
     norms = batch_norms(model)
     momenta = [norm.momentum for norm in norms]
@@ -79,10 +87,17 @@ def reestimate_batch_norm(model: nn.Module, training: Images, batch: int) -> Non
         norm.train()
     with torch.no_grad():
         for part in torch.arange(len(training)).tensor_split(-(-len(training) // batch)):
-            model(training.inputs(part.to(training.labels.device)))
+            model(training.inputs(part.to(training.labels.device), moves=moves))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()
+
+
+def reestimation_moves(training: Images, settings: "TrainSettings", seed: int) -> Moves | None:
+    """Return the moves to re-estimate with: one draw of those of training, where it moves images."""
+    if not settings.augment:
+        return None
+    return Moves.drawn(len(training), training.labels.device, seeds.generator(seed, "batch norm"))
 
 
 def distance(model: nn.Module, origin: list[Tensor] | None = None) -> float:

@@ -24,7 +24,13 @@ from gapscope.data import Dataset
 from gapscope.errors import StoppedError
 from gapscope.images import Images, Moves, split_images
 from gapscope.optim.optimizers import Optimizer
-from gapscope.training.evaluation import decayed_parameters, distance, figures, reestimate_batch_norm
+from gapscope.training.evaluation import (
+    decayed_parameters,
+    distance,
+    figures,
+    reestimate_batch_norm,
+    reestimation_moves,
+)
 from gapscope.training.gradient import recomputed, recomputes, updates
 from gapscope.training.graphs import recorded
 from gapscope.training.ranks import ALONE, Ranks, global_batch_norm
@@ -127,11 +133,11 @@ def train(
             if checkpoint and not last and epoch % checkpoint.every == 0:
                 state.save()
 
-    return _result(model, state.history, training, test, settings)
+    return _result(model, state.history, training, test, settings, seed)
 
 
 def _result(
-    model: nn.Module, history: list[dict[str, Any]], training: Images, test: Images, settings: TrainSettings
+    model: nn.Module, history: list[dict[str, Any]], training: Images, test: Images, settings: TrainSettings, seed: int
 ) -> TrainResult:
     """Take the final figures, over both whole sets; batch norm's statistics are re-estimated on the way."""
     status = "ok" if math.isfinite(history[-1]["train_loss_running"]) else "diverged"
@@ -141,7 +147,7 @@ def _result(
         name: b.clone() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var"))
     }
     if status == "ok":
-        reestimate_batch_norm(model, training, settings.eval_batch)
+        reestimate_batch_norm(model, training, settings.eval_batch, reestimation_moves(training, settings, seed))
         final |= figures(model, training, test, settings)
         status = "ok" if math.isfinite(final["train_loss"]) else "diverged"
     decayed, _ = decayed_parameters(model, settings.decay)

@@ -67,7 +67,14 @@ class TrainSettings:
                 )
         if self.eval_batch < 2:
             raise InputError(f"train.eval_batch must be at least 2 (batch norm's statistics), got {self.eval_batch}")
-        at_least_one = ("history_images", "history_rows", "micro_batch", "patience", "checkpoint_epochs", "lr_reference_batch")
+        at_least_one = (
+            "history_images",
+            "history_rows",
+            "micro_batch",
+            "patience",
+            "checkpoint_epochs",
+            "lr_reference_batch",
+        )
         for name in at_least_one:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"train.{name} must be at least 1, got {getattr(self, name)}")
