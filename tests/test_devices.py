@@ -31,8 +31,8 @@ SETTINGS = TrainSettings(
     lr_scaling="none", lr_reference_batch=128, lr_candidates=(), lr_sweep_epochs=1, validation_images=0,
     warmup_epochs=0.0, weight_decay=1e-3, decay="weights", drop_last=False, augment=True, updates=None,
     batch_schedule=(), patience=None, micro_batch=None, micro_batch_norm="whole", precision="float32",
-    channels_last=False, cuda_graphs=True, history_images=None, history_rows=200, eval_batch=50, checkpoint_epochs=1, launcher=None,
-    threads=1,
+    channels_last=False, cuda_graphs=True, history_images=None, history_rows=200, eval_batch=50, checkpoint_epochs=1,
+    launcher=None, threads=1,
 )  # fmt: skip
 
 

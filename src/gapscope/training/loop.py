@@ -133,11 +133,17 @@ def train(
             if checkpoint and not last and epoch % checkpoint.every == 0:
                 state.save()
 
-    return _result(model, state.history, training, test, settings, seed)
+    return _result(model, state.history, training, test, settings, seed=seed)
 
 
 def _result(
-    model: nn.Module, history: list[dict[str, Any]], training: Images, test: Images, settings: TrainSettings, seed: int
+    model: nn.Module,
+    history: list[dict[str, Any]],
+    training: Images,
+    test: Images,
+    settings: TrainSettings,
+    *,
+    seed: int,
 ) -> TrainResult:
     """Take the final figures, over both whole sets; batch norm's statistics are re-estimated on the way."""
     status = "ok" if math.isfinite(history[-1]["train_loss_running"]) else "diverged"
