@@ -1,8 +1,8 @@
 """Updates on a GPU with and without CUDA graphs: milliseconds an update, one process and several at once.
 
 Run by hand where there is a GPU: `python benchmarks/graphs.py` prints the table of benchmarks/graphs.md. An update is
-that of `gapscope.training.loop`: batch from uint8 images, forward, backward, SGD, on random images. Several at once: as many processes, each LeNet-5 at batch 128,
-for instance under NVIDIA's multi-process service.
+that of `gapscope.training.loop`: batch from uint8 images, forward, backward, SGD, on random images. Several at once: as
+many processes, each LeNet-5 at batch 128, for instance under NVIDIA's multi-process service.
 """
 
 import argparse
