@@ -19,7 +19,9 @@ from gapscope.report.evidence import SIGNS
 
 NO_EVIDENCE = {"quick", "smoke"}  # their settings are chosen for time
 MATRICES = {
-    "Oyedotun et al. 2022": [*(f"table{number:02d}" for number in range(1, 11)), "table10_linear"],
+    "Oyedotun et al. 2022": sorted(
+        [*(f"table{number:02d}" for number in range(1, 11)), "table01_n5000", "table03_n5000", "table10_linear"]
+    ),
     "Keskar et al. 2017": [
         f"keskar_{name}"
         for name in ("table3", "table3_cifar10", "table3_cifar10_n5000", "table3_cifar100", "table3_timit", "figure4")
