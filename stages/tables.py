@@ -24,6 +24,7 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params()
     near_rank, todo = read_table(args.near_rank), cells(params)
+    spectra = [read_spectra(cell.record("spectra", ".jsonl")) for cell in todo]
     rows = [
         tables.run_row(
             cell.columns(),
@@ -31,12 +32,13 @@ def main() -> None:
             read_table(cell.record("train", ".csv")),
             read_record(cell.record("sharpness", ".json")),
             near_rank,
+            exact_zeros=tables.exact_zeros_of(*found),
         )
-        for cell in todo
+        for cell, found in zip(todo, spectra, strict=True)
     ]
     runs = pd.DataFrame(rows)
     batches = tables.batch_table(runs)
-    zeros = ((cell.columns(), read_spectra(cell.record("spectra", ".jsonl"))[0]["exact_zeros"]) for cell in todo)
+    zeros = ((cell.columns(), header["exact_zeros"]) for cell, (header, _) in zip(todo, spectra, strict=True))
     write_table(args.out / "layers.csv", tables.layer_table(zeros, near_rank))
     write_table(args.out / "runs.csv", runs)
     write_table(args.out / "batch_sizes.csv", batches)

@@ -49,7 +49,11 @@ def runs() -> pd.DataFrame:
             "conditions": {"train": {"images": 64}, "test": {"images": 32}},
         }
         record = trained(error) if error is not None else trained(0.0, "diverged")
-        rows.append(tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, HISTORY, sharp, near_rank))
+        rows.append(
+            tables.run_row(
+                {**CELL, "batch_size": size, "seed": seed}, record, HISTORY, sharp, near_rank, exact_zeros={"run": 3}
+            )
+        )
     return pd.DataFrame(rows)
 
 
@@ -58,6 +62,7 @@ def test_a_run_sums_its_counts_over_layers_and_modes(runs: pd.DataFrame) -> None
     assert first["near_rank_run_0.0001_excess"] == 4
     assert first["near_rank_run_0.0001_structural"] == 128
     assert first["near_rank_run_0.0001_full"] == 132
+    assert first["near_rank_run_exact_zeros"] == 3
     assert first["near_rank_run_0.0001_fraction"] == pytest.approx(4 / 20)
     assert (first["near_rank_run_0.0001_certain"], first["near_rank_run_0.0001_possible"]) == (4, 5)
     assert first["near_rank_run_0.0001_undecidable"] == 0
@@ -89,7 +94,7 @@ def test_a_run_that_only_guesses_is_left_out_and_named(
 ) -> None:
     record = trained(70.0) | {"train_cross_entropy": entropy, "train_error_pct": error, "model": {"classes": 10}}
     cell = {**CELL, "batch_size": 128, "seed": 2}
-    row = tables.run_row(cell, record, HISTORY, {"sharpness": []}, pd.DataFrame(counts(128, 2)))
+    row = tables.run_row(cell, record, HISTORY, {"sharpness": []}, pd.DataFrame(counts(128, 2)), exact_zeros={})
     both = pd.concat([runs, pd.DataFrame([row])], ignore_index=True)
     table = tables.batch_table(both).set_index("batch_size")
     assert table["stuck"].to_dict() == {128: stuck, 512: 0}
@@ -114,7 +119,7 @@ def test_the_papers_values_stand_beside_the_measured_and_missing_rows_are_said(r
     text = paper.markdown(rows)
     line = next(line for line in text.splitlines() if line.startswith("| 128 "))
     assert line.startswith("| 128 | 0 | 7.74 | 0.0733 | 0.3895 | 0.50 ± 0.00 | 8.00 ± 1.41 | 0.5000 ± 0.0000 |")
-    assert next(line for line in text.splitlines() if line.startswith("| 8192 ")).count("not run") == 6
+    assert next(line for line in text.splitlines() if line.startswith("| 8192 ")).count("not run") == 8
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1  # as many cells in each
 
 
@@ -124,7 +129,7 @@ NONE = pd.DataFrame({"model": ["lenet5"], "dataset": ["mnist"], "batch_size": [1
 def test_a_batch_size_at_which_all_runs_diverged_is_not_called_not_run(runs: pd.DataFrame) -> None:
     lost = paper.beside(paper.printed(5), tables.batch_table(runs[runs["status"] == "diverged"]))
     lines = {line.split(" ")[1]: line for line in paper.markdown(lost).splitlines() if line.startswith("| ")}
-    assert (lines["512"].count("diverged"), lines["8192"].count("not run")) == (6, 6)
+    assert (lines["512"].count("diverged"), lines["8192"].count("not run")) == (8, 8)
 
 
 def test_every_model_has_a_table_of_its_own(runs: pd.DataFrame) -> None:
@@ -138,11 +143,13 @@ def test_every_model_has_a_table_of_its_own(runs: pd.DataFrame) -> None:
 
 def test_a_cell_that_is_lost_or_evidently_wrong_in_print_is_said() -> None:
     lost = paper.markdown(paper.beside(paper.printed(6), NONE))
-    assert "| 512 † | lost | 0.62 |" in lost
+    assert "| 512 | lost † | 0.62 |" in lost
+    assert "| 128 † | 0 | 0.44 |" in lost  # the whole row
     assert "† 512: train error not separable" in lost
     wrong = paper.markdown(paper.beside(paper.printed(7), NONE))
     assert "† 512: train loss printed 1.1031 between 0.0785 and 0.1561: evidently 0.1031." in wrong
-    assert wrong.count("†") == 2  # the row and its note, no other
+    assert "| 512 | 1.16 | 9.13 | 1.1031 † | 0.3651 |" in wrong
+    assert wrong.count("†") == 2  # the cell and its note, no other
     assert "†" not in paper.markdown(paper.beside(paper.printed(5), NONE))
 
 
@@ -222,7 +229,9 @@ def test_an_undecidable_count_is_marked_in_table_and_figure(runs: pd.DataFrame) 
 def test_a_relative_threshold_has_columns_and_a_panel_of_its_own() -> None:
     rows = pd.DataFrame(counts(128, 0) + [row | {"relative": True, "economy": 0} for row in counts(128, 0)])
     sharp = {"sharpness": []}
-    runs = pd.DataFrame([tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), HISTORY, sharp, rows)])
+    runs = pd.DataFrame(
+        [tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), HISTORY, sharp, rows, exact_zeros={})]
+    )
     assert runs["near_rank_run_0.0001_excess"].tolist() == [4]
     assert runs["near_rank_run_0.0001-relative_excess"].tolist() == [0]
     figure = figures.styled(figures.draw_near_rank, series.near_rank(runs))
@@ -239,6 +248,23 @@ def test_a_layers_dead_units_and_duplicates_are_listed_beside_its_companions() -
     (row,) = tables.layer_table([(cell, [zeros])], near_rank).to_dict("records")
     assert (row["dead_units"], row["dead_units_count"], row["duplicate_samples_count"]) == ("2 5", 2, 0)
     assert (row["stable_rank"], row["condition_number"]) == (1.5, 4.0)
+
+
+@pytest.mark.parametrize("shape", [(40, 6, 2, 2), (40, 12, 2, 3), (9, 5), (5, 9)])
+@pytest.mark.parametrize(("dead", "equal"), [(0, 0), (2, 0), (0, 3), (3, 2), (5, 1)])
+def test_zeros_of_dead_units_and_equal_images_are_those_that_the_spectra_have(
+    shape: tuple[int, ...], dead: int, equal: int
+) -> None:
+    tensor = np.random.default_rng(0).normal(size=shape)
+    tensor[:, :dead], tensor[1 : 1 + equal] = 0, tensor[:1]
+    unfoldings = [np.moveaxis(tensor, mode, 0).reshape(size, -1) for mode, size in enumerate(shape)]
+    zeros = [np.linalg.svd(unfolding, compute_uv=False) < 1e-12 for unfolding in unfoldings]
+    known = sum(int(found.sum()) for found in (zeros if len(shape) > 2 else zeros[:1]))
+    layer = {"sample": "run", "layer": "one", "dead_units": [*range(dead)], "duplicate_samples": [*range(equal)]}
+    other = {"sample": "probe", "layer": "one", "dead_units": [], "duplicate_samples": []}
+    rows = [{"sample": sample, "layer": "one", "shape": [*shape]} for sample in ("run", "probe")]
+    assert tables.exact_zeros_of({"exact_zeros": [layer, other]}, rows) == {"run": known, "probe": 0}
+    assert tables.exact_zeros_of({"exact_zeros": [layer, layer]}, rows) == {"run": 2 * known}
 
 
 def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None:

@@ -31,6 +31,7 @@ TABLES = {"start_epoch": "warmstart"}  # what holds the levels, where it is not 
 RESOLUTIONS = {"values": 1.0, "eigenvalues": 1.0}  # of what is counted
 # the part of the reference's gap below which this one has to come
 REMOVED = {"shrinks": 1.0, "recovers": 1.0, "removes_half": 0.5}
+TOO_FEW = Outcome(1.0, 1.0, 0.0, "fewer than three levels at which all seeds have it: no order", tested=False)
 REMEDIES = {"recovers", "removes_half"}  # in which the larger batches themselves have to be better than the reference's
 
 
@@ -134,7 +135,7 @@ def evaluate(tables: Mapping[str, pd.DataFrame], reference: pd.DataFrame, settin
             finding = _difference(claim, here, beside, settings.level) if compared else _trend(claim, here)
             if finding:
                 runs = named[(named["model"] == model) & (named["dataset"] == dataset)]
-                said = [failed.get((model, dataset)), _unsure(claim, runs)]
+                said = [failed.get((model, dataset)), _unsure(claim, runs), _mixed(runs)]
                 if compared:
                     said += [_failed(beside, "runs of the reference").get((model, dataset)), _devices(here, beside)]
                 found.append((about | {"said": " ".join(filter(None, said))}, claim, finding))
@@ -171,6 +172,15 @@ def _unsure(claim: Claim, runs: pd.DataFrame) -> str | None:
     flags = {re.sub(r"_(excess|full|fraction)$", "_undecidable", name) for name in names} & set(used)
     count = int((used[sorted(flags - {*names})] > 0).any(axis=1).sum())
     return f"In {count} of {len(used)} runs the errors of singular values leave a count open." if count else None
+
+
+def _mixed(runs: pd.DataFrame) -> str | None:
+    """Which batch sizes were trained on which devices, in words, if not all on one."""
+    if "device" not in runs or runs["device"].nunique() < 2:
+        return None
+    sizes = {str(device): sorted(set(of["batch_size"])) for device, of in runs.groupby("device")}
+    named = "; ".join(f"b = {', '.join(map(str, of))} on {device}" for device, of in sizes.items())
+    return f"Trained on several devices: {named}. Their rounding differs too."
 
 
 def _devices(*tables: pd.DataFrame) -> str | None:
@@ -228,11 +238,11 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     levels = ", ".join(f"{level:g}" for level in blocks)
     generator = np.random.default_rng(0)
     if claim.beside:
+        test = f"rank correlation with {claim.beside} within a seed, permutation"
         if k < 3:
-            return None
+            return Finding(n, levels, test, Effect(None), claim.unit, TOO_FEW, sign)
         beside = _blocks(table, "beside").to_numpy(dtype=float)
         outcome = evidence.trend(beside, values, generator)
-        test = f"rank correlation with {claim.beside} within a seed, permutation"
         each = evidence.rank_correlations(beside, values)
         effect = evidence.interval(each, within=(-1.0, 1.0)) if outcome.tested else Effect(None)
         follows = f"it follows {claim.over} in every seed, so that this is the test whether {claim.beside} rises"
@@ -273,7 +283,7 @@ def _difference(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, leve
     falls = [less.p_falls, shown.p_rises, *([better.p_falls] if claim.test in REMEDIES else [])]
     outcome = Outcome(
         max(less.p_rises, shown.p_rises), max(falls), less.statistic,
-        less.why if shown.p_rises <= level else f"the reference shows no gap (p = {number(shown.p_rises, 2)})",
+        less.why if shown.p_rises <= level else f"no gap is shown for the reference (p = {number(shown.p_rises, 2)})",
         less.tested and shown.tested,
     )  # fmt: skip
     levels = f"{', '.join(f'{size:g}' for size in sizes[1:])} less {sizes[0]:g}"

@@ -28,6 +28,7 @@ MEASURES = {  # column -> how a reader calls it
 COUNTED = {  # what is counted of near-rank values -> how a reader calls it
     "run_{}_structural": "structural, over b images",
     "run_{}_excess": "excess, over b images",
+    "run_exact_zeros": "of these, zeros of dead units and duplicate images",
     "reference_{}_excess": "control, trained at the first batch size",
     "untrained_{}_excess": "control, untrained",
     "probe_{}_excess": "excess, over the fixed probe",

@@ -18,25 +18,32 @@ class TableSettings:
     tolerance_points: float
 
 
+MARK = " †"
 COUNTS = ("n", "diverged", "stuck")  # of runs
 COLUMNS = {  # printed column -> measured columns set beside it
     "train_error_pct": ["train_error_pct"],
     "test_error_pct": ["test_error_pct"],
     # the paper's "loss" seems to hold a weight penalty, of PyTorch's form (lambda / 2) or of Keras's (lambda)
     "train_loss": ["train_cross_entropy", "train_loss", "train_loss_keras"],
-    "test_loss": ["test_cross_entropy", "test_loss"],
+    "test_loss": ["test_cross_entropy", "test_loss", "test_loss_keras"],
 }
 
 
 def printed(table: int) -> pd.DataFrame:
-    """Return a table of Oyedotun et al. 2022 as printed; `note` marks cells that are lost or evidently wrong."""
+    """Return a table of Oyedotun et al. 2022 as printed.
+
+    `note` says what is lost or evidently wrong: in the column that `cell` names, or in the whole row.
+    """
     with (files("gapscope.report") / "papers" / "oyedotun2022_tables.csv").open(encoding="utf-8") as file:
         frame = pd.read_csv(file)
     return frame[frame["table"] == table].reset_index(drop=True)
 
 
 def beside(paper: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
-    """Return long rows: batch size, printed column and value, model, data set, measured column, mean, std, COUNTS."""
+    """Return long rows: batch size, printed column, value, note, model, data set, measured column, mean, std, COUNTS.
+
+    A note on one cell is in the rows of its printed column alone, one on a whole row in all of them.
+    """
     rows: list[dict[str, Any]] = []
     for (model, dataset), ran in batches.groupby(["model", "dataset"], sort=False):
         for _, line in paper.iterrows():
@@ -45,7 +52,7 @@ def beside(paper: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
             about = {"model": model, "dataset": dataset, **{name: found[name] for name in COUNTS}}
             for column, measures in COLUMNS.items():
                 row = {"batch_size": line["batch_size"], "printed_column": column, "printed": line[column]}
-                row |= {"note": line["note"], **about}
+                row |= {"note": line["note"] if pd.isna(line["cell"]) or line["cell"] == column else None, **about}
                 rows += [
                     {**row, "measured_column": measure}
                     | {part: found.get(f"{measure}_{part}") for part in ("mean", "std")}
@@ -63,20 +70,24 @@ def markdown(rows: pd.DataFrame) -> str:
 
 def _table(rows: pd.DataFrame, name: str) -> str:
     heads = ["batch size", "train error %", "test error %", "train loss", "test loss"]
-    heads += ["train cross-entropy", "+ penalty", "+ Keras penalty", "test cross-entropy"]
+    for split in ("train", "test"):
+        heads += [f"{split} cross-entropy", "+ penalty", "+ Keras penalty"]
+    measures = [measure for part in COLUMNS.values() for measure in part]
     lines = [
-        "| | paper | | | | measured | | | | | |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| | paper |{' |' * 3} measured |{' |' * (len(measures) - 1)}",
+        "|---" * (5 + len(measures)) + "|",
         f"| {' | '.join([*heads[:5], *heads[1:3], *heads[5:]])} |",
     ]
     for size, group in rows.groupby("batch_size", sort=False):
         paper = group.drop_duplicates("printed_column").set_index("printed_column")["printed"]
         measured = {str(row["measured_column"]): row for _, row in group.iterrows()}
-        wanted = ["train_error_pct", "test_error_pct", *COLUMNS["train_loss"], "test_cross_entropy"]
-        cells = [_printed(paper[c]) for c in COLUMNS] + [_measured(measured[c], c) for c in wanted]
-        lines.append(f"| {size}{' †' if pd.notna(group['note']).any() else ''} | {' | '.join(cells)} |")
-    noted = rows.dropna(subset=["note"]).drop_duplicates("batch_size").groupby("note", sort=False)["batch_size"]
-    notes = "".join(f"† {', '.join(map(str, sizes))}: {note}.\n\n" for note, sizes in noted)
+        noted = set(group.dropna(subset=["note"])["printed_column"])
+        whole = noted == {*COLUMNS}
+        cells = [f"{size}{MARK if whole else ''}"]
+        cells += [_printed(paper[c]) + (MARK if c in noted and not whole else "") for c in COLUMNS]
+        lines.append(f"| {' | '.join([*cells, *(_measured(measured[c], c) for c in measures)])} |")
+    of_notes = rows.dropna(subset=["note"]).drop_duplicates("batch_size").groupby("note", sort=False)["batch_size"]
+    notes = "".join(f"† {', '.join(map(str, sizes))}: {note}.\n\n" for note, sizes in of_notes)
     return "\n".join(lines) + f"\n\n{notes}Measured{name}: {_spread(rows)}.\n{_stuck(rows)}"
 
 

@@ -2,7 +2,7 @@
 
 import fnmatch
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -41,6 +41,8 @@ def run_row(
     history: pd.DataFrame,
     sharp: Mapping[str, Any],
     near_rank: pd.DataFrame,
+    *,
+    exact_zeros: Mapping[str, int],
 ) -> dict[str, Any]:
     """Return one run's row.
 
@@ -49,9 +51,11 @@ def run_row(
         trained: record of the train stage.
         history: its rows, one an epoch; `test_error_pct_best_epoch` is its least test error, chosen on the test set.
         sharp: record of the sharpness stage.
+        exact_zeros: sample -> how many values, as `exact_zeros_of` gives them.
         near_rank: all rows of the near_rank stage. A column sums over layers and modes, as Algorithm 1 of Oyedotun et
             al. 2022 does; `excess` are values at or below the threshold, `structural` zeros by shape, `full` both;
-            `undecidable` is the number of spectra whose count is. `condition_number_*` is the median over layers, each
+            `undecidable` is the number of spectra whose count is; `exact_zeros` are those of the excess, at any
+            threshold, that dead units and duplicate images make. `condition_number_*` is the median over layers, each
             layer's of samples x units. The status of a run that ended no better than by guessing is STUCK: what fails
             to train has no generalization gap to speak of, and is left out of means and tests as a diverged run is.
     """
@@ -63,7 +67,9 @@ def run_row(
     }
     row |= {name: trained.get(name) for name in TRAINED}
     row["test_error_pct_best_epoch"] = history["test_error_pct_running"].min() if trained["status"] == "ok" else None
-    row["train_loss_keras"] = _sum(trained.get("train_cross_entropy"), trained.get("penalty"), trained.get("penalty"))
+    for split in ("train", "test"):
+        parts = (trained.get(name) for name in (f"{split}_cross_entropy", "penalty", "penalty"))
+        row[f"{split}_loss_keras"] = _sum(*parts)
     mine = near_rank[(near_rank[list(cell)] == pd.Series(cell)).all(axis=1)]
     by = ["sample", "threshold", "relative"]
     counted = mine.dropna(subset=["threshold"])
@@ -75,6 +81,7 @@ def run_row(
         row[f"{prefix}_certain"] = group["certain"].sum()
         row[f"{prefix}_possible"] = group["possible"].sum()
         row[f"{prefix}_undecidable"] = int(group["undecidable"].sum())
+    row |= {f"near_rank_{sample}_exact_zeros": count for sample, count in exact_zeros.items()}
     first = counted[counted["mode"] == 0].drop_duplicates(["sample", "layer"])
     row |= {f"condition_number_{name!s}": of["condition_number"].median() for name, of in first.groupby("sample")}
     if len(counted):
@@ -92,6 +99,32 @@ def _is_stuck(trained: Mapping[str, Any]) -> bool:
         return False
     wrong = trained["train_error_pct"] >= GUESSING["error"] * 100 * (1 - 1 / classes)
     return bool(wrong and trained["train_cross_entropy"] >= GUESSING["cross_entropy"] * math.log(classes))
+
+
+def exact_zeros_of(header: Mapping[str, Any], spectra: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return sample -> how many singular values dead units and duplicate images alone make zero, over all layers.
+
+    Without them the unfoldings are of a smaller tensor; what its spectra have fewer are zeros of the whole one's, and
+    part of its near-rank excess whatever the threshold.
+
+    Args:
+        header: of a run's spectra; its `exact_zeros` list what is dead and what is equal.
+        spectra: with the shapes of the layers.
+    """
+    shapes = {(row["sample"], row["layer"]): row["shape"] for row in spectra}
+    found: dict[str, int] = {}
+    for layer in header.get("exact_zeros", []):
+        samples, units, *rest = shapes[layer["sample"], layer["layer"]]
+        alive = (samples - len(layer["duplicate_samples"]), units - len(layer["dead_units"]), *rest)
+        lost = _values((samples, units, *rest)) - _values(alive)
+        found[layer["sample"]] = found.get(layer["sample"], 0) + lost
+    return found
+
+
+def _values(shape: Sequence[int]) -> int:
+    """Of how many singular values the spectra of a tensor consist, one a mode; a matrix has one spectrum."""
+    modes = shape if len(shape) > 2 else shape[:1]
+    return sum(min(size, math.prod(shape) // size) for size in modes if size)
 
 
 def layer_table(
