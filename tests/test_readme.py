@@ -128,6 +128,18 @@ def test_what_is_said_of_training_without_batch_norm_is_what_was_counted() -> No
     assert "Tables 7 and 8 are tested at b = 1024 and 512 against 128 alone, where all seeds learn" in OPENING
 
 
+def test_what_is_said_of_the_smaller_threshold_is_what_was_found() -> None:
+    assert (
+        "At 1e-5 verdicts on counts are those at 1e-4, but for one: beyond the untrained model, the network" in OPENING
+    )
+    other = []
+    for study in fill_tables.HEADS:
+        found = verdicts(study)
+        smaller = [name for name in found.index if name.endswith("_1e-5")]
+        other += [(study, name, found[name]) for name in smaller if found[name] != found[name.removesuffix("_1e-5")]]
+    assert other == [("table10_linear", "excess_over_untrained_rises_1e-5", "undecided")]
+
+
 def test_what_is_said_of_near_rank_loss_is_what_was_counted() -> None:
     large = runs("table06").set_index("batch_size").loc[8192].mean(numeric_only=True)
     count = {
