@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from gapscope.report import paper
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/results.md").read_text()
 SAID = " ".join(PAGE.split())
@@ -29,6 +31,27 @@ def test_the_near_rank_counts_of_table05_are_the_committed_ones() -> None:
     assert not counts["probe"].any()
     remains = counts["run"] - counts["reference"]
     assert remains[remains > 0].to_dict() == {(2048, 2): 1}
+
+
+def test_what_is_said_of_the_two_runs_of_table_1_is_what_they_recorded() -> None:
+    found = [
+        json.loads((ROOT / f"docs/records/table01/vgg16-cifar10-b{size}-s0.json").read_text()) for size in (128, 2048)
+    ]
+    assert {(run["epochs_run"], run["provenance"]["device"], run["provenance"]["commit"]) for run in found} == {
+        (200, "cuda (NVIDIA H200)", "ca0b10b")
+    }
+    printed = paper.printed(1).set_index("batch_size").loc[[128, 2048]]
+    of = {name: [run[name] for run in found] for name in found[0] if name.startswith(("train_", "test_"))}
+    small, large = of["test_error_pct_running"]
+    assert f"test errors are {small} % at b = 128 and {large} % at b = 2048, where" in SAID
+    assert "{:g} and {:g} % are printed".format(*printed["test_error_pct"]) in SAID
+    assert f"the gap is +{large - small:.2f} points, printed +{printed['test_error_pct'].diff()[2048]:.2f}." in SAID
+    assert "Train errors are {:g} and {:g} %".format(*of["train_error_pct_running"]) in SAID
+    losses = [f"{loss:.3f}" for split in ("train", "test") for loss in of[f"{split}_loss_running"]]
+    losses += [f"{loss:.3f}" for split in ("train", "test") for loss in printed[f"{split}_loss"]]
+    said = "losses with the penalty are {} and {} (train), {} and {} (test), printed {} and {}, {} and {}."
+    assert said.format(*losses) in SAID
+    assert "with these the test errors are {:.2f} and {:.2f} %".format(*of["test_error_pct"]) in SAID
 
 
 def test_the_sharpness_of_figure_4_is_the_committed_one() -> None:
