@@ -84,6 +84,22 @@ def test_the_same_seed_gives_the_same_and_another_another(training: Images, tmp_
     assert not any(map(np.array_equal, of(7), of(8)))
 
 
+@pytest.mark.parametrize(("held", "passes"), [(1, 3), (2**31, 1)])
+def test_layers_that_fit_share_a_forward_pass_and_are_the_same(
+    held: int, passes: int, training: Images, tmp_path: Path, found: dict
+) -> None:
+    models, seen, calls = {"reference": network(0), "untrained": network(1)}, [], []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gapscope.controls.HELD", held)
+        for control in controls(models, training, SIZES, 7, SETTINGS, folder=tmp_path):
+            seen.append((control.sample, control.batch_size, control.layer))
+            np.testing.assert_array_equal(control.tensor, found[seen[-1]])
+        models["untrained"].register_forward_hook(lambda *_: calls.append(1))
+        list(controls(models, training, (5,), 7, replace(SETTINGS, forward_batch=5), folder=tmp_path))
+    assert seen == list(found)
+    assert len(calls) == passes
+
+
 def test_a_batch_size_above_the_training_set_raises(training: Images, tmp_path: Path) -> None:
     models = {"reference": network(0), "untrained": network(1)}
     with pytest.raises(InputError, match="21 images asked for"):

@@ -8,13 +8,13 @@
   expectation), as the thresholds are absolute.
 - `input`: the images themselves (H^0).
 
-(The fifth control, every model on one fixed probe, is a sample of the activations stage.) A layer at a time is held,
-in an unnamed temporary file that memory caches; nothing of it is kept.
+(The fifth control, every model on one fixed probe, is a sample of the activations stage.) Some layers at a time are
+held, in unnamed temporary files that memory caches; nothing of them is kept.
 """
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from gapscope.activations import ActivationSettings, extract, sample_indices
 from gapscope.images import Images
 from gapscope.models import unit_layers
 
+HELD = 2**31  # bytes of one model's activations at a time, or one layer's
 CONTROLS = ("reference", "untrained", "random", "input")
 
 
@@ -67,7 +68,7 @@ def controls(
         batch_sizes: numbers of images.
         seed: draws the images, as it does for the runs, and the random tensors.
         settings: of the activations stage.
-        folder: where the temporary file is put; one layer of the largest batch must fit.
+        folder: where the temporary files are put; three times HELD must fit, or three layers of the largest batch.
 
     Raises:
         InputError: a batch size above the number of training images.
@@ -87,15 +88,33 @@ def controls(
             rows = slice(start, min(start + settings.forward_batch, size))
             images[rows] = inputs(rows).cpu().numpy()
         yield Control("input", size, "input", images)
-        for layer in unit_layers(models["reference"]):
-            norm, shape = 0.0, ()
-            for name, model in models.items():
-                tensor = extract(model, inputs, size, open_layer, settings, only=[layer])[layer]
-                if name == "reference":
-                    norm, shape = float(np.linalg.norm(tensor)), tensor.shape
-                yield Control(name, size, layer, tensor)
-            tensor, draws = open_layer("random", shape), seeds.generator(seed, "random tensor", size, layer)
-            for sample in tensor:
-                sample[:] = torch.randn(shape[1:], generator=draws, dtype=torch.float64).numpy()
-            tensor *= norm / math.sqrt(tensor.size)
-            yield Control("random", size, layer, tensor)
+        few = extract(models["reference"], inputs, min(size, 2), lambda _, shape: np.empty(shape), settings)
+        for layers in _groups({name: few[name][0].nbytes * size for name in unit_layers(models["reference"])}):
+            held = {
+                name: extract(model, inputs, size, open_layer, settings, only=layers) for name, model in models.items()
+            }
+            for layer in layers:
+                for name, tensors in held.items():
+                    yield Control(name, size, layer, tensors[layer])
+                yield Control("random", size, layer, _random(held["reference"][layer], open_layer, seed, layer))
+
+
+def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Yield the layers, in their order, in groups of at most HELD bytes: a forward pass a layer would take too long."""
+    group: list[str] = []
+    for layer, size in sizes.items():
+        if group and sum(sizes[name] for name in group) + size > HELD:
+            yield group
+            group = []
+        group.append(layer)
+    yield group
+
+
+def _random(
+    like: np.ndarray, open_layer: Callable[[str, tuple[int, ...]], np.ndarray], seed: int, layer: str
+) -> np.ndarray:
+    tensor, draws = open_layer("random", like.shape), seeds.generator(seed, "random tensor", len(like), layer)
+    for sample in tensor:
+        sample[:] = torch.randn(like.shape[1:], generator=draws, dtype=torch.float64).numpy()
+    tensor *= float(np.linalg.norm(like)) / math.sqrt(tensor.size)
+    return tensor
