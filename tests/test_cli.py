@@ -396,3 +396,16 @@ def test_studies_need_their_folder(
 )
 def test_a_duration_in_words(seconds: float, words: str) -> None:
     assert studies.duration(seconds) == words
+
+
+@pytest.mark.parametrize("lines", [1, 3000])  # less than a pipe holds, which is flushed at the end; more
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(lines: int) -> None:
+    code = (
+        "import sys; from gapscope import cli; sys.argv[1:] = ['studies', '--no-probe']; "
+        f"cli.studies.studies = lambda *_: [print('x' * 99) for _ in range({lines})]; cli.main()"
+    )
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as writer:
+        writer.stdout.close()
+        assert writer.stderr.read() == ""
+    assert writer.returncode == 141

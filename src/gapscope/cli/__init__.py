@@ -1,6 +1,7 @@
 """The `gapscope` command: thin over DVC and the library. A command that runs DVC prints what it runs."""
 
 import argparse
+import os
 import sys
 
 from gapscope.cli import compare, compose, report, run, spectra, studies
@@ -20,7 +21,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _main() -> None:
     args = parser().parse_args()
-    args.run(args)
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough; what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 def main() -> None:
