@@ -23,7 +23,8 @@ HEADS = {
 SHOWN = [
     "train_cross_entropy_rises", "train_loss_rises", "penalty_rises_more", "test_cross_entropy_rises",
     "test_loss_rises", "train_error_rises", "test_error_rises", "best_epoch_rises", "over_fitting_rises",
-    "distance_falls", "condition_number_rises", "condition_number_probe_rises", "near_rank_rises", "excess_rises",
+    "distance_falls", "condition_number_rises", "condition_number_probe_rises", "untrained_condition_number_rises",
+    "condition_number_over_reference_rises", "near_rank_rises", "excess_rises",
     "probe_excess_rises", "untrained_excess_rises", "excess_over_untrained_rises", "excess_over_reference_rises",
     "near_rank_with_train_loss", "near_rank_with_train_cross_entropy",
     "sharpness_rises", "manifold_sharpness_rises", "test_sharpness_rises", "hessian_rises",

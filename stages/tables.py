@@ -29,7 +29,6 @@ def main() -> None:
         tables.run_row(
             cell.columns(),
             read_record(cell.record("train", ".json")),
-            read_table(cell.record("train", ".csv")),
             read_record(cell.record("sharpness", ".json")),
             near_rank,
             exact_zeros=tables.exact_zeros_of(*found),
@@ -37,6 +36,8 @@ def main() -> None:
         for cell, found in zip(todo, spectra, strict=True)
     ]
     runs = pd.DataFrame(rows)
+    histories = [read_table(cell.record("train", ".csv")) for cell in todo]
+    runs["test_error_pct_best_epoch"] = tables.best_epochs(runs, histories)
     batches = tables.batch_table(runs)
     zeros = ((cell.columns(), header["exact_zeros"]) for cell, (header, _) in zip(todo, spectra, strict=True))
     write_table(args.out / "layers.csv", tables.layer_table(zeros, near_rank))

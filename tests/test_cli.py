@@ -46,6 +46,7 @@ def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("override", "hint"),
     [
+        ("study=nope", "Could not find 'study/nope'"),
         ("bacth_size=3", "unknown param 'bacth_size'; did you mean 'batch_size'?"),
         ("train.lr=0.2", "unknown param 'train.lr'; did you mean 'train."),
         ("batch_size=[1", "no viable alternative"),
@@ -60,6 +61,13 @@ def test_a_bad_override_is_one_line(
     assert call(monkeypatch, "compose", override) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert hint in line
+
+
+def test_a_param_that_is_added_is_not_blamed_for_another_s_fault(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "compose", "+data.files.mine=a.npz", "study=nope") == 2
+    assert "Could not find 'study/nope'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -179,13 +187,9 @@ def stages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[str]
     return calls
 
 
-def test_run_composes_as_dvc_exp_run_does_and_prints_its_command_once(
-    folder: Path, stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_composes_as_dvc_exp_run_does(folder: Path, stages: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(monkeypatch, "run", "smoke", "-j", "3", "-S", "epochs=7", "-S", "train.momentum=0.5") == 0
     assert stages == [({"train@a", "train@b"}, 3)]
-    commands = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$")]
-    assert commands == ["$ dvc --wait-for-lock repro --single-item STAGE"]
     by_run = (folder / "params.yaml").read_text()
     folder_config = str(folder / "conf")
     overrides = ["study=smoke", "epochs=7", "train.momentum=0.5"]
@@ -234,13 +238,17 @@ def test_what_run_cannot_compose_is_one_line_and_runs_nothing(
     assert not stages
 
 
-def test_the_command_that_is_printed_is_the_one_that_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unsure", [(), ("report@quick",)])
+def test_the_command_that_is_printed_is_the_one_that_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unsure: tuple[str, ...]
+) -> None:
     started: list[list[str]] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: started.append(command))
-    runner.start_stage(gpus=0)("report@quick", 0)
+    runner.start_stage(gpus=0, unsure=unsure)("report@quick", 0)
     ((_, _, *command),) = started  # python -m
-    assert " ".join(command) == runner.command("report@quick")
+    assert capsys.readouterr().out == f"$ {' '.join(command)}\n"
+    assert ("--allow-missing" in command) == bool(unsure)
 
 
 @pytest.fixture
@@ -322,10 +330,11 @@ def test_compare_prints_what_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: py
 def four(folder: Path) -> Path:
     """Few studies, one of them broken."""
     for path in (folder / "conf/study").glob("*.yaml"):
-        if path.stem not in ("smoke", "random_matrices", "keskar_warmstart", "keskar_table3_timit"):
+        if path.stem not in ("smoke", "random_matrices", "keskar_warmstart", "keskar_table3", "keskar_table3_timit"):
             path.unlink()
     text = (folder / "conf/study/smoke.yaml").read_text()
     (folder / "conf/study/broken.yaml").write_text(text.replace("models: [lenet5]", "modles: [lenet5]"))
+    (folder / "conf/study/unclosed.yaml").write_text(text.replace("models: [lenet5]", "models: [lenet5"))
     return folder
 
 
@@ -346,6 +355,7 @@ def test_studies_are_listed(four: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert rows["keskar_table3_timit"][1] == "at most 100 epochs"
     assert rows["random_matrices"][:2] == ["no network is trained", "not run"]
     assert rows["broken"][0] == "cannot be run: conf/study/broken.yaml: unknown param 'modles'; did you mean 'models'?"
+    assert rows["unclosed"][0].startswith("cannot be run: conf/study/unclosed.yaml: ")
     assert not (four / "params.yaml").exists()
 
 

@@ -52,6 +52,14 @@ def test_controls_are_in_float64_whatever_the_precision_of_the_runs(training: Im
         np.testing.assert_array_equal(control.tensor, found[control.sample, control.batch_size, control.layer])
 
 
+def test_a_layer_that_the_forward_pass_leaves_out_has_none(training: Images, tmp_path: Path) -> None:
+    models = {"reference": nn.Sequential(nn.Flatten(), nn.ReLU()), "untrained": nn.Sequential(nn.Flatten(), nn.ReLU())}
+    for model in models.values():
+        model[1].spare = nn.ReLU()
+    made = list(controls(models, training, SIZES, 7, SETTINGS, folder=tmp_path))
+    assert {control.layer for control in made} == {"input", "1"}
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_models_see_the_images_of_the_run(found: dict, training: Images, size: int) -> None:
     index = sample_indices(20, size, 7, 4)["run"]

@@ -34,6 +34,12 @@ def misplaced_sections(text: str) -> list[str]:
     return [] if found == SECTIONS else [*found, "no section"]
 
 
+def no_equation(text: str) -> list[str]:
+    """Return what the page's first section lacks: the equation of its quantity."""
+    quantity = text.partition(f"## {SECTIONS[0]}\n")[2].partition("\n## ")[0]
+    return [] if re.search(r"^\$\$.+\$\$$", quantity, re.MULTILINE | re.DOTALL) else ["no equation"]
+
+
 def failing_blocks(text: str) -> list[str]:
     """Return what the Python blocks raise, run one after the other in one namespace; a page needs one."""
     blocks, namespace = re.findall(r"```python\n(.*?)```", text, re.DOTALL), dict[str, Any]()
@@ -131,6 +137,7 @@ def keys(value: Any) -> Iterator[str]:
 
 CHECKS: tuple[Check, ...] = (
     misplaced_sections,
+    no_equation,
     failing_blocks,
     unknown_params,
     unresolved_names,
@@ -151,6 +158,7 @@ def test_page(page: Path, check: Check) -> None:
         (misplaced_sections, "## Cost\n", "## Costs\n"),
         (misplaced_sections, "## Cost\n", ""),
         (misplaced_sections, "## Cost\n", "## Known bias and limits\n"),
+        (no_equation, "$$", "$"),
         (failing_blocks, "assert ", "assert not "),
         (failing_blocks, "```python\n", "```sh\n"),
         (unknown_params, "`sharpness.restarts`", "`sharpness.starts`"),

@@ -55,8 +55,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "code")
     first = ran(run(folder, "dvc", "repro"))
-    # code, download, plan; four stages a cell; controls, near_rank, tables, plots; report
-    assert len(first) == 3 + 4 * 2 + 4 + 2
+    # code, download, plan; four stages a cell; controls, near_rank, tables, plots; claims, settings, report
+    assert len(first) == 3 + 4 * 2 + 4 + 3
     assert first[-1] == "report@smoke"
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
@@ -111,9 +111,10 @@ def test_a_new_threshold_reruns_only_the_counting_also_in_a_fresh_clone(study: P
     run(study, "git", "clone", "-q", ".", str(clone))
     assert not (clone / "data").exists()
     before = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
+    assert (clone / "metrics/smoke/params.yaml").read_text() == (clone / "params.yaml").read_text()
     edit(clone / "params.yaml", "- 0.0001\n", "- 10.0\n")
     assert ran(run(clone, "dvc", "repro", "--allow-missing")) == [
-        "near_rank@smoke", "tables@smoke", "plots@smoke", "claims@smoke", "report@smoke",
+        "near_rank@smoke", "tables@smoke", "plots@smoke", "settings@smoke", "claims@smoke", "report@smoke",
     ]  # fmt: skip
     after = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
     assert sorted(set(after["threshold"])) == [1e-5, 10.0]
@@ -137,7 +138,7 @@ def test_run_adds_a_seed_to_a_fresh_clone_and_trains_no_other_cell(study: Path, 
         *(f"{stage}@smoke-lenet5-digits-{size}-1" for size in (128, 1024)
           for stage in ("train", "activations", "spectra", "sharpness")),
         "controls@smoke-lenet5-digits-1", "near_rank@smoke", "tables@smoke", "plots@smoke", "claims@smoke",
-        "report@smoke",
+        "settings@smoke", "report@smoke",
     ])  # fmt: skip
     assert pd.read_csv(clone / "metrics/smoke/runs.csv")["seed"].tolist() == [0, 1, 0, 1]
     # the lost record came back, to the bit but for the header, which tells seconds and commit
@@ -164,7 +165,7 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
     assert ran(output) == [
         "plan@smoke-digits", "train@smoke-lenet5-digits-512-0", "activations@smoke-lenet5-digits-512-0",
         "spectra@smoke-lenet5-digits-512-0", "controls@smoke-lenet5-digits-0", "sharpness@smoke-lenet5-digits-512-0",
-        "near_rank@smoke", "tables@smoke", "plots@smoke", "claims@smoke", "report@smoke",
+        "near_rank@smoke", "tables@smoke", "plots@smoke", "settings@smoke", "claims@smoke", "report@smoke",
     ]  # fmt: skip
     assert pd.read_csv(study / "metrics/smoke/runs.csv")["batch_size"].tolist() == [128, 1024, 512]
     run(study, "git", "checkout", "-q", "--", ".")
@@ -197,7 +198,7 @@ def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_resul
     assert sorted(ran(run(copy, "dvc", "repro"))) == sorted(
         [f"random_matrices@random_matrices-{law}" for law in laws]
         + ["perturbation@random_matrices", "random_matrices_report@random_matrices"]
-        + ["report@random_matrices"]
+        + ["settings@random_matrices", "report@random_matrices"]
     )
     assert (copy / "reports/random_matrices.html").read_text().count("<figure") == 6
     results = copy / "metrics/random_matrices"

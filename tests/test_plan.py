@@ -45,6 +45,18 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ),
         (["activations.probe_images=2875"], "activations.probe_images must be in 1..2874, the training images"),
         (["controls.seeds=[1,7]"], r"controls.seeds must be of the study's seeds, \[0, 1\]; got \[7\]"),
+        (["controls.seeds=[]"], r"controls.seeds must name at least one of the study's seeds, \[0, 1\]; got \[\]"),
+        (["controls.seeds=null"], "controls.seeds must name at least one of the study's seeds, .*; got None"),
+        (
+            ["sharpness.manifold_dimension=100000"],
+            "sharpness.manifold_dimension must be at most 44652, the weights of lenet5",
+        ),
+        (["train.lr_candidates=[0.1]", "train.validation_images=2874"], "train.validation_images must be below 2874"),
+        (
+            ["train.lr_candidates=[0.1]", "train.validation_images=57"],
+            "in the sweep of train.lr_candidates.*batch_size 32 leaves a batch of one of the 2817 images",
+        ),
+        ([*LANDSCAPE, "landscape.large=32"], "landscape.small and landscape.large must be two batch sizes"),
         (LANDSCAPE[:1], "landscape.small must be one of the study's batch sizes, .*; got None"),
     ],
 )

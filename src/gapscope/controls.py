@@ -2,8 +2,8 @@
 
 - `reference`: the model trained at the study's first batch size, on the b images that the run at b is measured on. Its
   count grows with b by shape alone, since its training does not differ.
-- `untrained`: the initial weights of the same seed, batch norm's statistics estimated over the training set as for
-  trained models, on the same images.
+- `untrained`: the initial weights of the same seed, batch norm's statistics estimated over the training set
+  (`controls.eval_batch` images at a time, as they are), on the same images.
 - `random`: independent normal entries in each layer's shape, scaled to the Frobenius norm of `reference` (in
   expectation), as the thresholds are absolute.
 - `input`: the images themselves (H^0).
@@ -89,7 +89,8 @@ def controls(
             images[rows] = inputs(rows).cpu().numpy()
         yield Control("input", size, "input", images)
         few = extract(models["reference"], inputs, min(size, 2), lambda _, shape: np.empty(shape), settings)
-        for layers in _groups({name: few[name][0].nbytes * size for name in unit_layers(models["reference"])}):
+        used = [name for name in unit_layers(models["reference"]) if name in few]  # a network may have a spare one
+        for layers in _groups({name: few[name][0].nbytes * size for name in used}):
             held = {
                 name: extract(model, inputs, size, open_layer, settings, only=layers) for name, model in models.items()
             }

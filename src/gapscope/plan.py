@@ -1,9 +1,11 @@
 """What a study costs, and whether it can run, before its first cell starts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from gapscope.activations import ActivationSettings, activation_bytes
 from gapscope.cells import cells
@@ -32,6 +34,10 @@ def check_measures(params: Params, train_images: int) -> None:
             if (size := getattr(settings["landscape"], end)) not in params.batch_sizes:
                 sizes = ", ".join(map(str, dict.fromkeys(params.batch_sizes)))
                 raise InputError(f"landscape.{end} must be one of the study's batch sizes, {sizes}; got {size}")
+        if settings["landscape"].small == settings["landscape"].large:
+            raise InputError(
+                "landscape.small and landscape.large must be two batch sizes: between one and itself is no line"
+            )
     for name, group in settings.items():
         if group.images is not None and not 1 <= group.images <= train_images:
             raise InputError(f"{name}.images must be in 1..{train_images}, the training images, got {group.images}")
@@ -40,8 +46,27 @@ def check_measures(params: Params, train_images: int) -> None:
     probe = params.section("activations", ActivationSettings).probe_images
     if not 1 <= probe <= train_images:
         raise InputError(f"activations.probe_images must be in 1..{train_images}, the training images, got {probe}")
-    if unknown := set(params.groups["controls"]["seeds"] or []) - set(params.seeds):
+    if not (of := params.groups["controls"]["seeds"]):
+        raise InputError(f"controls.seeds must name at least one of the study's seeds, {list(params.seeds)}; got {of}")
+    if unknown := set(of) - set(params.seeds):
         raise InputError(f"controls.seeds must be of the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
+
+
+def check_sweep(model: nn.Module, train_images: int, batch_size: int, settings: TrainSettings) -> None:
+    """Raise InputError where a rate cannot be chosen: the sweep trains on the images that are not held out."""
+    if not settings.lr_candidates:
+        return
+    rest = train_images - settings.validation_images
+    if rest < 1:
+        raise InputError(f"train.validation_images must be below {train_images}, got {settings.validation_images}")
+    plain = replace(settings, batch_schedule=(), updates=None, patience=None)
+    run = plain.schedule(rest, min(batch_size, rest), settings.lr_sweep_epochs)
+    try:
+        check_batches(model, rest, run, plain)
+    except InputError as error:
+        raise InputError(
+            f"in the sweep of train.lr_candidates, with train.validation_images held out: {error}"
+        ) from error
 
 
 def check(
@@ -67,6 +92,12 @@ def check(
             model = build(spec)
         run = settings.schedule(train_images, cell.batch_size, params.epochs)
         check_batches(model, train_images, run, settings)
+        check_sweep(model, train_images, cell.batch_size, settings)
+        weights = sum(p.numel() for p in model.parameters())
+        if (dimension := params.groups["sharpness"]["manifold_dimension"]) > weights:
+            raise InputError(
+                f"sharpness.manifold_dimension must be at most {weights}, the weights of {cell.model}; got {dimension}"
+            )
         updates += sum(run.updates)
         if not cell.run("activations").exists():
             needed_bytes += activation_bytes(model, image_shape) * (cell.batch_size + probe)

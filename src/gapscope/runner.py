@@ -7,6 +7,7 @@ lock file: each stage is a `dvc --wait-for-lock repro --single-item`, started on
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -182,11 +183,6 @@ def check(progress: Progress) -> None:
         raise InputError(f"failed: {', '.join(progress.failed)}{left_out}; see {LOGS}/")
 
 
-def command(stage: str) -> str:
-    """Return the command of one stage, as one types it."""
-    return " ".join(["dvc", *_repro(stage)])
-
-
 def _repro(stage: str, *options: str) -> list[str]:
     return ["--wait-for-lock", "repro", "--single-item", *options, stage]
 
@@ -202,6 +198,7 @@ def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], 
         options = ["--allow-missing"] if name in unsure else []
         path = log_of(name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        _say(f"$ {shlex.join(['dvc', *_repro(name, *options)])}")
         with path.open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "dvc", *_repro(name, *options)],

@@ -111,6 +111,13 @@ def test_equal_gradients_have_no_noise() -> None:
     assert (found.steps_ratio(10), found.examples_ratio(10)) == (1, math.inf)
 
 
+def test_noise_that_is_one_batch_s_is_noise_of_unknown_size() -> None:
+    alone, near = (noise_scale(lambda of=of: [torch.tensor([g]) for g in (1.0, 1.0, of, 5.0)], 8) for of in (1, 1.0001))
+    assert alone.noise_scale == pytest.approx(near.noise_scale, rel=1e-3)
+    assert (alone.low, alone.high) == (0, math.inf)
+    assert alone.trace == pytest.approx(8 * 4)
+
+
 @pytest.mark.parametrize(
     ("drawn", "message"),
     [

@@ -93,6 +93,24 @@ def test_batch_sizes_whose_names_would_run_into_each_other_are_not_all_named(
     plt.close(figure)
 
 
+def test_a_series_of_fewer_seeds_says_so_and_axes_of_other_networks_have_numbers() -> None:
+    cells = [
+        (series, b, seed)
+        for series, seeds in (("trained", 3), ("control", 1))
+        for b in (8, 16)
+        for seed in range(seeds)
+    ]
+    rows = pd.DataFrame(cells, columns=["series", "batch_size", "seed"])
+    rows = rows.assign(model="net", dataset="mine", panel="x", value=1.0, source="measured")
+    figure = figures.styled(lambda table: figures.against_batch_size(table, {"x": "x"}, "Title"), rows)
+    assert figure.axes[0].get_legend_handles_labels()[1] == ["trained", "control, n = 1"]
+    values = pd.DataFrame({"index": [1, 2], "value": [2.0, 1.0], "count": 2, "error_bound": 1e-9, "method": "qr"})
+    about = {"model": "net", "dataset": "mine", "batch_size": 8, "seed": 0, "layer": "attention"}
+    tokens = pd.concat([values.assign(**about, mode=mode) for mode in range(3)])
+    titles = [axes.get_title() for axes in figures.styled(figures.draw_spectra, tokens).axes]
+    assert titles == ["attention, mode 1", "attention, mode 2", "attention, mode 3"]
+
+
 def test_a_title_tells_how_few_seeds_a_batch_size_is_left_with() -> None:
     rows = pd.DataFrame(
         [("lenet5", "mnist", 128, seed) for seed in (0, 1, 2)] + [("lenet5", "mnist", 8192, 1)],

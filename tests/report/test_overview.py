@@ -63,6 +63,12 @@ def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None
     assert line.endswith("| 128 → 8192 | 1.00 → 3.00 | 2.00 → 2.50 ‡ | 3 | +2 | +0.5 (0.1 to 0.9) | ? |")
     write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5).assign(levels="128, 512"))
     assert overview.gap_table(tmp_path).endswith("| ? (to 512) |")  # of another range than this row's
+    another = verdicts("table05", "supported", 0.5, "another")
+    write_table(tmp_path / "claims/table05.csv", pd.concat([another, verdicts("table05", "undecided", 0.5)]))
+    assert overview.gap_table(tmp_path).endswith("| ? |")
+    smaller = [{**gaps, "smallest": 64, "batch_size": b, "gap": 9} for b in (128, 512, 8192)]
+    write_table(tmp_path / "table05/gap.csv", smaller)  # another gap than that between the ends of this row
+    assert overview.gap_table(tmp_path).endswith("| 3 | +2 |   |   |")
 
 
 def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -> None:
@@ -96,21 +102,10 @@ def test_what_was_run_is_read_from_the_tables_and_the_rest_has_its_reason(tmp_pa
     assert "sized for a GPU" in next(line for line in status.splitlines() if "| Table 1 |" in line)
 
 
-def test_what_no_study_has_is_said_and_never_counts_as_run(tmp_path: Path) -> None:
-    (tmp_path / "metrics").mkdir()
-    lines = overview.status_table(tmp_path / "metrics", tmp_path / "metrics", above="../").splitlines()
-    without = [line for line in lines if "| none |" in line]
-    assert len(without) == sum(not item["study"] for item in overview.items()) > 0
-    assert all("no study yet: " in line and "](" not in line for line in without)
-
-
 def test_every_printed_table_and_figure_has_a_study() -> None:
     listed = overview.items()
     for item in listed:
-        if item["study"]:
-            assert (ROOT / f"conf/study/{item['study']}.yaml").exists(), item
-        else:
-            assert item["why"].startswith("no study yet: "), item
+        assert (ROOT / f"conf/study/{item['study']}.yaml").exists(), item
     oyedotun = [
         name.strip() for item in listed if item["paper"].startswith("Oyedotun") for name in item["item"].split(",")
     ]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,39 @@ def test_a_run_that_was_stopped_and_went_on_has_the_seconds_of_both_parts(tmp_pa
     assert runs.loc[resumed, "train_wall_s"].tolist() == pytest.approx([record["wall_s"]])
     trained = [row["seconds"] for row in made(folder) if row["stage"] == "train"]
     assert sum(trained) == pytest.approx(runs["train_wall_s"].sum())
+
+
+def test_records_that_do_not_say_how_they_were_made_are_named(tmp_path: Path) -> None:
+    made_up = study(tmp_path, "table05")
+    for sample in ("spectra", "controls"):
+        shutil.copytree(ROOT / f"metrics/table05/{sample}", made_up["metrics"] / sample, dirs_exist_ok=True)
+    text = text_of(page(**made_up))
+    assert "controls 3 not recorded" in text
+    assert "spectra 18 not recorded" in text
+    assert "train 18 not recorded" not in text
+
+
+def test_every_param_as_it_was_run_stands_in_the_page(tmp_path: Path) -> None:
+    made_up = study(tmp_path, "table06")
+    assert "lr_start: 0.1\n" in page(**made_up)
+    (made_up["metrics"] / "params.yaml").write_text("train: {lr_start: 0.5, name: <b>}\n")
+    assert "train: {lr_start: 0.5, name: &lt;b&gt;}" in page(**made_up)
+
+
+def test_zeros_of_dead_units_are_one_row_whatever_the_threshold(quick: dict[str, Any]) -> None:
+    batches = pd.read_csv(quick["metrics"] / "batch_sizes.csv")
+    names = [row[0].text for table in page_tables.of_batch_sizes(batches) for row in table.rows]
+    for threshold in ("0.0001", "1e-05"):
+        assert f"values ≤ {threshold}: excess, over b images" in names
+    assert [name for name in names if "dead" in name] == ["of each excess, zeros of dead units and duplicate images"]
+
+
+def test_controls_of_fewer_seeds_say_so() -> None:
+    batches = pd.read_csv(ROOT / "metrics/quick/batch_sizes.csv").assign(controls_n=1)
+    (table,) = page_tables.of_batch_sizes(batches)
+    assert table.notes == ["Mean ± standard deviation, n = 2 seeds.", "Controls: n = 1."]
+    (table,) = page_tables.of_batch_sizes(batches.assign(controls_n=2))
+    assert len(table.notes) == 1
 
 
 def test_a_study_of_no_networks_has_its_records_too() -> None:

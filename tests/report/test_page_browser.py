@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_up import CLAIMS, study
+from made_up import CLAIMS, ROOT, study
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
@@ -132,6 +132,15 @@ def test_the_page_opens_from_disk_without_a_word_and_asks_for_nothing(
     browser: webdriver.Chrome, whole: Path, width: int
 ) -> None:
     assert opened(browser, whole, width) == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "reports").glob("*.html")))
+def test_so_does_every_committed_page_and_its_figures_are_seen(
+    browser: webdriver.Chrome, study: str, width: int
+) -> None:
+    assert opened(browser, ROOT / f"reports/{study}.html", width) == []
+    assert misplaced(browser) == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)

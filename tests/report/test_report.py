@@ -10,7 +10,6 @@ import pytest
 from gapscope.report import figures, paper, registry, series, tables
 
 CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
-HISTORY = pd.DataFrame({"test_error_pct_running": [9.5, 6.5, 8.0]})
 MADE = {"device": "cpu (test)", "wall_s": 1.0, "commit": "abc"}
 
 
@@ -50,9 +49,7 @@ def runs() -> pd.DataFrame:
         }
         record = trained(error) if error is not None else trained(0.0, "diverged")
         rows.append(
-            tables.run_row(
-                {**CELL, "batch_size": size, "seed": seed}, record, HISTORY, sharp, near_rank, exact_zeros={"run": 3}
-            )
+            tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, sharp, near_rank, exact_zeros={"run": 3})
         )
     return pd.DataFrame(rows)
 
@@ -71,8 +68,24 @@ def test_a_run_sums_its_counts_over_layers_and_modes(runs: pd.DataFrame) -> None
     assert first["sharpness_test_full_0.001_pct"] == 384.0
     assert first["sharpness_images"] == 64
     assert first["condition_number_run"] == 228.0  # of the first mode alone
-    assert first["test_error_pct_best_epoch"] == 6.5
     assert first["train_loss_keras"] == pytest.approx(0.5 + 2 * 0.25)
+
+
+def test_the_best_epoch_is_that_of_the_other_seeds() -> None:
+    errors = {
+        (128, 0): [9, 5, 7],
+        (128, 1): [9, 7, 6],
+        (128, 2): [9, 8, 7, 1],
+        (512, 0): [9, 1, 8],
+        (512, 1): [0, 0, 0],
+    }
+    failed = {(512, 1): "diverged"}
+    rows = [{**CELL, "batch_size": b, "seed": seed, "status": failed.get((b, seed), "ok")} for b, seed in errors]
+    histories = [pd.DataFrame({"epoch": range(1, len(of) + 1), "test_error_pct_running": of}) for of in errors.values()]
+    found = tables.best_epochs(pd.DataFrame(rows), histories)
+    # others' sums: 17, 15, 13; 17, 13, 14; 18, 12, 13, and the fourth epoch is not in all
+    assert found.tolist()[:3] == [7, 7, 8]
+    assert found.isna().tolist() == [False, False, False, True, True]
 
 
 def test_a_batch_size_has_mean_deviation_and_n_without_the_diverged(runs: pd.DataFrame) -> None:
@@ -94,7 +107,7 @@ def test_a_run_that_only_guesses_is_left_out_and_named(
 ) -> None:
     record = trained(70.0) | {"train_cross_entropy": entropy, "train_error_pct": error, "model": {"classes": 10}}
     cell = {**CELL, "batch_size": 128, "seed": 2}
-    row = tables.run_row(cell, record, HISTORY, {"sharpness": []}, pd.DataFrame(counts(128, 2)), exact_zeros={})
+    row = tables.run_row(cell, record, {"sharpness": []}, pd.DataFrame(counts(128, 2)), exact_zeros={})
     both = pd.concat([runs, pd.DataFrame([row])], ignore_index=True)
     table = tables.batch_table(both).set_index("batch_size")
     assert table["stuck"].to_dict() == {128: stuck, 512: 0}
@@ -230,7 +243,7 @@ def test_a_relative_threshold_has_columns_and_a_panel_of_its_own() -> None:
     rows = pd.DataFrame(counts(128, 0) + [row | {"relative": True, "economy": 0} for row in counts(128, 0)])
     sharp = {"sharpness": []}
     runs = pd.DataFrame(
-        [tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), HISTORY, sharp, rows, exact_zeros={})]
+        [tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), sharp, rows, exact_zeros={})]
     )
     assert runs["near_rank_run_0.0001_excess"].tolist() == [4]
     assert runs["near_rank_run_0.0001-relative_excess"].tolist() == [0]
@@ -293,6 +306,15 @@ def test_a_thinned_spectrum_keeps_both_ends() -> None:
     assert figure.axes[0].get_title() == "fc1, samples x units"
     assert "solver: deflation" in figure.get_suptitle()
     plt.close(figure)
+
+
+def test_of_a_deep_network_some_layers_are_drawn_the_ends_among_them() -> None:
+    record = {"sample": "run", "mode": 0, "values": [1.0], "error_bound": [[1, 1e-9]], "method": "qr"}
+    cell = {**CELL, "batch_size": 500, "seed": 0}
+    for depth, shown in ((55, series.LAYERS), (series.LAYERS, series.LAYERS), (3, 3), (1, 1)):
+        rows = series.spectra([(cell, [{**record, "layer": f"layer{i}"} for i in range(depth)])])
+        assert len(rows) == shown
+        assert {"layer0", f"layer{depth - 1}"} <= set(rows["layer"])
 
 
 def test_a_study_of_which_every_run_diverged_still_has_its_figures() -> None:

@@ -45,6 +45,7 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
     from dvc.utils.hydra import compose_and_dump
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     folder = str(DECLARED.parent.resolve())
     with tempfile.TemporaryDirectory() as temporary:
@@ -53,9 +54,12 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
             compose_and_dump(str(out), folder, None, DECLARED.stem, ".dvc/hydra_plugins", overrides)
         except (HydraException, OmegaConfBaseException) as error:
             known = declared_names()
-            names = [override.partition("=")[0].lstrip("+~") for override in overrides]
+            # what is added with + is new by intent
+            names = [override.partition("=")[0] for override in overrides if not override.startswith(("+", "~"))]
             unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
             raise InputError(" ".join(unknown) or str(error)) from error
+        except YAMLError as error:
+            raise InputError(f"{source}: {error}") from error
         try:
             return load_params(out), out.read_text(encoding="utf-8")
         except InputError as error:

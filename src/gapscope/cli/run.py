@@ -39,7 +39,6 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
     import torch
 
     gpus = torch.cuda.device_count() if pick_device() == "cuda" else 0  # GAPSCOPE_DEVICE=cuda:1 holds for every stage
-    print(f"$ {runner.command('STAGE')}")
-    print(f"for each of {len(graph)} stages, {jobs} at once; their output goes to {runner.LOGS}/", flush=True)
+    print(f"{len(graph)} stages, {jobs} at once; their output goes to {runner.LOGS}/", flush=True)
     runner.check(runner.run(graph, runner.start_stage(gpus, unsure), jobs))
     overview()

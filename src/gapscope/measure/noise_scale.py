@@ -103,9 +103,12 @@ def noise_scale(
     # the same without each batch in turn, from inner products alone
     left = (count**2 * total - 2 * count * products + a) / (count - 1) ** 2  # |mean of the others|^2
     spreads = (a.sum() - a - (count - 1) * left) / (count - 2)
-    if not spread > 0 or not (spreads > 0).all():
+    if not spread > 0:
         return NoiseScale(0.0, 0.0, 0.0, 0.0, total, count, batch_size)  # equal gradients: no noise at all
     inverse = squared / trace
+    if not (spreads > 0).all():  # all noise is one batch's: of how far it would vary nothing is known
+        scale = 1 / float(inverse) if inverse > 0 else np.inf
+        return NoiseScale(scale, 0.0, np.inf, float(trace), float(squared), count, batch_size)
     inverses = (left - spreads / (count - 1)) / (batch_size * spreads)
     error = np.sqrt((count - 1) / count * ((inverses - inverses.mean()) ** 2).sum())
     reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error

@@ -71,6 +71,7 @@ class Claim:
     less: str | None = None
     beside: str | None = None
     needs: str | None = None
+    ends: bool = False
     caution: str = ""
 
 
@@ -175,11 +176,12 @@ def _unsure(claim: Claim, runs: pd.DataFrame) -> str | None:
 
 
 def _mixed(runs: pd.DataFrame) -> str | None:
-    """Which batch sizes were trained on which devices, in words, if not all on one."""
+    """Which batch sizes, or warm starts, were trained on which devices, in words, if not all on one."""
     if "device" not in runs or runs["device"].nunique() < 2:
         return None
-    sizes = {str(device): sorted(set(of["batch_size"])) for device, of in runs.groupby("device")}
-    named = "; ".join(f"b = {', '.join(map(str, of))} on {device}" for device, of in sizes.items())
+    column, name = ("batch_size", "b") if "batch_size" in runs else ("start_epoch", "start")
+    sizes = {str(device): sorted(set(of[column])) for device, of in runs.groupby("device")}
+    named = "; ".join(f"{name} = {', '.join(map(str, of))} on {device}" for device, of in sizes.items())
     return f"Trained on several devices: {named}. Their rounding differs too."
 
 
@@ -194,7 +196,9 @@ def _devices(*tables: pd.DataFrame) -> str | None:
 
 def _prepared(table: pd.DataFrame, claim: Claim) -> pd.DataFrame:
     """The runs with the claim's quantity in `value`, its level in `level`; those that failed have neither."""
-    value = table[claim.quantity] - (table[claim.less] if claim.less else 0.0)
+    value = table[claim.quantity]
+    if claim.less:
+        value = value / table[claim.less] if claim.unit == "times" else value - table[claim.less]
     table = table.assign(value=value.where(table["status"] == "ok"))
     if claim.over != "width":
         return table.assign(level=table[claim.over])
@@ -253,7 +257,7 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     unit = claim.unit if ratio or claim.unit != "times" else "as a difference"  # of what is 0 there is no multiple
     change, resolution = _change(ends, ratio), RESOLUTIONS.get(claim.unit, 0.0)
     effect = evidence.interval(change, ratio=ratio)
-    if k > 2 and not (claim.less and resolution):  # their growing spread would pass for a trend
+    if k > 2 and not claim.ends:
         outcome = evidence.trend(blocks.columns.to_numpy(dtype=float), values, generator)
         test = "Page's trend test, seeds as blocks, permutation"
     else:
@@ -301,7 +305,8 @@ def _row(
     against = finding.p_against < finding.p_for
     verdict, why = _verdict(finding, *corrected, level)
     effect = finding.effect
-    quantity = f"{claim.quantity} - {claim.less}" if claim.less else claim.quantity
+    sign = "/" if claim.unit == "times" else "-"
+    quantity = f"{claim.quantity} {sign} {claim.less}" if claim.less else claim.quantity
     return {
         "claim": claim.name,
         "statement": claim.statement,

@@ -29,7 +29,7 @@ DASHES: tuple[Any, ...] = (
     "-", "--", ":", "-.", (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 2, 2, 2)), (0, (2, 1)),
 )  # fmt: skip
 PRINTED = dict(zip("os^DvPX", "x+1234|", strict=True))  # a measured series' marker -> that of the paper's
-MODES = {2: ["samples x units"], 4: ["mode 1: samples", "mode 2: channels", "mode 3: rows", "mode 4: columns"]}
+MODES = {1: ["samples x units"], 4: ["mode 1: samples", "mode 2: channels", "mode 3: rows", "mode 4: columns"]}
 BATCH_LABEL = "training batch size b"
 
 
@@ -183,7 +183,8 @@ def draw_spectra(rows: pd.DataFrame, thresholds: tuple[float, ...] = ()) -> Figu
     )
     for line, layer in zip(grid, layers, strict=True):
         of_layer = here[here["layer"] == layer]
-        modes = MODES.get(4 if of_layer["mode"].nunique() > 1 else 2, [])
+        count = of_layer["mode"].nunique()
+        modes = MODES.get(count, [f"mode {mode + 1}" for mode in range(count)])
         for mode, axes in enumerate(line):
             of_mode = of_layer[of_layer["mode"] == mode]
             if of_mode.empty:
@@ -222,7 +223,7 @@ def against_batch_size(rows: pd.DataFrame, panels: dict[str, str], title: str, c
         for axes, (panel, label) in zip(line, panels.items(), strict=True):
             groups = here[here["panel"] == panel].groupby("series", sort=False)
             for (series, group), look in zip(groups, cycle(_looks()), strict=False):
-                _draw_series(axes, str(series), group, look)
+                _draw_series(axes, str(series), group, look, of=here["seed"].nunique())
             _batch_axis(axes, here["batch_size"])
             axes.set(ylabel=label, title=pair_title(pair, here[here["source"] == "measured"]))
     figure.suptitle(f"{title} (points: runs; lines: means; bars: smallest to largest run)")
@@ -235,15 +236,18 @@ def _looks() -> list[dict[str, Any]]:
     return [{**look, "linewidth": max(2.8 - 0.6 * turn, 1.2)} for turn, look in enumerate(looks)]
 
 
-def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, Any]) -> None:
+def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, Any], of: int) -> None:
+    """Draw one series; of one with fewer seeds than the figure has, such as a control, the legend says how many."""
     measured, paper = (group[group["source"] == source] for source in ("measured", "paper"))
     if not measured.empty:
+        seeds = measured["seed"].nunique()
+        name = series if seeds == of else f"{series}, n = {seeds}"
         by_size = measured.groupby("batch_size")["value"]
         mean = by_size.mean()
         # the range: a standard deviation would reach below 0, where no count can be. A mean of equal values may be off
         # them by rounding, and matplotlib refuses a length below 0
         reach = [(mean - by_size.min()).clip(lower=0), (by_size.max() - mean).clip(lower=0)]
-        axes.errorbar(mean.index, mean, yerr=reach, label=series, capsize=2, elinewidth=1, **look)
+        axes.errorbar(mean.index, mean, yerr=reach, label=name, capsize=2, elinewidth=1, **look)
         if by_size.size().max() > 1:
             style = look | {"linestyle": "", "markersize": 2.5, "alpha": 0.5}
             for seed, run in measured.groupby("seed"):

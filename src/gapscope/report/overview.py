@@ -20,7 +20,7 @@ from gapscope.report.evidence import SIGNS
 NO_EVIDENCE = {"quick", "smoke"}  # their settings are chosen for time
 TABLES = sorted([*(f"table{number:02d}" for number in range(1, 12)), "table10_linear"])  # at the size that is printed
 MATRICES = {
-    "Oyedotun et al. 2022": sorted({*TABLES, "table01_n5000", "table03_n5000"} - {"table11"}),
+    "Oyedotun et al. 2022": sorted({*TABLES, "table01_n5000", "table03_epochs16"} - {"table11"}),
     "Keskar et al. 2017": [
         f"keskar_{name}"
         for name in ("table3", "table3_cifar10", "table3_cifar10_n5000", "table3_cifar100", "table3_timit", "figure4")
@@ -78,7 +78,7 @@ def gap_table(metrics: Path, pages: str = "reports/") -> str:
     """Return Markdown: a row a printed table that was run, its test error at both ends, the gap, and the verdict on it.
 
     The ends are the smallest and the largest batch size that are both printed and measured; ‡: runs that learned
-    nothing are left out there.
+    nothing are left out there. Where a smaller batch size was run, gap and verdict are about that one, and left out.
 
     Args:
         metrics: folder of all studies' tables.
@@ -102,11 +102,12 @@ def gap_table(metrics: Path, pages: str = "reports/") -> str:
         printed = " → ".join(numbers.fixed(value, 2) for value in ends["printed"])
         means = ends.to_dict("records")
         measured = " → ".join(numbers.fixed(row["mean"], 2) + (" ‡" if row.get("stuck") else "") for row in means)
-        changes = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last)
+        same = last["smallest"] == ends["batch_size"].iloc[0]
+        changes = numbers.signed(ends["printed"].iloc[-1] - ends["printed"].iloc[0]), _gap(last) if same else " "
         sizes = " → ".join(f"{size}" for size in ends["batch_size"])
         link = f"[{int(study[5:7])}]({pages}{study}.html)"
         cells = [link, _network(study), sizes, printed, measured, f"{last['n']:.0f}"]
-        verdict = _verdict(metrics, study, RISES.get(study, "test_error_rises"), sizes)
+        verdict = _verdict(metrics / "claims" / f"{study}.csv", study, own, sizes) if same else " "
         lines.append(f"| {' | '.join([*cells, *changes, verdict])} |")
     return "\n".join(lines)
 
@@ -140,13 +141,13 @@ def _network(study: str) -> str:
     return next(item["what"] for item in items() if item["study"] == study)
 
 
-def _verdict(metrics: Path, study: str, claim: str, sizes: str) -> str:
-    """Return the verdict's sign, and the largest batch size that it is about where runs failed at larger ones."""
-    path = metrics / "claims" / f"{study}.csv"
-    found = read_table(path).set_index("claim") if path.exists() else pd.DataFrame()
-    if claim not in found.index:
+def _verdict(path: Path, study: str, own: pd.Series, sizes: str) -> str:
+    """Return the sign of the verdict that test error rises, and the largest batch size that it is about, if another."""
+    found = read_table(path) if path.exists() else pd.DataFrame(columns=["claim", *own.index])
+    rows = found[(found[list(own.index)] == own).all(axis=1) & found["claim"].eq(RISES.get(study, "test_error_rises"))]
+    if rows.empty:
         return " "
-    sign, largest = SIGNS[str(found.loc[claim, "verdict"])], str(found.loc[claim, "levels"]).rpartition(", ")[2]
+    sign, largest = SIGNS[str(rows["verdict"].iloc[0])], str(rows["levels"].iloc[0]).rpartition(", ")[2]
     return sign if largest == sizes.rpartition(" → ")[2] else f"{sign} (to {largest})"
 
 
@@ -181,7 +182,7 @@ def verdict_table(here: pd.DataFrame) -> str:
 
 
 def items() -> list[dict[str, str]]:
-    """Return the papers' tables and figures: paper, item, what, study and file (none: ""), why (it was not run)."""
+    """Return the papers' tables and figures: paper, item, what, study and file, why (it was not run)."""
     text = (files("gapscope.report") / "papers" / "items.yaml").read_text(encoding="utf-8")
     return list(yaml.safe_load(text)["items"])
 
@@ -198,10 +199,9 @@ def status_table(metrics: Path, plots: Path, above: str) -> str:
     for item in items():
         study, done = item["study"], item["why"]
         path = (plots if item["file"].endswith(".png") else metrics) / study / item["file"]
-        if study and path.exists():
+        if path.exists():
             done = f"[{extent(metrics / study)}]({above}{path.as_posix()})"
-        name = f"`{study}`" if study else "none"
-        lines.append(f"| {item['paper']} | {item['item']} | {item['what']} | {name} | {done} |")
+        lines.append(f"| {item['paper']} | {item['item']} | {item['what']} | `{study}` | {done} |")
     return "\n".join(lines) + "\n"
 
 

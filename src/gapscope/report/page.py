@@ -4,6 +4,7 @@ It is made of the files in metrics/STUDY and plots/STUDY and of conf/study/STUDY
 can be made again in any clone, without torch and without training. The same files give the same bytes.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -62,7 +63,7 @@ def page(
     environment.filters |= {"sized": numbers.number, "effect": numbers.effect}
     tested = claims(verdicts)
     found = Counter(row["verdict"] for row in tested)
-    configuration = settings.read_text(encoding="utf-8")
+    configuration, every = settings.read_text(encoding="utf-8"), metrics / "params.yaml"
     return environment.get_template("report.html.j2").render(
         study=study,
         about=about(configuration),
@@ -74,6 +75,7 @@ def page(
         figures=list(each(drawn, registry.of_study(plots))),
         made=made(metrics),
         configuration=configuration,
+        params=every.read_text(encoding="utf-8") if every.exists() else "",
     )
 
 
@@ -109,6 +111,7 @@ def drawn(figure: Figure) -> Drawn:
 def made(metrics: Path) -> list[dict[str, Any]]:
     """Return how the records of a folder metrics/STUDY were made: a row a stage and way, with their number and time.
 
+    Of records that do not say, as those of earlier versions, number alone.
     Where the folder has a `runs.csv`, records of cells that it does not list are of an earlier choice of cells.
     """
     names = _cells(metrics / "runs.csv")
@@ -117,8 +120,9 @@ def made(metrics: Path) -> list[dict[str, Any]]:
         if names and path.stem not in names:
             continue
         record = (read_header if path.suffix == ".jsonl" else read_record)(path)
-        if how := record.get("provenance"):
-            found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(wall_seconds(record))
+        how = record.get("provenance", {})
+        seconds = wall_seconds(record) if how else math.nan
+        found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(seconds)
     return [
         {"stage": stage, **dict(zip(MADE, how, strict=True)), "records": len(seconds), "seconds": sum(seconds)}
         for (stage, *how), seconds in found.items()

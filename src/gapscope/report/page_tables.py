@@ -28,7 +28,6 @@ MEASURES = {  # column -> how a reader calls it
 COUNTED = {  # what is counted of near-rank values -> how a reader calls it
     "run_{}_structural": "structural, over b images",
     "run_{}_excess": "excess, over b images",
-    "run_exact_zeros": "of these, zeros of dead units and duplicate images",
     "reference_{}_excess": "control, trained at the first batch size",
     "untrained_{}_excess": "control, untrained",
     "probe_{}_excess": "excess, over the fixed probe",
@@ -123,7 +122,10 @@ def of_batch_sizes(batches: pd.DataFrame) -> list[Table]:
             for key, name in named.items()
             if f"{key}_mean" in group and group[f"{key}_mean"].notna().any()
         ]
-        tables.append(Table(f"By batch size: {model} on {dataset}", heads, rows, [_counted(group["n"])]))
+        notes = [_counted(group["n"])]
+        if "controls_n" in group and (group["controls_n"] < group["n"]).any():
+            notes.append(f"Controls: {seeds(group['controls_n'])}.")
+        tables.append(Table(f"By batch size: {model} on {dataset}", heads, rows, notes))
     return tables
 
 
@@ -201,11 +203,12 @@ def _gap(row: Mapping[Any, Any]) -> list[str]:
 def _near_rank(batches: pd.DataFrame) -> dict[str, str]:
     pattern = re.compile(r"near_rank_run_(.+)_excess_mean")
     thresholds = [found[1] for column in batches.columns if (found := pattern.fullmatch(column))]
-    return {
+    named = {
         f"near_rank_{what.format(threshold)}": f"values ≤ {names.threshold(threshold)}: {name}"
         for threshold in thresholds
         for what, name in COUNTED.items()
     }
+    return named | {"near_rank_run_exact_zeros": "of each excess, zeros of dead units and duplicate images"}
 
 
 def _sharpness(batches: pd.DataFrame) -> dict[str, str]:

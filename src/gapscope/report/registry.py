@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from gapscope.artifacts.records import read_table
-from gapscope.report import curvature, figures, landscape, random_matrix_figures, warmstart
+from gapscope.report import curvature, figures, landscape, random_matrix_figures, series, warmstart
 from gapscope.report.figures import Draw
 
 
@@ -43,7 +43,8 @@ SHOWN = {
     ),
     "spectra": Shown(
         "Spectra of the activations",
-        "Singular values of each layer's unfoldings over b images, a line a batch size, of the first seed. Values "
+        "Singular values of each layer's unfoldings over b images, a line a batch size, of the first seed; of a "
+        f"network with more than {series.LAYERS} layers so many, evenly spaced. Values "
         "below the dashed lines are what the counts above count; in the grey the solver's error is larger than "
         "the value.",
         figures.draw_spectra,

@@ -11,6 +11,7 @@ from gapscope.report import names
 from gapscope.report.tables import KEYS
 
 LONG = [*KEYS, "seed", "panel", "series", "value", "source"]
+LAYERS = 12  # of a network in the figure of spectra, spaced evenly, the first and the last among them
 SPECTRUM_POINTS = 120  # of a spectrum in a figure, spaced evenly in log(index); the records hold every value
 
 
@@ -102,19 +103,27 @@ def curves(histories: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.Da
 
 
 def spectra(records: Iterable[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]) -> pd.DataFrame:
-    """Return the spectra over b images, thinned to `SPECTRUM_POINTS` indices (the first is 1) spaced in log(index)."""
+    """Return the spectra over b images, thinned to `SPECTRUM_POINTS` indices (the first is 1) spaced in log(index).
+
+    Of a network with more layers than `LAYERS` so many are kept.
+    """
     return pd.DataFrame(
         [
             {**cell, "layer": row["layer"], "mode": row["mode"], "index": index + 1, "value": row["values"][index]}
             | {"error_bound": bounds[index], "count": len(row["values"]), "method": row["method"]}
             for cell, rows in records
-            for row in rows
-            if row["sample"] == "run"
+            for row in _kept([row for row in rows if row["sample"] == "run"])
             for bounds in [np.repeat([bound for _, bound in row["error_bound"]], [n for n, _ in row["error_bound"]])]
             for index in _indices(len(row["values"]))
         ],
         columns=[*KEYS, "seed", "layer", "mode", "index", "value", "error_bound", "count", "method"],
     )
+
+
+def _kept(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    shown = {layers[place] for place in np.linspace(0, len(layers) - 1, min(LAYERS, len(layers))).round().astype(int)}
+    yield from (row for row in rows if row["layer"] in shown)
 
 
 def _indices(count: int) -> Iterator[int]:

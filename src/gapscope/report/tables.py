@@ -38,7 +38,6 @@ COMPANIONS = ("stable_rank", "effective_rank", "participation_ratio", "condition
 def run_row(
     cell: Mapping[str, Any],
     trained: Mapping[str, Any],
-    history: pd.DataFrame,
     sharp: Mapping[str, Any],
     near_rank: pd.DataFrame,
     *,
@@ -49,7 +48,6 @@ def run_row(
     Args:
         cell: model, dataset, batch_size, seed.
         trained: record of the train stage.
-        history: its rows, one an epoch; `test_error_pct_best_epoch` is its least test error, chosen on the test set.
         sharp: record of the sharpness stage.
         exact_zeros: sample -> how many values, as `exact_zeros_of` gives them.
         near_rank: all rows of the near_rank stage. A column sums over layers and modes, as Algorithm 1 of Oyedotun et
@@ -66,7 +64,6 @@ def run_row(
         "epochs": trained["epochs_run"],
     }
     row |= {name: trained.get(name) for name in TRAINED}
-    row["test_error_pct_best_epoch"] = history["test_error_pct_running"].min() if trained["status"] == "ok" else None
     for split in ("train", "test"):
         parts = (trained.get(name) for name in (f"{split}_cross_entropy", "penalty", "penalty"))
         row[f"{split}_loss_keras"] = _sum(*parts)
@@ -91,6 +88,27 @@ def run_row(
     row["sharpness_images"] = sharp.get("conditions", {}).get("train", {}).get("images")
     made = trained["provenance"]
     return row | {"device": made["device"], "train_wall_s": wall_seconds(trained), "commit": made["commit"]}
+
+
+def best_epochs(runs: pd.DataFrame, histories: Sequence[pd.DataFrame]) -> pd.Series:
+    """Return each run's test error (%) at the epoch that is best, on the test set, for the other seeds together.
+
+    A run's own least error is low by chance, the more the noisier its epochs, as those of large batches are: at an
+    epoch that others choose it is not. Over the epochs that all good runs of a batch size have; a run without others
+    has none.
+
+    Args:
+        runs: a row a run, as `run_row` gives it.
+        histories: of the same runs, a row an epoch.
+    """
+    found = pd.Series(float("nan"), index=runs.index)
+    for _, good in runs[runs["status"] == "ok"].groupby(KEYS):
+        if len(good) > 1:
+            by_epoch = [histories[run].set_index("epoch")["test_error_pct_running"] for run in good.index]
+            errors = pd.concat(by_epoch, axis=1, join="inner").to_numpy()
+            of_others = errors.sum(axis=1, keepdims=True) - errors
+            found[good.index] = errors[of_others.argmin(axis=0), range(len(good))]
+    return found
 
 
 def _is_stuck(trained: Mapping[str, Any]) -> bool:
@@ -163,6 +181,8 @@ def batch_table(runs: pd.DataFrame) -> pd.DataFrame:
         failed = {name: int((group["status"] == status).sum()) for name, status in FAILED.items()}
         row = {**dict(zip(KEYS, key, strict=True)), "n": len(good), **failed}
         row |= {"updates": group["updates"].max(), "sharpness_images": group["sharpness_images"].max()}
+        if controls := fnmatch.filter(runs.columns, "near_rank_untrained_*_excess"):
+            row["controls_n"] = good[controls[0]].count()  # `controls.seeds` may be fewer than `seeds`
         for name in measures:
             row |= {f"{name}_mean": good[name].mean(), f"{name}_std": good[name].std()}
         rows.append(row)
