@@ -68,6 +68,26 @@ def test_what_is_said_of_vgg_on_a_part_is_what_was_found() -> None:
     assert set(counts[counts["layer"] == "fc1"]["values"]) == {512}
 
 
+def test_what_is_said_of_resnet_after_few_epochs_is_what_was_found() -> None:
+    runs = pd.read_csv(ROOT / "metrics/table03_epochs16/runs.csv").set_index("batch_size")
+    assert runs.index.tolist() == [128, 2048]
+    assert set(runs["epochs"]) == {16}
+    small, large = runs.loc[128], runs.loc[2048]
+    printed = paper.printed(3).set_index("batch_size")["test_error_pct"]
+    errors = f"{small['test_error_pct']} and {large['test_error_pct']} %, printed {printed[128]} and {printed[2048]};"
+    assert f"Test errors are {errors} with {large['updates']} updates against {small['updates']:,} and a" in SAID
+    assert f"a train error of {large['train_error_pct']:.2f} % this gap is under-training" in SAID
+    excess = [f"near_rank_{sample}_0.0001_excess" for sample in ("run", "probe")]
+    assert set(small[excess]) == {2} == {small["near_rank_run_exact_zeros"]}
+    assert set(large[excess]) == {0}
+    names = [f"condition_number_{sample}" for sample in ("run", "reference", "untrained")]
+    run, reference, untrained = (f"{number:,.0f}" for number in large[names])
+    said = (
+        f"{run}, and on the same images {reference} in the network trained at b = 128 and {untrained} in the untrained"
+    )
+    assert said in SAID
+
+
 def test_the_sharpness_of_figure_4_is_the_committed_one() -> None:
     runs = pd.read_csv(ROOT / "metrics/keskar_figure4/runs.csv").set_index("batch_size")
     small, large, best = runs.loc[256], runs.loc[6000], runs["test_error_pct"].idxmin()
