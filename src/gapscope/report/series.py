@@ -11,7 +11,7 @@ from gapscope.report import names
 from gapscope.report.tables import KEYS
 
 LONG = [*KEYS, "seed", "panel", "series", "value", "source"]
-LAYERS = 12  # of a network in the figure of spectra, spaced evenly, the first and the last among them
+LAYERS = 8  # of a network in the figure of spectra, spaced evenly, the first and the last among them
 SPECTRUM_POINTS = 120  # of a spectrum in a figure, spaced evenly in log(index); the records hold every value
 
 
