@@ -1,4 +1,4 @@
-"""Stage settings: every param of a study as it was run, what a command line changed included."""
+"""Stage settings: every param of a study as it was composed, what a command line changed included."""
 
 import argparse
 from pathlib import Path

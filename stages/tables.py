@@ -37,7 +37,7 @@ def main() -> None:
     ]
     runs = pd.DataFrame(rows)
     histories = [read_table(cell.record("train", ".csv")) for cell in todo]
-    runs["test_error_pct_best_epoch"] = tables.best_epochs(runs, histories)
+    runs = runs.join(tables.best_epochs(runs, histories))
     batches = tables.batch_table(runs)
     zeros = ((cell.columns(), header["exact_zeros"]) for cell, (header, _) in zip(todo, spectra, strict=True))
     write_table(args.out / "layers.csv", tables.layer_table(zeros, near_rank))

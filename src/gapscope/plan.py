@@ -34,9 +34,10 @@ def check_measures(params: Params, train_images: int) -> None:
             if (size := getattr(settings["landscape"], end)) not in params.batch_sizes:
                 sizes = ", ".join(map(str, dict.fromkeys(params.batch_sizes)))
                 raise InputError(f"landscape.{end} must be one of the study's batch sizes, {sizes}; got {size}")
-        if settings["landscape"].small == settings["landscape"].large:
+        if (size := settings["landscape"].small) == settings["landscape"].large:
             raise InputError(
-                "landscape.small and landscape.large must be two batch sizes: between one and itself is no line"
+                f"landscape.small and landscape.large must be two batch sizes, both are {size}; set landscape.large "
+                "(or batch_size, where the study's large one is that)"
             )
     for name, group in settings.items():
         if group.images is not None and not 1 <= group.images <= train_images:

@@ -8,7 +8,7 @@ beside each verdict, since what is beyond chance may still be small.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -72,6 +72,7 @@ class Claim:
     beside: str | None = None
     needs: str | None = None
     ends: bool = False
+    one_way: bool = False
     caution: str = ""
 
 
@@ -263,6 +264,8 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     else:
         outcome = evidence.paired(np.log(change) if ratio else change, resolution)
         test = "paired t test over seeds, last level less first"
+    if claim.one_way:
+        outcome = replace(outcome, p_falls=1.0)
     return Finding(n, levels, test, effect, unit, outcome, sign)
 
 

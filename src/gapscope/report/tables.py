@@ -90,24 +90,26 @@ def run_row(
     return row | {"device": made["device"], "train_wall_s": wall_seconds(trained), "commit": made["commit"]}
 
 
-def best_epochs(runs: pd.DataFrame, histories: Sequence[pd.DataFrame]) -> pd.Series:
-    """Return each run's test error (%) at the epoch that is best, on the test set, for the other seeds together.
+def best_epochs(runs: pd.DataFrame, histories: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return each good run's test error (%) at its best epoch, and at the one that is best for the other seeds.
 
-    A run's own least error is low by chance, the more the noisier its epochs, as those of large batches are: at an
-    epoch that others choose it is not. Over the epochs that all good runs of a batch size have; a run without others
-    has none.
+    Chance is in both, the more the noisier the epochs, as those of large batches are: of a run's own errors the least
+    is low by chance; at an epoch that others chose for their luck a run has none, and its error there may well be above
+    the last one's. Of runs of unequal length, or without others, only the first is given.
 
     Args:
         runs: a row a run, as `run_row` gives it.
         histories: of the same runs, a row an epoch.
     """
-    found = pd.Series(float("nan"), index=runs.index)
+    names = {"own": "test_error_pct_best_epoch", "others": "test_error_pct_others_best_epoch"}
+    found = pd.DataFrame(float("nan"), index=runs.index, columns=list(names.values()))
     for _, good in runs[runs["status"] == "ok"].groupby(KEYS):
-        if len(good) > 1:
-            by_epoch = [histories[run].set_index("epoch")["test_error_pct_running"] for run in good.index]
-            errors = pd.concat(by_epoch, axis=1, join="inner").to_numpy()
+        by_epoch = [histories[run].set_index("epoch")["test_error_pct_running"] for run in good.index]
+        found.loc[good.index, names["own"]] = [errors.min() for errors in by_epoch]
+        if len(good) > 1 and all(errors.index.equals(by_epoch[0].index) for errors in by_epoch):
+            errors = pd.concat(by_epoch, axis=1).to_numpy()
             of_others = errors.sum(axis=1, keepdims=True) - errors
-            found[good.index] = errors[of_others.argmin(axis=0), range(len(good))]
+            found.loc[good.index, names["others"]] = errors[of_others.argmin(axis=0), range(len(good))]
     return found
 
 
