@@ -217,6 +217,9 @@ def test_epochs_that_are_noisier_at_large_batches_are_neither_over_fitting_nor_a
         assert found[name].count("supported") <= 10, name
         assert found[name].count("contradicted") == 0, name  # it is not tested
     assert swapped.count("supported") > 40
+    row = verdict(noisy_epochs(0), "over_fitting_rises")
+    assert row["effect"] < 0  # it leans the other way, of which nothing may be said
+    assert re.fullmatch(r"chance would do as much with p = \S+; the contrary is not tested", row["why"])
 
 
 def test_planted_over_fitting_and_a_planted_gap_of_the_best_epoch_are_found() -> None:

@@ -8,7 +8,7 @@ beside each verdict, since what is beyond chance may still be small.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -88,6 +88,7 @@ class Finding:
     outcome: Outcome
     sign: int  # +1 where the claim is that the tested value rises
     also: str = ""  # what else is to be known of the effect
+    one_way: bool = False  # its contrary is not tested
 
     @property
     def p_for(self) -> float:
@@ -97,6 +98,8 @@ class Finding:
     @property
     def p_against(self) -> float:
         """One-sided p value in the other direction."""
+        if self.one_way:
+            return 1.0
         return self.outcome.p_falls if self.sign > 0 else self.outcome.p_rises
 
 
@@ -264,9 +267,7 @@ def _trend(claim: Claim, table: pd.DataFrame) -> Finding | None:
     else:
         outcome = evidence.paired(np.log(change) if ratio else change, resolution)
         test = "paired t test over seeds, last level less first"
-    if claim.one_way:
-        outcome = replace(outcome, p_falls=1.0)
-    return Finding(n, levels, test, effect, unit, outcome, sign)
+    return Finding(n, levels, test, effect, unit, outcome, sign, one_way=claim.one_way)
 
 
 def _change(ends: Array, ratio: bool) -> Array:
@@ -342,6 +343,8 @@ def _verdict(finding: Finding, p_for: float, p_against: float, level: float) -> 
         return "supported", f"chance would do this with p = {number(p_for, 2)} at most"
     if p_against <= level:
         return "contradicted", f"the opposite is seen, which chance would do with p = {number(p_against, 2)} at most"
+    if finding.one_way:
+        return "undecided", f"chance would do as much with p = {number(p_for, 2)}; the contrary is not tested"
     leaning = "the claim's direction" if finding.p_for <= finding.p_against else "the other direction"
     p = number(min(p_for, p_against), 2)
     return "undecided", f"it leans in {leaning}, within what chance does (p = {p})"

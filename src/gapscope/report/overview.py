@@ -23,7 +23,10 @@ MATRICES = {
     "Oyedotun et al. 2022": sorted({*TABLES, "table01_n5000", "table03_epochs16"} - {"table11"}),
     "Keskar et al. 2017": [
         f"keskar_{name}"
-        for name in ("table3", "table3_cifar10", "table3_cifar10_n5000", "table3_cifar100", "table3_timit", "figure4")
+        for name in (
+            *("table3", "table3_cifar10", "table3_cifar10_n5000", "table3_cifar100", "table3_timit"),
+            *("figure4", "figure4_cifar10", "figure4_timit"),
+        )
     ],
 }
 
