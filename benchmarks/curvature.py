@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gapscope import seeds
-from gapscope.images import Images
-from gapscope.measure.curvature import hessian_eigenvalues
+from gapscope.data.images import Images
 from gapscope.models.lenet5 import LeNet5
-from gapscope.objective import Objective
+from gapscope.numerics.loss_surface.curvature import hessian_eigenvalues
+from gapscope.training.objective import Objective
 
 ACCURACY = 1e-3
 REPEATS = 3  # starts

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 import yaml
 
-from gapscope import config, data, models, runtime, seeds
-from gapscope.images import Moves, split_images
+from gapscope import config, models, runtime, seeds
+from gapscope.data import datasets
+from gapscope.data.images import Moves, split_images
 from gapscope.training.evaluation import decayed_parameters
 from gapscope.training.gradient import updates
 from gapscope.training.graphs import recorded
@@ -39,7 +40,7 @@ def milliseconds(model: str, batch: int, settings: dict[str, Any], *, graphs: bo
     shape = (1, 28, 28) if model == "lenet5" else (3, 32, 32)
     draw, count = np.random.default_rng(0), 4 * max(batch, 2048)
     x, y = draw.integers(0, 256, (count, *shape), np.uint8), draw.integers(0, 10, count)
-    images = split_images(data.Dataset("random", 10, x, y, x[:1], y[:1]), "train", "cuda")
+    images = split_images(datasets.Dataset("random", 10, x, y, x[:1], y[:1]), "train", "cuda")
     net = models.build(models.ModelSpec(model, shape, 10, batch_norm=True, linear=False)).to("cuda").train()
     if chosen.channels_last:
         net = net.to(memory_format=torch.channels_last)

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from gapscope import seeds
-from gapscope.images import Images
-from gapscope.measure.manifold import RegeneratedBasis, random_basis
-from gapscope.measure.sharpness import Sharpness, keskar_sharpness
+from gapscope.data.images import Images
 from gapscope.models.lenet5 import LeNet5
-from gapscope.objective import Objective
+from gapscope.numerics.loss_surface.manifold import RegeneratedBasis, random_basis
+from gapscope.numerics.loss_surface.sharpness import Sharpness, keskar_sharpness
+from gapscope.training.objective import Objective
 
 EPSILON, DIMENSIONS = 1e-3, 100
 SPACES = ("full", "random100", "random100, regenerated")

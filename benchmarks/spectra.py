@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gapscope.measure.spectra import mode_singular_values
+from gapscope.numerics.hosvd.singular_values import mode_singular_values
 
 THRESHOLDS = (1e-4, 1e-5)
 Values = list[np.ndarray]

@@ -39,8 +39,9 @@ from torch.utils.data import DataLoader
 from torchvision import datasets
 from torchvision.transforms import ToTensor
 
-from gapscope import config, data, models, runtime, seeds
-from gapscope.images import split_images
+from gapscope import config, models, runtime, seeds
+from gapscope.data import datasets as data
+from gapscope.data.images import split_images
 from gapscope.training.loop import train
 from gapscope.training.settings import TrainSettings
 

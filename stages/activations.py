@@ -17,9 +17,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
 
-    from gapscope import activations, data, images, models
-    from gapscope.artifacts.activations import write_activations
-    from gapscope.artifacts.weights import read_weights
+    from gapscope import models
+    from gapscope.data import datasets, images
+    from gapscope.measures import activations
+    from gapscope.records.activations import write_activations
+    from gapscope.records.weights import read_weights
 
     settings = load_params().section("activations", activations.ActivationSettings)
     set_threads(settings.threads)
@@ -33,7 +35,7 @@ def main() -> None:
         model = models.build(models.ModelSpec.from_header(header["model"]))
         model.load_state_dict(state)
         model = model.to(device, dtype)
-        training = images.split_images(data.load(args.data), "train", device)
+        training = images.split_images(datasets.load(args.data), "train", device)
         sizes = header["batch_size"], header["seed"], settings.probe_images
         header["forward_error"] = {}
         for sample, index in activations.sample_indices(len(training), *sizes).items():

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from gapscope.artifacts.records import read_table, write_table
+from gapscope.claims import verdicts
 from gapscope.config import load_params
-from gapscope.report import claims
+from gapscope.records.tables import read_table, write_table
 from gapscope.runtime import run_stage
 
 RUN = ["model", "dataset", "batch_size", "seed"]
@@ -26,9 +26,9 @@ def main() -> None:
         new = more.columns.difference(found["runs"].columns)
         found["runs"] = found["runs"].merge(more[[*RUN, *new]], how="left", on=RUN, validate="one_to_one")
     params = load_params()
-    settings = params.section("claims", claims.ClaimSettings)
+    settings = params.section("claims", verdicts.ClaimSettings)
     settings.check(params.study)
-    write_table(args.out, claims.evaluate(found, read_table(args.reference), settings))
+    write_table(args.out, verdicts.evaluate(found, read_table(args.reference), settings))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from pathlib import Path
 SOURCE = Path("src")
 PACKAGE = "gapscope"
 READ = {  # files that a module reads and does not import
-    "gapscope.report.paper": ["report/papers/oyedotun2022_tables.csv"],
-    "gapscope.report.keskar": ["report/papers/keskar2017_accuracy.csv", "report/papers/keskar2017_sharpness.csv"],
-    "gapscope.report.claims": ["report/claims.yaml"],
+    "gapscope.papers.oyedotun2022.tables": ["papers/oyedotun2022/tables.csv"],
+    "gapscope.papers.keskar2017.tables": ["papers/keskar2017/accuracy.csv", "papers/keskar2017/sharpness.csv"],
+    "gapscope.claims.verdicts": ["claims/claims.yaml"],
     "gapscope.report.page": [f"report/templates/report.{kind}" for kind in ("html.j2", "css", "js")],
-    "gapscope.report.figures": ["report/gapscope.mplstyle"],
-    "gapscope.report.random_matrices": ["report/papers/oyedotun2022_random_matrices.csv"],
+    "gapscope.report.figures": ["drawing/gapscope.mplstyle"],
+    "gapscope.papers.oyedotun2022.random_matrices": ["papers/oyedotun2022/random_matrices.csv"],
 }
 
 

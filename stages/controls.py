@@ -16,13 +16,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".jsonl to write")
     args = parser.parse_args()
 
-    from gapscope import controls, data, images, models, seeds
-    from gapscope.activations import ActivationSettings
-    from gapscope.artifacts.records import provenance
-    from gapscope.artifacts.spectra import write_spectra
-    from gapscope.artifacts.weights import read_weights
-    from gapscope.measure.spectra import SpectraSettings, mode_singular_values
+    from gapscope import models, seeds
+    from gapscope.data import datasets, images
+    from gapscope.measures import controls
+    from gapscope.measures.activations import ActivationSettings
     from gapscope.models import unit_layers
+    from gapscope.numerics.hosvd.singular_values import SpectraSettings, mode_singular_values
+    from gapscope.records.spectra import write_spectra
+    from gapscope.records.tables import provenance
+    from gapscope.records.weights import read_weights
     from gapscope.training.evaluation import reestimate_batch_norm
 
     params = load_params()
@@ -40,7 +42,7 @@ def main() -> None:
         untrained = models.build(spec).to(device)
     reference = models.build(spec).to(device)
     reference.load_state_dict(state)
-    training = images.split_images(data.load(args.data), "train", device)
+    training = images.split_images(datasets.load(args.data), "train", device)
     reestimate_batch_norm(untrained, training, settings.eval_batch)
     nets, sizes = {"reference": reference, "untrained": untrained}, list(dict.fromkeys(params.batch_sizes))
     todo = controls.controls(nets, training, sizes, header["seed"], forward, folder=args.weights.parent)

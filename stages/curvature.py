@@ -17,12 +17,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".json to write")
     args = parser.parse_args()
 
-    from gapscope import data, images, models
-    from gapscope.artifacts.records import provenance, write_record
-    from gapscope.artifacts.weights import read_weights
-    from gapscope.measure import geometry
-    from gapscope.measure.sharpness import PRECISIONS
-    from gapscope.objective import Objective
+    from gapscope import models
+    from gapscope.data import datasets, images
+    from gapscope.measures import curvature as geometry
+    from gapscope.numerics.loss_surface.sharpness import PRECISIONS
+    from gapscope.records.tables import provenance, write_record
+    from gapscope.records.weights import read_weights
+    from gapscope.training.objective import Objective
 
     settings = load_params().section("curvature", geometry.GeometrySettings)
     set_threads(settings.threads)
@@ -34,7 +35,7 @@ def main() -> None:
         model.load_state_dict(state)
         objective = Objective.of_images(
             model.to(device),
-            images.split_images(data.load(args.data), "train", device),
+            images.split_images(datasets.load(args.data), "train", device),
             settings.images,
             settings.micro_batch,
             PRECISIONS[settings.precision],

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from gapscope.artifacts.records import read_record, read_table, write_table
-from gapscope.cells import cells, seed_records
 from gapscope.config import load_params
+from gapscope.records.cells import cells, seed_records
+from gapscope.records.tables import read_record, read_table, write_table
 from gapscope.report import curvature, figures
 from gapscope.runtime import run_stage
 

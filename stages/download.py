@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from gapscope import data
-from gapscope.artifacts.records import write_record
 from gapscope.config import load_params
+from gapscope.data import datasets
+from gapscope.records.tables import write_record
 from gapscope.runtime import run_stage
 
 
@@ -24,8 +24,8 @@ def main() -> None:
         help=".npz to write; the note goes beside it as .json",
     )
     args = parser.parse_args()
-    settings = load_params().section("data", data.DataSettings)
-    found = data.fetch(args.dataset, args.out, settings.files)
+    settings = load_params().section("data", datasets.DataSettings)
+    found = datasets.fetch(args.dataset, args.out, settings.files)
     write_record(args.out.with_suffix(".json"), found)
     print(f"{args.dataset}: {found['train_images']} training and {found['test_images']} test images, {found['source']}")
 

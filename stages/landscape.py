@@ -22,11 +22,12 @@ def main() -> None:
 
     import pandas as pd
 
-    from gapscope import data, images, models
-    from gapscope.artifacts.records import provenance, write_record, write_table
-    from gapscope.artifacts.weights import read_weights
-    from gapscope.measure import landscape
-    from gapscope.objective import Objective
+    from gapscope import models
+    from gapscope.data import datasets, images
+    from gapscope.numerics.loss_surface import landscape
+    from gapscope.records.tables import provenance, write_record, write_table
+    from gapscope.records.weights import read_weights
+    from gapscope.training.objective import Objective
 
     settings = load_params().section("landscape", landscape.LandscapeSettings)
     set_threads(settings.threads)
@@ -42,7 +43,7 @@ def main() -> None:
     record: dict[str, Any] = {"status": status, **shared, "batch_sizes": sizes, "settings": vars(settings)}
     rows: list[dict[str, Any]] = []
     if status == "ok":
-        dataset = data.load(args.data)
+        dataset = datasets.load(args.data)
         training, testing = (images.split_images(dataset, split, device) for split in ("train", "test"))
         objective = partial(
             Objective.of_images,

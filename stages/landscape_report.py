@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from gapscope.artifacts.records import read_record, read_table, write_table
-from gapscope.cells import seed_records
 from gapscope.config import load_params
+from gapscope.records.cells import seed_records
+from gapscope.records.tables import read_record, read_table, write_table
 from gapscope.report import figures, landscape
 from gapscope.runtime import run_stage
 

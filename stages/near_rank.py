@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gapscope.artifacts.records import write_table
-from gapscope.artifacts.spectra import read_spectra
-from gapscope.cells import cells, seed_records
 from gapscope.config import load_params
-from gapscope.measure.companions import companions
-from gapscope.measure.near_rank import NearRankSettings, near_rank_count
-from gapscope.measure.spectrum import ModeSpectrum
+from gapscope.numerics.hosvd.effective_ranks import companions
+from gapscope.numerics.hosvd.near_rank import NearRankSettings, near_rank_count
+from gapscope.numerics.hosvd.spectrum import ModeSpectrum
+from gapscope.records.cells import cells, seed_records
+from gapscope.records.spectra import read_spectra
+from gapscope.records.tables import write_table
 from gapscope.runtime import run_stage
 
 Thresholds = list[tuple[float, bool]]  # a threshold, and whether it is relative to the largest value

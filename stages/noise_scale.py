@@ -19,15 +19,17 @@ def main() -> None:
 
     import pandas as pd
 
-    from gapscope import critical_batch, data, models, seeds
-    from gapscope.artifacts.records import provenance, write_record, write_table
+    from gapscope import models, seeds
+    from gapscope.data import datasets
+    from gapscope.measures import noise_scale as critical_batch
+    from gapscope.records.tables import provenance, write_record, write_table
     from gapscope.training.settings import TrainSettings
 
     params = load_params()
     settings = params.section("noise_scale", critical_batch.NoiseScaleSettings)
     training = params.section("train", TrainSettings)
     set_threads(settings.threads)
-    device, start, dataset = pick_device(), time.perf_counter(), data.load(args.data)
+    device, start, dataset = pick_device(), time.perf_counter(), datasets.load(args.data)
     spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, training.batch_norm, training.linear)
     with seeds.seeded(args.seed, "initialisation"):
         model = models.build(spec).to(device)

@@ -13,8 +13,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".csv to write")
     args = parser.parse_args()
 
-    from gapscope.artifacts.records import write_table
-    from gapscope.measure.perturbation import PerturbationSettings, perturb
+    from gapscope.numerics.perturbation import PerturbationSettings, perturb
+    from gapscope.records.tables import write_table
 
     settings = load_params().section("perturbation", PerturbationSettings)
     set_threads(1)

@@ -14,9 +14,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="file to write when all is well")
     args = parser.parse_args()
 
-    from gapscope import plan
-    from gapscope.artifacts.files import write_text
-    from gapscope.artifacts.records import read_record
+    from gapscope.engine import plan
+    from gapscope.records.files import write_text
+    from gapscope.records.tables import read_record
 
     found = read_record(args.found)
     shape = tuple(found["image_shape"])

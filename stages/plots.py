@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from gapscope.artifacts.records import read_table
-from gapscope.artifacts.spectra import read_spectra
-from gapscope.cells import cells
 from gapscope.config import load_params
-from gapscope.report import figures, paper, series
+from gapscope.papers.oyedotun2022 import tables as paper
+from gapscope.records.cells import cells
+from gapscope.records.spectra import read_spectra
+from gapscope.records.tables import read_table
+from gapscope.report import figure_tables, figures
 from gapscope.runtime import run_stage
 
 
@@ -27,11 +28,11 @@ def main() -> None:
     spectra = ((cell.columns(), read_spectra(cell.record("spectra", ".jsonl"))[1]) for cell in todo)
     histories = ((cell.columns(), read_table(cell.record("train", ".csv"))) for cell in todo)
     drawn: dict[str, tuple[pd.DataFrame, figures.Draw]] = {
-        "gap": (series.gap(runs, paper.printed(number) if number else None), figures.draw_gap),
-        "near_rank": (series.near_rank(runs), figures.draw_near_rank),
-        "spectra": (series.spectra(spectra), partial(figures.draw_spectra, thresholds=params.thresholds)),
-        "sharpness": (series.sharpness(runs), figures.draw_sharpness),
-        "curves": (series.curves(histories), figures.draw_curves),
+        "gap": (figure_tables.gap(runs, paper.printed(number) if number else None), figures.draw_gap),
+        "near_rank": (figure_tables.near_rank(runs), figures.draw_near_rank),
+        "spectra": (figure_tables.spectra(spectra), partial(figures.draw_spectra, thresholds=params.thresholds)),
+        "sharpness": (figure_tables.sharpness(runs), figures.draw_sharpness),
+        "curves": (figure_tables.curves(histories), figures.draw_curves),
     }
     figures.save(drawn, args.out)
 

@@ -21,9 +21,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="path without suffix: .csv, .histogram.csv and .json")
     args = parser.parse_args()
 
-    from gapscope.artifacts.records import provenance, write_record, write_table
-    from gapscope.measure import random_matrices
-    from gapscope.resumable import finish
+    from gapscope.numerics import random_matrices
+    from gapscope.records.resumable import finish
+    from gapscope.records.tables import provenance, write_record, write_table
 
     settings, start = (
         load_params().section("random_matrices", random_matrices.RandomMatrixSettings),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from gapscope.artifacts.files import write_text
-from gapscope.artifacts.records import read_record, read_table, write_table
-from gapscope.report import figures, random_matrices
+from gapscope.papers.oyedotun2022 import random_matrices
+from gapscope.records.files import write_text
+from gapscope.records.tables import read_record, read_table, write_table
+from gapscope.report import figures
 from gapscope.report import random_matrix_figures as drawing
 from gapscope.runtime import run_stage
 

@@ -4,7 +4,7 @@ import argparse
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from gapscope.artifacts.files import write_text
+from gapscope.records.files import write_text
 from gapscope.report.page import page
 from gapscope.runtime import cores, run_stage
 

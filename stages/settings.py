@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from gapscope.artifacts.files import write_text
 from gapscope.config import PARAMS
+from gapscope.records.files import write_text
 from gapscope.runtime import run_stage
 
 

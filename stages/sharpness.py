@@ -17,11 +17,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".json to write")
     args = parser.parse_args()
 
-    from gapscope import data, images, models
-    from gapscope.artifacts.records import provenance, write_record
-    from gapscope.artifacts.weights import read_weights
-    from gapscope.measure import sharpness
-    from gapscope.objective import Objective
+    from gapscope import models
+    from gapscope.data import datasets, images
+    from gapscope.numerics.loss_surface import sharpness
+    from gapscope.records.tables import provenance, write_record
+    from gapscope.records.weights import read_weights
+    from gapscope.training.objective import Objective
 
     settings = load_params().section("sharpness", sharpness.SharpnessSettings)
     set_threads(settings.threads)
@@ -31,7 +32,7 @@ def main() -> None:
     if header["status"] == "ok":
         model = models.build(models.ModelSpec.from_header(header["model"]))
         model.load_state_dict(state)
-        dataset, precision = data.load(args.data), sharpness.PRECISIONS[settings.precision]
+        dataset, precision = datasets.load(args.data), sharpness.PRECISIONS[settings.precision]
         objectives = {
             split: Objective.of_images(
                 model.to(device),

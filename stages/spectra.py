@@ -26,11 +26,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".jsonl to write")
     args = parser.parse_args()
 
-    from gapscope.artifacts.activations import read_activations
-    from gapscope.artifacts.records import provenance
-    from gapscope.artifacts.spectra import write_spectra
-    from gapscope.measure.exact_zeros import exact_zeros
-    from gapscope.measure.spectra import SpectraSettings, mode_singular_values
+    from gapscope.numerics.hosvd.exact_zeros import exact_zeros
+    from gapscope.numerics.hosvd.singular_values import SpectraSettings, mode_singular_values
+    from gapscope.records.activations import read_activations
+    from gapscope.records.spectra import write_spectra
+    from gapscope.records.tables import provenance
 
     settings = load_params().section("spectra", SpectraSettings)
     set_threads(settings.threads)

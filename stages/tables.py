@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from gapscope.artifacts.files import write_text
-from gapscope.artifacts.records import read_record, read_table, write_table
-from gapscope.artifacts.spectra import read_spectra
-from gapscope.cells import cells
 from gapscope.config import load_params
 from gapscope.errors import InputError
-from gapscope.report import gap, keskar, paper, tables
+from gapscope.papers.keskar2017 import tables as keskar
+from gapscope.papers.oyedotun2022 import tables as paper
+from gapscope.records.cells import cells
+from gapscope.records.files import write_text
+from gapscope.records.spectra import read_spectra
+from gapscope.records.tables import read_record, read_table, write_table
+from gapscope.report import gap, tables
 from gapscope.runtime import run_stage
 
 

@@ -22,12 +22,13 @@ def main() -> None:
 
     import torch
 
-    from gapscope import data, models, seeds
-    from gapscope.artifacts.checkpoints import Checkpoint, code_digest
-    from gapscope.artifacts.records import provenance, write_record, write_table
-    from gapscope.artifacts.weights import write_weights
+    from gapscope import models, seeds
+    from gapscope.data import datasets
+    from gapscope.records.checkpoints import Checkpoint, code_digest
+    from gapscope.records.tables import provenance, write_record, write_table
+    from gapscope.records.weights import write_weights
+    from gapscope.training.distributed import joined, launch
     from gapscope.training.loop import train
-    from gapscope.training.ranks import joined, launch
     from gapscope.training.settings import TrainSettings
     from gapscope.training.tuning import tune_rate
 
@@ -36,7 +37,7 @@ def main() -> None:
     if launch(settings.launcher):
         return
     set_threads(settings.threads)
-    dataset, start = data.load(args.data), time.perf_counter()
+    dataset, start = datasets.load(args.data), time.perf_counter()
     spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, settings.batch_norm, settings.linear)
 
     def initial() -> torch.nn.Module:

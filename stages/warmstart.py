@@ -23,18 +23,20 @@ def main() -> None:
 
     import torch
 
-    from gapscope import data, models, seeds, warmstart
-    from gapscope.artifacts.checkpoints import code_digest
-    from gapscope.artifacts.records import provenance, write_record, write_table
-    from gapscope.measure.sharpness import SharpnessSettings
+    from gapscope import models, seeds
+    from gapscope.data import datasets
+    from gapscope.measures import warm_start
+    from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
+    from gapscope.records.checkpoints import code_digest
+    from gapscope.records.tables import provenance, write_record, write_table
     from gapscope.training.settings import TrainSettings
 
     params, start = load_params(), time.perf_counter()
-    settings = params.section("warmstart", warmstart.WarmstartSettings)
+    settings = params.section("warmstart", warm_start.WarmstartSettings)
     training = replace(params.section("train", TrainSettings), patience=None)
     sharpness = params.section("sharpness", SharpnessSettings)
     set_threads(settings.threads)
-    dataset, device = data.load(args.data), pick_device()
+    dataset, device = datasets.load(args.data), pick_device()
     spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, training.batch_norm, training.linear)
 
     def initial() -> torch.nn.Module:
@@ -46,7 +48,7 @@ def main() -> None:
     own = code_digest(Path("digests/warmstart.txt"), Path(params.groups["code"]["model"]))
     made = {"data": dataset.digest(), "device": describe_device(device), "torch": torch.__version__, "code": own}
     with stop_requests() as stop:
-        cell = warmstart.Warmstart(
+        cell = warm_start.Warmstart(
             initial, dataset, settings, training, sharpness, seed=args.seed, device=device,
             folder=args.checkpoint, identity=header | made, stop=stop,
         )  # fmt: skip

@@ -4,10 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
-from gapscope.artifacts.files import write_text
-from gapscope.artifacts.records import read_record, read_table, write_table
-from gapscope.cells import seed_records
 from gapscope.config import load_params
+from gapscope.records.cells import seed_records
+from gapscope.records.files import write_text
+from gapscope.records.tables import read_record, read_table, write_table
 from gapscope.report import figures, warmstart
 from gapscope.runtime import run_stage
 

@@ -13,10 +13,11 @@ import yaml
 from dvc.utils.hydra import compose_and_dump
 from safetensors.torch import save_file
 
-from gapscope import cli, cost, locks, runner
+from gapscope import cli
 from gapscope.cli import compare, studies
 from gapscope.cli.compose import composed
 from gapscope.config import load_params
+from gapscope.engine import cost, locks, runner
 
 ROOT = Path(__file__).parents[1]
 

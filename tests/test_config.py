@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gapscope.cells import cells
 from gapscope.config import Params, load_params
-from gapscope.data import DataSettings
+from gapscope.data.datasets import DataSettings
 from gapscope.errors import InputError
+from gapscope.records.cells import cells
 
 STUDY = {
     "study": "small",

@@ -13,10 +13,11 @@ import yaml
 from dvc.utils.hydra import compose_and_dump
 from scripts import run
 
-from gapscope import data, models, seeds
-from gapscope.artifacts.weights import write_weights
-from gapscope.images import split_images
-from gapscope.objective import Objective
+from gapscope import models, seeds
+from gapscope.data import datasets
+from gapscope.data.images import split_images
+from gapscope.records.weights import write_weights
+from gapscope.training.objective import Objective
 
 ROOT = Path(__file__).parents[1]
 TINY = [
@@ -63,7 +64,7 @@ def record(folder: Path, size: int) -> dict[str, Any]:
 def test_the_record_says_of_which_loss_it_is(folder: Path) -> None:
     found = record(folder, 16)
     assert found["conditions"] == {"images": 60, "batch_norm": "running", "precision": "float64"}
-    training = split_images(data.load(folder / "digits.npz"), "train", "cpu")
+    training = split_images(datasets.load(folder / "digits.npz"), "train", "cpu")
     objective = Objective.of_images(network(), training, 60, 60)
     x = objective.weights()
     _, gradient = objective.value_and_gradient(x, with_gradient=True)

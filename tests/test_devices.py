@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from gapscope import seeds
-from gapscope.artifacts.checkpoints import Checkpoint
-from gapscope.data import Dataset
+from gapscope.data.datasets import Dataset
+from gapscope.data.images import split_images
 from gapscope.errors import InputError, StoppedError
-from gapscope.images import split_images
-from gapscope.measure.sharpness import keskar_sharpness
-from gapscope.measure.spectra import mode_singular_values
 from gapscope.models import ModelSpec, build
-from gapscope.objective import Objective
+from gapscope.numerics.hosvd.singular_values import mode_singular_values
+from gapscope.numerics.loss_surface.sharpness import keskar_sharpness
+from gapscope.records.checkpoints import Checkpoint
 from gapscope.runtime import set_threads
 from gapscope.training import loop
+from gapscope.training.distributed import Ranks
 from gapscope.training.graphs import recorded
 from gapscope.training.loop import TrainResult, train
-from gapscope.training.ranks import Ranks
+from gapscope.training.objective import Objective
 from gapscope.training.settings import TrainSettings
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

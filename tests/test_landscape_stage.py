@@ -18,9 +18,10 @@ from scripts import run
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from gapscope import data, images, models, seeds
-from gapscope.artifacts.weights import read_weights, write_weights
-from gapscope.measure.landscape import COLUMNS
+from gapscope import models, seeds
+from gapscope.data import datasets, images
+from gapscope.numerics.loss_surface.landscape import COLUMNS
+from gapscope.records.weights import read_weights, write_weights
 
 ROOT = Path(__file__).parents[1]
 DIRECT = 1e-9  # float64, sums in another order
@@ -36,7 +37,7 @@ LANDSCAPE = {
 }  # fmt: skip
 
 
-def network(dataset: data.Dataset, batch_size: int, updates: int) -> nn.Module:
+def network(dataset: datasets.Dataset, batch_size: int, updates: int) -> nn.Module:
     with seeds.seeded(3, "test"):
         model = models.build(SPEC)
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
@@ -70,7 +71,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits = load_digits()
     x, y = np.kron(digits.images[:200] * 15, np.ones((3, 3))).astype(np.uint8), digits.target[:200]
     np.savez(folder / "digits.npz", x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
-    dataset = data.load(folder / "digits.npz")
+    dataset = datasets.load(folder / "digits.npz")
     for end, (batch_size, updates) in TRAINED.items():
         state = network(dataset, batch_size, updates).state_dict()
         write_weights(folder / f"{end}.safetensors", state, {}, header(end))
@@ -90,7 +91,7 @@ def read(folder: Path, name: str = NAME) -> tuple[dict[str, Any], pd.DataFrame]:
 def plain(study: Path, alpha: float, *, batch_norm: str = "batch") -> list[float]:
     """The four figures at one place on the line, of a whole model whose batch norms are in training mode."""
     found: list[float] = []
-    dataset = data.load(study / "digits.npz")
+    dataset = datasets.load(study / "digits.npz")
     ends = [models.build(SPEC).double() for _ in TRAINED]
     for end, model in zip(TRAINED, ends):
         model.load_state_dict(read_weights(study / f"{end}.safetensors")[0])

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gapscope import seeds
-from gapscope.activations import activation_bytes, unit_layers
-from gapscope.data import load
+from gapscope.data.datasets import load
+from gapscope.data.images import split_images
 from gapscope.errors import InputError
-from gapscope.images import split_images
+from gapscope.measures.activations import activation_bytes, unit_layers
 from gapscope.models import MODELS, ModelSpec, build
 from gapscope.models.resnet import Subsample
 from gapscope.models.units import Units, flat_size

@@ -9,24 +9,24 @@ import pandas as pd
 import pytest
 from dvc.utils.hydra import compose_and_dump
 
-from gapscope.activations import ActivationSettings
+from gapscope.claims.verdicts import ClaimSettings
 from gapscope.config import Params, load_params
-from gapscope.controls import ControlSettings
-from gapscope.critical_batch import NoiseScaleSettings
-from gapscope.data import DataSettings
+from gapscope.data.datasets import DataSettings
 from gapscope.errors import InputError
-from gapscope.measure.geometry import GeometrySettings
-from gapscope.measure.landscape import LandscapeSettings
-from gapscope.measure.near_rank import NearRankSettings
-from gapscope.measure.perturbation import PerturbationSettings
-from gapscope.measure.random_matrices import RandomMatrixSettings
-from gapscope.measure.sharpness import SharpnessSettings
-from gapscope.measure.spectra import SpectraSettings
-from gapscope.report.claims import ClaimSettings
+from gapscope.measures.activations import ActivationSettings
+from gapscope.measures.controls import ControlSettings
+from gapscope.measures.curvature import GeometrySettings
+from gapscope.measures.noise_scale import NoiseScaleSettings
+from gapscope.measures.warm_start import WarmstartSettings
+from gapscope.numerics.hosvd.near_rank import NearRankSettings
+from gapscope.numerics.hosvd.singular_values import SpectraSettings
+from gapscope.numerics.loss_surface.landscape import LandscapeSettings
+from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
+from gapscope.numerics.perturbation import PerturbationSettings
+from gapscope.numerics.random_matrices import RandomMatrixSettings
+from gapscope.papers.oyedotun2022.tables import TableSettings
 from gapscope.report.curvature import CurvatureReportSettings
-from gapscope.report.paper import TableSettings
 from gapscope.training.settings import TrainSettings
-from gapscope.warmstart import WarmstartSettings
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.stem for path in (ROOT / "conf/study").glob("*.yaml"))

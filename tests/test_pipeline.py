@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapscope.artifacts.spectra import read_spectra
+from gapscope.records.spectra import read_spectra
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "GAPSCOPE_DATA"} | {

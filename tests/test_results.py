@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gapscope.report import paper
+from gapscope.papers.oyedotun2022 import tables as paper
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/results.md").read_text()

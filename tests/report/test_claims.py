@@ -12,10 +12,12 @@ import pytest
 from scipy import stats
 from scripts import run
 
-from gapscope.artifacts.records import read_table, write_table
+from gapscope.claims import hypothesis_tests as tests
+from gapscope.claims import verdicts as claims
+from gapscope.claims.verdicts import ClaimSettings, evaluate
 from gapscope.errors import InputError
-from gapscope.report import claims, evidence, tables
-from gapscope.report.claims import ClaimSettings, evaluate
+from gapscope.records.tables import read_table, write_table
+from gapscope.report import tables
 
 ROOT = Path(__file__).parents[2]
 SIZES = (128, 512, 1024, 2048, 4096, 8192)
@@ -248,28 +250,28 @@ def test_many_tests_at_once_are_corrected_for() -> None:
 
 
 def test_holm_is_the_known_one() -> None:
-    assert evidence.holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 1979, by hand
-    assert evidence.holm([1.0, 0.01, 1.0, 0.04, 0.03, 0.005], 4) == pytest.approx([1, 0.03, 1, 0.06, 0.06, 0.02])
-    assert evidence.holm([0.9, 0.8], 2) == [1.0, 1.0]
+    assert tests.holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 1979, by hand
+    assert tests.holm([1.0, 0.01, 1.0, 0.04, 0.03, 0.005], 4) == pytest.approx([1, 0.03, 1, 0.06, 0.06, 0.02])
+    assert tests.holm([0.9, 0.8], 2) == [1.0, 1.0]
 
 
 def test_the_trend_is_pages_where_there_are_no_ties() -> None:
     values = np.random.default_rng(3).normal(size=(3, 4)) + np.arange(4)
-    ours = evidence.trend(np.arange(4.0), values, np.random.default_rng(0))
+    ours = tests.trend(np.arange(4.0), values, np.random.default_rng(0))
     exact = stats.page_trend_test(values, method="exact").pvalue
-    spread = np.sqrt(exact * (1 - exact) / evidence.DRAWS)
+    spread = np.sqrt(exact * (1 - exact) / tests.DRAWS)
     assert abs(ours.p_rises - exact) < 4 * spread
     assert 0.0001 < exact < 0.2
 
 
 def test_ties_and_infinities_are_ranked_and_a_nan_is_refused() -> None:
     values = np.array([[1, 1, np.inf], [0, 2, np.inf], [0, 0, 5.0]])
-    found = evidence.trend(np.arange(3.0), values, np.random.default_rng(0))
+    found = tests.trend(np.arange(3.0), values, np.random.default_rng(0))
     assert found.p_rises < 0.02 < found.p_falls
     with pytest.raises(ValueError, match="NaN"):
-        evidence.trend(np.arange(3.0), np.array([[1, np.nan, 2.0]]), np.random.default_rng(0))
+        tests.trend(np.arange(3.0), np.array([[1, np.nan, 2.0]]), np.random.default_rng(0))
     with pytest.raises(ValueError, match="3 levels"):
-        evidence.trend(np.arange(2.0), np.ones((3, 2)), np.random.default_rng(0))
+        tests.trend(np.arange(2.0), np.ones((3, 2)), np.random.default_rng(0))
 
 
 def test_two_batch_sizes_are_compared_within_seeds_and_sharpness_by_its_factor() -> None:
@@ -519,27 +521,27 @@ def test_of_what_is_zero_at_one_end_there_is_no_multiple() -> None:
 
 def test_counts_that_change_alike_in_every_seed_decide_by_how_far_and_equal_shares_do_not() -> None:
     """Structural zeros are the same in every seed; so may be a single image's error, by chance."""
-    far, near = (evidence.paired(np.full(3, change), resolution=1.0) for change in (26160.0, 1.0))
+    far, near = (tests.paired(np.full(3, change), resolution=1.0) for change in (26160.0, 1.0))
     assert far.p_rises < 1e-9
-    assert far.p_rises < evidence.paired(np.array([26160.0, 26160.0, 26161.0]), 1.0).p_rises < 1e-9
+    assert far.p_rises < tests.paired(np.array([26160.0, 26160.0, 26161.0]), 1.0).p_rises < 1e-9
     assert near.p_rises == pytest.approx(stats.t.sf(6, 2), rel=1e-9)  # 1 / (1 / sqrt(12) / sqrt(3)) = 6
     table = made_up(0.0, 0.1, seeds=3, sizes=(256, 6000))
     counted = table.assign(**{"near_rank_run_0.0001_full": 26160 * (table["batch_size"] == 6000)})
     assert verdict(counted, "near_rank_rises")["verdict"] == "supported"
     levels = np.array([8.35, 9.21, 7.77])
-    assert evidence.paired((levels + 0.14) - levels).p_rises == 0.125  # not 1e-30, for all that rounding leaves
-    assert evidence.paired((levels + 0.1 + 0.2) - (levels + 0.3)) == evidence.UNCHANGED
+    assert tests.paired((levels + 0.14) - levels).p_rises == 0.125  # not 1e-30, for all that rounding leaves
+    assert tests.paired((levels + 0.1 + 0.2) - (levels + 0.3)) == tests.UNCHANGED
 
 
 def test_what_no_seed_sees_change_is_unchanged_though_seeds_differ() -> None:
     values = np.repeat([[1.0], [2.0], [np.inf]], 3, axis=1)
     levels, draws = np.arange(3.0), np.random.default_rng(0)
-    assert evidence.trend(levels, values, draws) == evidence.trend(values, values, draws) == evidence.UNCHANGED
-    assert evidence.trend(values, np.tile(levels, (3, 1)), draws) == evidence.UNCHANGED
-    assert evidence.paired(values[:2, 1] - values[:2, 0]) == evidence.UNCHANGED
+    assert tests.trend(levels, values, draws) == tests.trend(values, values, draws) == tests.UNCHANGED
+    assert tests.trend(values, np.tile(levels, (3, 1)), draws) == tests.UNCHANGED
+    assert tests.paired(values[:2, 1] - values[:2, 0]) == tests.UNCHANGED
     values[0, 1] += 1
-    assert evidence.trend(levels, values, draws).tested
-    assert evidence.paired(values[:2, 1] - values[:2, 0]).tested
+    assert tests.trend(levels, values, draws).tested
+    assert tests.paired(values[:2, 1] - values[:2, 0]).tested
 
 
 def test_at_equal_updates_a_gap_may_shrink_by_what_becomes_of_the_smallest_batch() -> None:

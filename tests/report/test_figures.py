@@ -6,13 +6,14 @@ import pytest
 from made_up import ROOT
 from matplotlib.figure import Figure
 
-from gapscope.report import figures, registry, svg
+from gapscope.drawing import svg
+from gapscope.report import figure_catalogue, figures
 
 # each figure once, of the first study that has it
 DRAWN = {
     name: (shown, rows)
     for study in sorted((ROOT / "plots").iterdir(), reverse=True)
-    for name, shown, rows in registry.of_study(study)
+    for name, shown, rows in figure_catalogue.of_study(study)
 }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from gapscope.artifacts.records import read_table, write_table
+from gapscope.records.tables import read_table, write_table
 from gapscope.report import gap
 
 

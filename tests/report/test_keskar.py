@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from gapscope.errors import InputError
-from gapscope.report import keskar
+from gapscope.papers.keskar2017 import tables as keskar
 
 
 def batches(model: str = "f1") -> pd.DataFrame:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gapscope.report import numbers
+from gapscope.drawing import numbers
 
 
 @pytest.mark.parametrize(

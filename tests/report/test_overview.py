@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from gapscope.artifacts.records import write_table
+from gapscope.records.tables import write_table
 from gapscope.report import overview
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from made_up import CLAIM, CLAIMS, ROOT, study
 
-from gapscope.artifacts.records import read_record, write_table
 from gapscope.errors import InputError
-from gapscope.report import page_tables, registry, warmstart
+from gapscope.records.tables import read_record, write_table
+from gapscope.report import figure_catalogue, page_tables, warmstart
 from gapscope.report.page import about, claims, made, page
 
 
@@ -269,11 +269,11 @@ def test_warm_starts_have_a_row_a_start_and_count_what_ended_well() -> None:
 
 def test_every_committed_figure_is_in_the_registry() -> None:
     drawn = {path.stem for path in (ROOT / "plots").glob("*/*.csv")}
-    assert drawn <= set(registry.SHOWN)
+    assert drawn <= set(figure_catalogue.SHOWN)
 
 
 def test_thresholds_are_those_of_the_near_rank_figure(tmp_path: Path) -> None:
     panels = ["0.0001: excess", "1e-05: excess", "0.001-relative: excess"]
     pd.DataFrame({"panel": panels}).to_csv(tmp_path / "near_rank.csv", index=False)
-    assert registry.thresholds(tmp_path) == (1e-4, 1e-5)
-    assert registry.thresholds(tmp_path / "none") == ()
+    assert figure_catalogue.thresholds(tmp_path) == (1e-4, 1e-5)
+    assert figure_catalogue.thresholds(tmp_path / "none") == ()

@@ -16,7 +16,7 @@ from made_up import CLAIMS, ROOT, study
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from gapscope.report import registry
+from gapscope.report import figure_catalogue
 from gapscope.report.page import page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -151,7 +151,7 @@ def test_every_figure_is_seen_whole_and_the_page_does_not_scroll_sideways(
     assert misplaced(browser) == []
     drawn = {path.stem for path in (whole.parent / f"plots/{STUDY}").glob("*.csv")}
     assert browser.execute_script("return [...document.querySelectorAll('figure')].map((f) => f.id)") == [  # type: ignore[no-untyped-call]
-        name for name in registry.SHOWN if name in drawn
+        name for name in figure_catalogue.SHOWN if name in drawn
     ]
 
 

@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from gapscope.report import figures, random_matrices
+from gapscope.papers.oyedotun2022 import random_matrices
+from gapscope.report import figures
 from gapscope.report import random_matrix_figures as drawing
 
 STDS = {"gaussian": 1.0, "uniform": 12**-0.5}

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gapscope.report import figures, paper, registry, series, tables
+from gapscope.papers.oyedotun2022 import tables as paper
+from gapscope.report import figure_catalogue, figure_tables, figures, tables
 
 CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
 MADE = {"device": "cpu (test)", "wall_s": 1.0, "commit": "abc"}
@@ -111,7 +112,7 @@ def test_a_run_that_only_guesses_is_left_out_and_named(
     assert (table.loc[128, "test_error_pct_mean"] == 8.0) == bool(stuck)  # of the other two
     text = paper.markdown(paper.beside(paper.printed(5), table.reset_index()))
     assert ("they learned nothing and ended as by guessing: 1 of 3 at b = 128." in text) == bool(stuck)
-    assert (70.0 in set(series.gap(both, None)["value"])) != bool(stuck)
+    assert (70.0 in set(figure_tables.gap(both, None)["value"])) != bool(stuck)
 
 
 def test_the_summary_is_short_and_holds_no_nan(runs: pd.DataFrame) -> None:
@@ -167,7 +168,7 @@ def test_all_tables_of_the_paper_are_there() -> None:
 
 
 def test_the_gap_figure_draws_its_rows(runs: pd.DataFrame) -> None:
-    rows = series.gap(runs, paper.printed(5))
+    rows = figure_tables.gap(runs, paper.printed(5))
     assert set(rows["source"]) == {"measured", "paper"}
     assert not rows["value"].isna().any()
     figure = figures.styled(figures.draw_gap, rows)
@@ -181,7 +182,7 @@ def test_the_gap_figure_draws_its_rows(runs: pd.DataFrame) -> None:
 
 
 def test_the_near_rank_figure_keeps_structural_and_excess_apart(runs: pd.DataFrame) -> None:
-    rows = series.near_rank(runs)
+    rows = figure_tables.near_rank(runs)
     by_series = rows[rows["batch_size"] == 128].groupby("series")["value"].mean().to_dict()
     assert by_series == {"structural + excess": 132, "structural (zero by shape)": 128, "trained at b": 4}
     figure = figures.styled(figures.draw_near_rank, rows)
@@ -199,7 +200,7 @@ def test_bars_reach_from_the_smallest_run_to_the_largest_and_no_count_below_0() 
     assert reach[0] == [0, 3]  # mean 1, less a deviation of 1.7 is below 0
     assert reach[1] == pytest.approx([0.1, 0.1])
     assert "bars: smallest to largest run" in figure.get_suptitle()
-    assert "from the smallest run to the largest" in registry.SHOWN["near_rank"].reading
+    assert "from the smallest run to the largest" in figure_catalogue.SHOWN["near_rank"].reading
     plt.close(figure)
 
 
@@ -212,7 +213,7 @@ def with_controls(runs: pd.DataFrame, undecidable: int) -> pd.DataFrame:
 
 
 def test_what_remains_is_the_excess_less_that_of_the_model_of_the_first_batch_size(runs: pd.DataFrame) -> None:
-    rows = series.near_rank(with_controls(runs, 0))
+    rows = figure_tables.near_rank(with_controls(runs, 0))
     remains = rows[rows["series"] == "trained at b, less trained at 128"].groupby("batch_size")["value"].mean()
     assert remains.to_dict() == {128: 4 - 1, 512: 4 - 6}
     assert set(rows["panel"]) == {
@@ -222,10 +223,10 @@ def test_what_remains_is_the_excess_less_that_of_the_model_of_the_first_batch_si
 
 
 def test_an_undecidable_count_is_marked_in_table_and_figure(runs: pd.DataFrame) -> None:
-    rows = series.near_rank(with_controls(runs, 2))
+    rows = figure_tables.near_rank(with_controls(runs, 2))
     flagged = rows[rows["undecidable"]]["series"].unique()
     assert set(flagged) == {"control: trained at b = 128", "trained at b, less trained at 128"}
-    own = series.near_rank(with_controls(runs, 0).assign(**{"near_rank_run_0.0001_undecidable": 1}))
+    own = figure_tables.near_rank(with_controls(runs, 0).assign(**{"near_rank_run_0.0001_undecidable": 1}))
     assert set(own[own["undecidable"]]["series"]) == {  # zeros by shape are exact
         "structural + excess", "trained at b", "trained at b, less trained at 128",
     }  # fmt: skip
@@ -243,7 +244,7 @@ def test_a_relative_threshold_has_columns_and_a_panel_of_its_own() -> None:
     )
     assert runs["near_rank_run_0.0001_excess"].tolist() == [4]
     assert runs["near_rank_run_0.0001-relative_excess"].tolist() == [0]
-    figure = figures.styled(figures.draw_near_rank, series.near_rank(runs))
+    figure = figures.styled(figures.draw_near_rank, figure_tables.near_rank(runs))
     assert "values ≤ 0.0001 of the largest: what remains" not in [axes.get_ylabel() for axes in figure.axes]
     assert "values ≤ 0.0001 of the largest: excess over b images" in [axes.get_ylabel() for axes in figure.axes]
     plt.close(figure)
@@ -277,7 +278,7 @@ def test_zeros_of_dead_units_and_equal_images_are_those_that_the_spectra_have(
 
 
 def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None:
-    rows = series.sharpness(runs)
+    rows = figure_tables.sharpness(runs)
     assert rows.loc[rows["series"] == "test accuracy", "value"].tolist() == [93.0, 91.0, 90.0]
     figure = figures.styled(figures.draw_sharpness, rows)
     labels = ["test accuracy (%)", "sharpness φ of the train loss (%)", "sharpness φ of the test loss (%)"]
@@ -292,12 +293,12 @@ def test_a_thinned_spectrum_keeps_both_ends() -> None:
     values = list(np.geomspace(10, 1e-6, 500))
     record = {"sample": "run", "layer": "fc1", "mode": 0, "values": values, "error_bound": [[400, 1e-9], [100, 1e-13]]}
     record |= {"method": "deflation"}
-    rows = series.spectra([({**CELL, "batch_size": 500, "seed": 0}, [record, record | {"sample": "probe"}])])
+    rows = figure_tables.spectra([({**CELL, "batch_size": 500, "seed": 0}, [record, record | {"sample": "probe"}])])
     assert rows["index"].is_monotonic_increasing
     assert rows["value"].tolist() == [values[index - 1] for index in rows["index"]]
     assert {1, 2, 499, 500} <= set(rows["index"])
     assert rows["error_bound"].tolist() == [1e-9 if index <= 400 else 1e-13 for index in rows["index"]]
-    assert len(rows) <= series.SPECTRUM_POINTS
+    assert len(rows) <= figure_tables.SPECTRUM_POINTS
     figure = figures.styled(lambda table: figures.draw_spectra(table, (1e-4,)), rows)
     assert figure.axes[0].get_title() == "fc1, samples x units"
     assert "solver: deflation" in figure.get_suptitle()
@@ -307,13 +308,13 @@ def test_a_thinned_spectrum_keeps_both_ends() -> None:
 def test_of_a_deep_network_some_layers_are_drawn_the_ends_among_them() -> None:
     record = {"sample": "run", "mode": 0, "values": [1.0], "error_bound": [[1, 1e-9]], "method": "qr"}
     cell = {**CELL, "batch_size": 500, "seed": 0}
-    for depth, shown in ((55, series.LAYERS), (series.LAYERS, series.LAYERS), (3, 3), (1, 1)):
-        rows = series.spectra([(cell, [{**record, "layer": f"layer{i}"} for i in range(depth)])])
+    for depth, shown in ((55, figure_tables.LAYERS), (figure_tables.LAYERS, figure_tables.LAYERS), (3, 3), (1, 1)):
+        rows = figure_tables.spectra([(cell, [{**record, "layer": f"layer{i}"} for i in range(depth)])])
         assert len(rows) == shown
         assert {"layer0", f"layer{depth - 1}"} <= set(rows["layer"])
 
 
 def test_a_study_of_which_every_run_diverged_still_has_its_figures() -> None:
-    figure = figures.styled(figures.draw_gap, pd.DataFrame(columns=series.LONG))
+    figure = figures.styled(figures.draw_gap, pd.DataFrame(columns=figure_tables.LONG))
     assert "diverged" in figure.get_suptitle()
     plt.close(figure)

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gapscope.report import figures, registry, svg
+from gapscope.drawing import svg
+from gapscope.report import figure_catalogue, figures
 
 NEAR = 0.02  # half of what two decimals of a position may be off, twice, for matplotlib writes six
 SVG = svg.SVG
@@ -156,7 +157,7 @@ def looks(axes: Axes) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_series_of_a_panel_differ_without_colour_and_all_can_be_read(study: str) -> None:
     alike, unreadable = [], set()
-    for name, shown, rows in registry.of_study(ROOT / "plots" / study):
+    for name, shown, rows in figure_catalogue.of_study(ROOT / "plots" / study):
         figure = figures.styled(shown.draw, rows)
         figure.draw_without_rendering()  # as a page does: until then an axis may not have its limits
         for axes in figure.axes:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from gapscope import seeds
-from gapscope.artifacts.checkpoints import Checkpoint
-from gapscope.artifacts.files import atomic_path
-from gapscope.data import Dataset
-from gapscope.training import gradient, ranks
+from gapscope.data.datasets import Dataset
+from gapscope.records.checkpoints import Checkpoint
+from gapscope.records.files import atomic_path
+from gapscope.training import distributed as ranks
+from gapscope.training import gradient
 from gapscope.training.loop import train
 from gapscope.training.settings import TrainSettings
 

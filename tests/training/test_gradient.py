@@ -10,8 +10,8 @@ from test_training import random_data, settings
 from torch import Tensor, nn
 
 from gapscope import seeds
+from gapscope.data.images import PADDING, Images, Moves, split_images
 from gapscope.errors import InputError
-from gapscope.images import PADDING, Images, Moves, split_images
 from gapscope.models.lenet5 import LeNet5
 from gapscope.training.gradient import backward, recomputed, recomputes
 from gapscope.training.loop import train

@@ -12,8 +12,8 @@ import runs
 import torch
 
 from gapscope import seeds
-from gapscope.artifacts.checkpoints import Checkpoint
 from gapscope.errors import StoppedError
+from gapscope.records.checkpoints import Checkpoint
 from gapscope.training import loop
 
 IDENTITY = {"batch_size": 20, "settings": {"momentum": 0.9}}

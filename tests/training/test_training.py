@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gapscope import seeds
-from gapscope.data import Dataset
+from gapscope.data.datasets import Dataset
+from gapscope.data.images import Images, Moves, split_images
 from gapscope.errors import InputError
-from gapscope.images import Images, Moves, split_images
 from gapscope.models import ModelSpec, build
 from gapscope.optim.schedules import curve
 from gapscope.training import loop

@@ -8,9 +8,9 @@ import pytest
 import runs
 from test_resume import After
 
-from gapscope.artifacts.checkpoints import Checkpoint
-from gapscope.data import Dataset
+from gapscope.data.datasets import Dataset
 from gapscope.errors import InputError, StoppedError
+from gapscope.records.checkpoints import Checkpoint
 from gapscope.training import tuning
 from gapscope.training.loop import TrainResult
 from gapscope.training.settings import TrainSettings

@@ -4,10 +4,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from gapscope import locks
-from gapscope.artifacts.files import write_text
 from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_params
+from gapscope.engine import locks
 from gapscope.errors import InputError, did_you_mean
+from gapscope.records.files import write_text
 
 
 def add(commands: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from gapscope.artifacts.files import write_text
 from gapscope.config import load_params
 from gapscope.errors import InputError
+from gapscope.records.files import write_text
 
 PAGES = Path("reports")
 OVERVIEW = PAGES / "README.md"

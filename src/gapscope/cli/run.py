@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from gapscope import runner
 from gapscope.cli.compose import compose, with_study
 from gapscope.cli.report import overview
 from gapscope.config import load_params
+from gapscope.engine import runner
 from gapscope.runtime import pick_device
 
 

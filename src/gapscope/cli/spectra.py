@@ -30,10 +30,10 @@ def spectra(file: Path, thresholds: list[float], relative: list[float], method: 
     import numpy as np
     import pandas as pd
 
-    from gapscope.artifacts.tensors import read_tensors
-    from gapscope.measure.companions import companions
-    from gapscope.measure.near_rank import NearRank, near_rank_count
-    from gapscope.measure.spectra import mode_singular_values
+    from gapscope.numerics.hosvd.effective_ranks import companions
+    from gapscope.numerics.hosvd.near_rank import NearRank, near_rank_count
+    from gapscope.numerics.hosvd.singular_values import mode_singular_values
+    from gapscope.records.tensors import read_tensors
 
     def counted(found: NearRank) -> str:
         interval = "" if found.certain == found.possible else f" [{found.certain}, {found.possible}]"

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gapscope.cells import cells
 from gapscope.cli.compose import composed
 from gapscope.config import DECLARED, Params
 from gapscope.errors import InputError
+from gapscope.records.cells import cells
 from gapscope.runtime import describe_device, pick_device
 
 STUDIES = DECLARED.parent / "study"
@@ -125,7 +125,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def cost_in_words() -> Callable[[Params], str]:
     """Return a function that probes what a study trains and says what that costs."""
-    from gapscope import cost
+    from gapscope.engine import cost
 
     probe = cost.Probe(pick_device())
 

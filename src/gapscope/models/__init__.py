@@ -19,7 +19,6 @@ from typing import Any
 
 from torch import nn
 
-from gapscope.cells import WIDENED
 from gapscope.errors import InputError, did_you_mean
 from gapscope.models.alexnet import AlexNet
 from gapscope.models.hidden import unit_layers as unit_layers
@@ -28,6 +27,7 @@ from gapscope.models.lenet5 import LeNet5
 from gapscope.models.resnet import ResNet18, ResNet56
 from gapscope.models.units import Linear
 from gapscope.models.vgg import VGG16
+from gapscope.records.cells import WIDENED
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from gapscope.report.figure_tables import LONG
 from gapscope.report.figures import against_batch_size, batch_looks, of_pair, pair_title, pairs_of
-from gapscope.report.series import LONG
 
 SERIES = {  # of a figure: series -> panel, column
     "Hessian, largest": ("eigenvalue", "hessian_largest"),

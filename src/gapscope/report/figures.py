@@ -3,6 +3,7 @@
 import math
 import textwrap
 from collections.abc import Callable, Mapping
+from importlib.resources import files
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from gapscope.artifacts.files import atomic_path
-from gapscope.artifacts.records import read_table, write_table
-from gapscope.report import names, numbers
+from gapscope.drawing import numbers
+from gapscope.records.files import atomic_path
+from gapscope.records.tables import read_table, write_table
+from gapscope.report import names
 
 # told apart without colour; a study has six batch sizes at most, more than nine share dashes
 DASHES: tuple[Any, ...] = (
@@ -48,7 +50,7 @@ def save(drawn: Mapping[str, tuple[pd.DataFrame, Draw]], folder: Path) -> None:
 
 def styled(draw: Draw, rows: pd.DataFrame) -> Figure:
     """Draw a figure in the project's one style; without a row, one that says so."""
-    with plt.style.context(Path(__file__).with_name("gapscope.mplstyle")):
+    with plt.style.context(Path(str(files("gapscope.drawing") / "gapscope.mplstyle"))):
         if rows.empty:
             figure = plt.figure(figsize=(5, 1))
             figure.suptitle("nothing to draw: every run (or one of each pair) diverged")

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from gapscope.report import evidence
-from gapscope.report.numbers import number
+from gapscope.claims import hypothesis_tests
+from gapscope.drawing.numbers import number
 
 COLUMNS = [
     *("model", "dataset", "batch_size", "smallest", "n", "updates", "train_error_pct"),
@@ -43,7 +43,7 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
         for size in sizes:
             both = errors.reindex(columns=[smallest, size]).dropna()
             gaps = (both[size] - both[smallest]).to_numpy(dtype=float)
-            found = evidence.interval(gaps) if len(gaps) else evidence.Effect(None)
+            found = hypothesis_tests.interval(gaps) if len(gaps) else hypothesis_tests.Effect(None)
             rows.append(
                 {"model": model, "dataset": dataset, "batch_size": size, "smallest": smallest, "n": len(gaps)}
                 | trained.loc[size].to_dict()
@@ -74,8 +74,8 @@ def answer(table: pd.DataFrame) -> list[str]:
             sentence += " it does not"
         if failed:
             sentence += f"; at b = {', '.join(map(str, failed))} runs diverged or learned nothing"
-        if rows["n"].max() < evidence.ENOUGH:
-            sentence += f" (n = {rows['n'].max()}: {evidence.ENOUGH} seeds are the least that decide)"
+        if rows["n"].max() < hypothesis_tests.ENOUGH:
+            sentence += f" (n = {rows['n'].max()}: {hypothesis_tests.ENOUGH} seeds are the least that decide)"
         known = rows.dropna(subset=["train_error_pct", "smallest_train_error_pct"])
         if len(known):  # a gap may be under-training and no more
             sentence += f". At {trained(known.iloc[-1], 'smallest')}; at {trained(known.iloc[-1])}"
@@ -90,9 +90,9 @@ def trained(row: Mapping[Any, Any] | pd.Series, end: Literal["batch_size", "smal
     return f"b = {row[end]}: {updates} updates, train error {error} %"
 
 
-def _verdict(found: evidence.Effect, n: int, tolerance: float, failed: Sequence[bool]) -> str:
+def _verdict(found: hypothesis_tests.Effect, n: int, tolerance: float, failed: Sequence[bool]) -> str:
     if any(failed):
         return "undecided" if failed[0] else "failed"
-    if n < evidence.ENOUGH or found.low is None or found.high is None:
+    if n < hypothesis_tests.ENOUGH or found.low is None or found.high is None:
         return "undecided"
     return "within" if found.high <= tolerance else "beyond" if found.low > tolerance else "undecided"

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gapscope.report import numbers
+from gapscope.drawing import numbers
 
 Record = tuple[Mapping[str, Any], pd.DataFrame]
 

@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from gapscope.artifacts.records import read_table
+from gapscope.claims.hypothesis_tests import SIGNS
+from gapscope.claims.verdicts import load_claims
+from gapscope.drawing import numbers
 from gapscope.errors import InputError
-from gapscope.report import numbers
-from gapscope.report.claims import load_claims
-from gapscope.report.evidence import SIGNS
+from gapscope.records.tables import read_table
 
 NO_EVIDENCE = {"quick", "smoke"}  # their settings are chosen for time
 TABLES = sorted([*(f"table{number:02d}" for number in range(1, 12)), "table10_linear"])  # at the size that is printed
@@ -186,7 +186,7 @@ def verdict_table(here: pd.DataFrame) -> str:
 
 def items() -> list[dict[str, str]]:
     """Return the papers' tables and figures: paper, item, what, study and file, why (it was not run)."""
-    text = (files("gapscope.report") / "papers" / "items.yaml").read_text(encoding="utf-8")
+    text = (files("gapscope.papers") / "items.yaml").read_text(encoding="utf-8")
     return list(yaml.safe_load(text)["items"])
 
 

@@ -16,11 +16,12 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gapscope.artifacts.records import read_record, read_table, wall_seconds
-from gapscope.artifacts.spectra import read_header
+from gapscope.claims.hypothesis_tests import SIGNS
+from gapscope.drawing import numbers, svg
 from gapscope.errors import InputError
-from gapscope.report import figures, gap, numbers, page_tables, registry, svg
-from gapscope.report.evidence import SIGNS
+from gapscope.records.spectra import read_header
+from gapscope.records.tables import read_record, read_table, wall_seconds
+from gapscope.report import figure_catalogue, figures, gap, page_tables
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
 
@@ -35,7 +36,7 @@ class Drawn:
     svg: Markup
 
 
-Figure = tuple[str, registry.Shown, pd.DataFrame]
+Figure = tuple[str, figure_catalogue.Shown, pd.DataFrame]
 
 
 def page(
@@ -72,7 +73,7 @@ def page(
         counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS),
         answers=answers(metrics / "gap.csv"),
         tables=page_tables.of_study(metrics),
-        figures=list(each(drawn, registry.of_study(plots))),
+        figures=list(each(drawn, figure_catalogue.of_study(plots))),
         made=made(metrics),
         configuration=configuration,
         params=every.read_text(encoding="utf-8") if every.exists() else "",

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from gapscope.artifacts.records import read_table
+from gapscope.drawing.numbers import fixed, interval, number, seeds, signed
+from gapscope.records.tables import read_table
 from gapscope.report import gap, names
-from gapscope.report.numbers import fixed, interval, number, seeds, signed
 
 NUMBER = re.compile(r"[−+-]?[\d.,]+(e[+-]?\d+)?( ± [\d.,e+-]+)?")
 POWER = re.compile(r"\d(?:\.\d+)?e\+0[1-6]\b")  # 2.4e+02, which a reader writes as 240

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from gapscope.artifacts.columns import sharpness_column, threshold_label
-from gapscope.artifacts.records import wall_seconds
+from gapscope.records.columns import sharpness_column, threshold_label
+from gapscope.records.tables import wall_seconds
 
 KEYS = ["model", "dataset", "batch_size"]
 TRAINED = (

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from gapscope.report import names, numbers
+from gapscope.drawing import numbers
+from gapscope.report import names
 
 PAIR = ["model", "dataset"]
 SIDES = {"small": "small-batch iterate", "large": "large-batch solution from there"}

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gapscope import seeds
-from gapscope.images import Images, Moves
+from gapscope.data.images import Images, Moves
 
 if TYPE_CHECKING:
     from gapscope.training.settings import TrainSettings

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gapscope.data.images import Images, Moves
 from gapscope.errors import InputError
-from gapscope.images import Images, Moves
 from gapscope.models import unit_layers
 from gapscope.optim.optimizers import Optimizer
+from gapscope.training.distributed import ALONE, Ranks
 from gapscope.training.evaluation import batch_norms
-from gapscope.training.ranks import ALONE, Ranks
 from gapscope.training.settings import TrainSettings
 
 

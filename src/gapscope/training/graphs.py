@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gapscope.errors import InputError
-from gapscope.training.ranks import ALONE, Ranks
+from gapscope.training.distributed import ALONE, Ranks
 from gapscope.training.settings import TrainSettings
 
 Update = Callable[[Tensor, float | Tensor], None]  # indices of a batch, rate

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from gapscope import seeds
-from gapscope.artifacts.checkpoints import Checkpoint
-from gapscope.data import Dataset
+from gapscope.data.datasets import Dataset
+from gapscope.data.images import Images, Moves, split_images
 from gapscope.errors import StoppedError
-from gapscope.images import Images, Moves, split_images
 from gapscope.optim.optimizers import Optimizer
+from gapscope.records.checkpoints import Checkpoint
+from gapscope.training.distributed import ALONE, Ranks, global_batch_norm
 from gapscope.training.evaluation import (
     decayed_parameters,
     distance,
@@ -33,7 +34,6 @@ from gapscope.training.evaluation import (
 )
 from gapscope.training.gradient import recomputed, recomputes, updates
 from gapscope.training.graphs import recorded
-from gapscope.training.ranks import ALONE, Ranks, global_batch_norm
 from gapscope.training.settings import TrainSettings, check_batches
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from gapscope.errors import InputError
 from gapscope.optim.optimizers import SGD, Adam, Optimizer
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
+from gapscope.training.distributed import ALONE, Ranks, asked_for
 from gapscope.training.evaluation import batch_norms
-from gapscope.training.ranks import ALONE, Ranks, asked_for
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from gapscope import seeds
-from gapscope.artifacts.checkpoints import Checkpoint
-from gapscope.data import Dataset
+from gapscope.data.datasets import Dataset
 from gapscope.errors import InputError
+from gapscope.records.checkpoints import Checkpoint
 from gapscope.training.loop import train
 from gapscope.training.settings import TrainSettings
 

@@ -1,0 +1,1 @@
+"""The papers' claims: exact tests, corrections for their number, verdicts."""

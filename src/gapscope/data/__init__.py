@@ -1,0 +1,1 @@
+"""Data: sources -> checked arrays -> tensors on a device."""

@@ -1,0 +1,86 @@
+"""One split of a data set on the device: uint8 images, normalised (and augmented) when a batch is taken."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from gapscope.data.datasets import Dataset
+
+PADDING = 4  # pixels on each side before a crop, as He et al. 2016, section 4.2
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How each image is moved in one epoch: rows and columns of its crop (n,), 0 to 8, and whether it is mirrored."""
+
+    rows: Tensor
+    columns: Tensor
+    mirrored: Tensor
+
+    @classmethod
+    def none(cls, images: int, device: torch.device | str) -> "Moves":
+        """Return moves that leave every image as it is."""
+        rows, columns = torch.full((2, images), PADDING, device=device)
+        return cls(rows, columns, torch.zeros(images, dtype=torch.bool, device=device))
+
+    @classmethod
+    def drawn(cls, images: int, device: torch.device | str, generator: torch.Generator) -> "Moves":
+        """Return moves drawn as those of an epoch are."""
+        moves = cls.none(images, device)
+        moves.redraw(generator)
+        return moves
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Draw them anew, in place: crops uniformly, and every image mirrored with probability 1/2."""
+        sides = torch.randint(0, 2 * PADDING + 1, (2, len(self.mirrored)), generator=generator)
+        mirrored = torch.randint(0, 2, self.mirrored.shape, generator=generator, dtype=torch.bool)
+        for own, drawn in zip((self.rows, self.columns, self.mirrored), (*sides, mirrored), strict=True):
+            own.copy_(drawn)
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images (n, c, h, w) as uint8, labels (n,) as int64, and the training set's channel mean and deviation (c,)."""
+
+    images: Tensor
+    labels: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, index: Tensor | slice, dtype: torch.dtype = torch.float32, moves: Moves | None = None) -> Tensor:
+        """Return the images at `index` scaled to 0..1, less the channel mean, over the channel deviation.
+
+        With `moves` each is first padded with black, cropped to its size and perhaps mirrored.
+        """
+        mean, std = (statistic.to(dtype).view(1, -1, 1, 1) for statistic in (self.mean, self.std))
+        images = self.images[index] if moves is None else self._moved(index, moves)
+        return images.to(dtype).div_(255).sub_(mean).div_(std)
+
+    def _moved(self, index: Tensor | slice, moves: Moves) -> Tensor:
+        padded = pad(self.images[index], [PADDING] * 4)
+        height, width = self.images.shape[2:]
+        mirrored = moves.mirrored[index][:, None]
+        down = torch.arange(height, device=padded.device)
+        across = torch.arange(width, device=padded.device).expand(len(padded), -1)
+        rows = moves.rows[index][:, None] + down
+        columns = moves.columns[index][:, None] + torch.where(mirrored, across.flip(1), across)
+        image = torch.arange(len(padded), device=padded.device)
+        picked = padded.permute(0, 2, 3, 1)[image[:, None, None], rows[:, :, None], columns[:, None, :]]
+        return picked.permute(0, 3, 1, 2)
+
+    def subset(self, index: Tensor) -> "Images":
+        """Return the images at `index` only."""
+        return Images(self.images[index], self.labels[index], self.mean, self.std)
+
+
+def split_images(data: Dataset, split: str, device: str) -> Images:
+    """Put one split, "train" or "test", on the device."""
+    x, y = (data.x_train, data.y_train) if split == "train" else (data.x_test, data.y_test)
+    mean, std = data.channel_statistics()
+    return Images(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (x, y, mean, std)))

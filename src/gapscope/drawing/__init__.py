@@ -1,0 +1,1 @@
+"""Figure primitives: axes, colours, numbers as a reader sees them, SVG. Knows no measure."""

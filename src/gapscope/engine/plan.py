@@ -1,0 +1,105 @@
+"""What a study costs, and whether it can run, before its first cell starts."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gapscope.config import Params
+from gapscope.errors import InputError
+from gapscope.measures.activations import ActivationSettings, activation_bytes
+from gapscope.measures.curvature import GeometrySettings
+from gapscope.measures.noise_scale import NoiseScaleSettings
+from gapscope.models import ModelSpec, build
+from gapscope.numerics.loss_surface.landscape import LandscapeSettings
+from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
+from gapscope.records.cells import cells
+from gapscope.runtime import check_disk
+from gapscope.training.objective import BATCH_NORM
+from gapscope.training.settings import TrainSettings, check_batches
+
+
+def check_measures(params: Params, train_images: int) -> None:
+    """Raise InputError where a measure of the study cannot be taken: now, and not after the training."""
+    pipelines = params.groups["pipelines"]
+    settings: dict[str, Any] = {"sharpness": params.section("sharpness", SharpnessSettings)}
+    if pipelines["curvature"]:
+        settings["curvature"] = params.section("curvature", GeometrySettings)
+        settings["noise_scale"] = params.section("noise_scale", NoiseScaleSettings)
+    if pipelines["landscape"]:
+        settings["landscape"] = params.section("landscape", LandscapeSettings)
+        for end in ("small", "large"):
+            if (size := getattr(settings["landscape"], end)) not in params.batch_sizes:
+                sizes = ", ".join(map(str, dict.fromkeys(params.batch_sizes)))
+                raise InputError(f"landscape.{end} must be one of the study's batch sizes, {sizes}; got {size}")
+        if (size := settings["landscape"].small) == settings["landscape"].large:
+            raise InputError(
+                f"landscape.small and landscape.large must be two batch sizes, both are {size}; set landscape.large "
+                "(or batch_size, where the study's large one is that)"
+            )
+    for name, group in settings.items():
+        if group.images is not None and not 1 <= group.images <= train_images:
+            raise InputError(f"{name}.images must be in 1..{train_images}, the training images, got {group.images}")
+        if (mode := getattr(group, "batch_norm", BATCH_NORM[0])) not in BATCH_NORM:
+            raise InputError(f"{name}.batch_norm must be one of {', '.join(BATCH_NORM)}, got {mode!r}")
+    probe = params.section("activations", ActivationSettings).probe_images
+    if not 1 <= probe <= train_images:
+        raise InputError(f"activations.probe_images must be in 1..{train_images}, the training images, got {probe}")
+    if not (of := params.groups["controls"]["seeds"]):
+        raise InputError(f"controls.seeds must name at least one of the study's seeds, {list(params.seeds)}; got {of}")
+    if unknown := set(of) - set(params.seeds):
+        raise InputError(f"controls.seeds must be of the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
+
+
+def check_sweep(model: nn.Module, train_images: int, batch_size: int, settings: TrainSettings) -> None:
+    """Raise InputError where a rate cannot be chosen: the sweep trains on the images that are not held out."""
+    if not settings.lr_candidates:
+        return
+    rest = train_images - settings.validation_images
+    if rest < 1:
+        raise InputError(f"train.validation_images must be below {train_images}, got {settings.validation_images}")
+    plain = replace(settings, batch_schedule=(), updates=None, patience=None)
+    run = plain.schedule(rest, min(batch_size, rest), settings.lr_sweep_epochs)
+    try:
+        check_batches(model, rest, run, plain)
+    except InputError as error:
+        raise InputError(
+            f"in the sweep of train.lr_candidates, with train.validation_images held out: {error}"
+        ) from error
+
+
+def check(
+    params: Params,
+    dataset: str,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    train_images: int,
+) -> str:
+    """Check the study's cells on one data set before any of them starts, and say in words what they cost.
+
+    Raises:
+        InputError: an unknown model, or a batch size that cannot be trained at, or too little disk for what is to come.
+    """
+    settings = params.section("train", TrainSettings)
+    check_measures(params, train_images)
+    probe = params.section("activations", ActivationSettings).probe_images
+    todo = [cell for cell in cells(params) if cell.dataset == dataset]
+    updates = needed_bytes = 0
+    for cell in todo:
+        spec = ModelSpec(cell.model, image_shape, classes, settings.batch_norm, settings.linear)
+        with torch.device("meta"):
+            model = build(spec)
+        run = settings.schedule(train_images, cell.batch_size, params.epochs)
+        check_batches(model, train_images, run, settings)
+        check_sweep(model, train_images, cell.batch_size, settings)
+        weights = sum(p.numel() for p in model.parameters())
+        if (dimension := params.groups["sharpness"]["manifold_dimension"]) > weights:
+            raise InputError(
+                f"sharpness.manifold_dimension must be at most {weights}, the weights of {cell.model}; got {dimension}"
+            )
+        updates += sum(run.updates)
+        if not cell.run("activations").exists():
+            needed_bytes += activation_bytes(model, image_shape) * (cell.batch_size + probe)
+    return f"study {params.study}, {dataset}: {len(todo)} cells, {updates} updates; {check_disk(Path(), needed_bytes)}"

@@ -1,0 +1,1 @@
+"""Measures: what each one runs on, its settings and its records."""

@@ -1,0 +1,1 @@
+"""The loss around given weights: sharpness, curvature, landscape, gradient noise."""

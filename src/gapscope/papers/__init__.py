@@ -1,0 +1,1 @@
+"""One folder per paper: its printed tables as data."""

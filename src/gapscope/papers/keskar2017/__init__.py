@@ -1,0 +1,1 @@
+"""Keskar et al. 2017: printed tables, beside what was measured."""

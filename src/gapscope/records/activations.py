@@ -1,0 +1,57 @@
+"""Activations: a folder of .npy files, one a layer, memory-mapped on both sides so that no layer need fit in memory."""
+
+import tokenize
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gapscope.errors import InputError
+from gapscope.records.files import atomic_path
+from gapscope.records.tables import read_record, write_record
+
+INDEX = "index.json"
+OpenLayer = Callable[[str, str, tuple[int, ...]], np.ndarray]
+
+
+@contextmanager
+def write_activations(folder: Path, header: dict[str, Any]) -> Iterator[OpenLayer]:
+    """Yield a function (sample, layer, shape) -> float64 array on disk to fill; the folder appears when all is written.
+
+    `header` (status and what the samples are) is kept in the folder's index.
+    """
+    layers: list[dict[str, Any]] = []
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+
+        def open_layer(sample: str, layer: str, shape: tuple[int, ...]) -> np.ndarray:
+            file = f"{sample}.{len(layers):03d}.{layer}.npy"
+            layers.append({"sample": sample, "layer": layer, "file": file})
+            return np.lib.format.open_memmap(temporary / file, mode="w+", dtype=np.float64, shape=shape)
+
+        yield open_layer
+        write_record(temporary / INDEX, {**header, "layers": layers})
+
+
+def read_activations(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str, np.ndarray]]]:
+    """Return the header and (sample, layer, read-only memory-mapped array with the batch axis first) for each layer.
+
+    Raises:
+        InputError: the folder or a file in it is missing or truncated.
+    """
+    header = read_record(folder / INDEX)
+    entries = header.pop("layers", None)
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and {"sample", "layer", "file"} <= entry.keys() for entry in entries
+    ):
+        raise InputError(f"{folder / INDEX} is no index of layers; run the activations stage again")
+    layers = []
+    for entry in entries:
+        path = folder / entry["file"]
+        try:
+            layers.append((entry["sample"], entry["layer"], np.load(path, mmap_mode="r", allow_pickle=False)))
+        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
+            raise InputError(f"{path} is no whole array ({error}); run the activations stage again") from error
+    return header, layers

@@ -1,0 +1,86 @@
+"""Checkpoints of a training run: one safetensors file, replaced whole; a checkpoint of another run is refused.
+
+They lie outside DVC's outputs, which DVC removes before a stage runs.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gapscope.records.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a run keeps its state, and what run it is.
+
+    Attributes:
+        path: of the file.
+        identity: all that determines the run's bits, as a JSON object; a checkpoint with another is not taken.
+        every: epochs between checkpoints.
+    """
+
+    path: Path
+    identity: Mapping[str, Any]
+    every: int
+
+    def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        """Replace the file, atomically and fsynced; `progress` is a JSON object."""
+        header = json.dumps({"identity": self.identity, "progress": progress})
+        with atomic_path(self.path) as temporary:
+            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(plain, temporary, metadata={"checkpoint": header})
+
+    def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the tensors and the progress that were saved; None, and a line saying why, if they are of no use."""
+        if not self.path.exists():
+            return None
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                header = json.loads((file.metadata() or {})["checkpoint"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+            print(f"checkpoint {self.path} is not whole ({error}): training starts afresh", flush=True)
+            return None
+        if changed := _differences(header["identity"], json.loads(json.dumps(self.identity))):
+            print(f"checkpoint {self.path} is of another run ({changed}): training starts afresh", flush=True)
+            return None
+        return tensors, header["progress"]
+
+    @property
+    def sweep(self) -> "Checkpoint":
+        """Where the same run keeps what it found in choosing its learning rate."""
+        return replace(self, path=self.path.with_suffix(f".sweep{self.path.suffix}"))
+
+    def remove(self) -> None:
+        """Remove the file, and the sweep's, once the run's outputs are written."""
+        self.path.unlink(missing_ok=True)
+        self.sweep.path.unlink(missing_ok=True)
+
+
+def code_digest(digests: Path, own: Path) -> str:
+    """Return a hash of what a stage runs, to be part of a run's identity: from the state of other code none goes on.
+
+    Args:
+        digests: the stage's file of hashes; there need be none.
+        own: file or folder of a user's own models.
+    """
+    files = [digests, *(sorted(own.rglob("*.py")) if own.is_dir() else [own])]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
+
+
+def _differences(saved: Any, wanted: Any, name: str = "") -> str:
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        parts = (
+            _differences(saved.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+            for key in dict.fromkeys([*saved, *wanted])
+        )
+        return ", ".join(part for part in parts if part)
+    return "" if saved == wanted else f"{name} was {saved}, is {wanted}"

@@ -1,0 +1,67 @@
+"""What the plan refuses before anything is trained: measures too, which come hours later."""
+
+from pathlib import Path
+
+import pytest
+from dvc.utils.hydra import compose_and_dump
+
+from gapscope.config import load_params
+from gapscope.engine import plan
+from gapscope.errors import InputError
+
+ROOT = Path(__file__).parents[1]
+LANDSCAPE = ['pipelines.landscape=["${study}"]', "landscape.small=32", "landscape.large=512"]
+
+
+def checked(folder: Path, *overrides: str) -> str:
+    path = folder / "params.yaml"
+    compose_and_dump(str(path), str(ROOT / "conf"), None, "config", str(folder), ["study=quick", *overrides])
+    return plan.check(load_params(path, ROOT / "conf/config.yaml"), "digits", (1, 24, 24), 10, 2874)
+
+
+def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert checked(tmp_path).startswith("study quick, digits: 8 cells, 786 updates; ")
+    assert checked(tmp_path, *LANDSCAPE).startswith("study quick")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["sharpness.images=3000"], "sharpness.images must be in 1..2874, the training images, got 3000"),
+        (["sharpness.splits=[validation]"], "sharpness.splits must name train, test or both"),
+        (['pipelines.curvature=["${study}"]', "curvature.images=2875"], "curvature.images must be in 1..2874"),
+        (['pipelines.curvature=["${study}"]', "curvature.precision=float16"], "curvature.precision must be one of"),
+        (['pipelines.curvature=["${study}"]', "noise_scale.epochs=0"], "noise_scale: epochs must be at least 1"),
+        ([*LANDSCAPE, "landscape.alphas=24"], "landscape.alphas must be 4, 7, 10"),
+        (
+            [*LANDSCAPE, "landscape.large=500"],
+            "landscape.large must be one of the study's batch sizes, .*; got 500",
+        ),
+        (["sharpness.batch_norm=batched"], "sharpness.batch_norm must be one of running, batch, got 'batched'"),
+        (
+            ['pipelines.curvature=["${study}"]', "curvature.batch_norm=eval"],
+            "curvature.batch_norm must be one of running, batch, got 'eval'",
+        ),
+        (["activations.probe_images=2875"], "activations.probe_images must be in 1..2874, the training images"),
+        (["controls.seeds=[1,7]"], r"controls.seeds must be of the study's seeds, \[0, 1\]; got \[7\]"),
+        (["controls.seeds=[]"], r"controls.seeds must name at least one of the study's seeds, \[0, 1\]; got \[\]"),
+        (["controls.seeds=null"], "controls.seeds must name at least one of the study's seeds, .*; got None"),
+        (
+            ["sharpness.manifold_dimension=100000"],
+            "sharpness.manifold_dimension must be at most 44652, the weights of lenet5",
+        ),
+        (["train.lr_candidates=[0.1]", "train.validation_images=2874"], "train.validation_images must be below 2874"),
+        (
+            ["train.lr_candidates=[0.1]", "train.validation_images=57"],
+            "in the sweep of train.lr_candidates.*batch_size 32 leaves a batch of one of the 2817 images",
+        ),
+        ([*LANDSCAPE, "landscape.large=32"], "landscape.small and landscape.large must be two batch sizes"),
+        (LANDSCAPE[:1], "landscape.small must be one of the study's batch sizes, .*; got None"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_the_training(
+    tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        checked(tmp_path, *overrides)

@@ -1,0 +1,81 @@
+"""A network's curvature record, against dense matrices."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gapscope import seeds
+from gapscope.errors import InputError
+from gapscope.measures.curvature import GeometrySettings, measure
+from gapscope.training.objective import Objective
+
+SETTINGS = {
+    "images": None, "batch_norm": "running", "micro_batch": 20, "precision": "float64",
+    "trace_probes": 100, "steps": 60, "radius": 0.05, "adaptive_radius": 0.5, "threads": 1,
+}  # fmt: skip
+STANDARD_ERRORS = 4  # of an estimate at a fixed seed
+
+
+@pytest.fixture(scope="module")
+def objective() -> Objective:
+    with seeds.seeded(0, "test"):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+        images = torch.randn(20, 1, 2, 3, dtype=torch.float64)
+        labels = torch.randint(3, (20,))
+    return Objective(model, lambda part: images[part], labels, micro_batch=20)
+
+
+@pytest.fixture(scope="module")
+def dense(objective: Objective) -> dict[str, np.ndarray]:
+    x = objective.weights()
+    products = {"hessian": objective.hvp, "gauss_newton": objective.gnvp}
+    rows = {
+        name: torch.stack([product(x, v) for v in torch.eye(len(x), dtype=x.dtype)])
+        for name, product in products.items()
+    }
+    return {name: np.linalg.eigvalsh(matrix.numpy()) for name, matrix in rows.items()}
+
+
+def test_the_record_is_that_of_the_dense_matrices(objective: Objective, dense: dict[str, np.ndarray]) -> None:
+    x = objective.weights()
+    record = measure(objective, x, GeometrySettings(**SETTINGS), seed=0)
+    for name, values in dense.items():
+        found = record[name]
+        np.testing.assert_allclose([found["nodes"][0], found["nodes"][-1]], values[[0, -1]], atol=1e-9)
+        assert max(found["residuals"][0], found["residuals"][-1]) < 1e-9
+        assert abs(found["trace"] - values.sum()) < STANDARD_ERRORS * found["trace_standard_error"]
+    assert record["hessian"]["nodes"] != record["gauss_newton"]["nodes"]
+    assert record["parameters"] == len(x) == 43
+    assert record["weight_norm"] == pytest.approx(float(x.norm()))
+    assert record["ball"]["plain"]["rise"] > 0.05 * record["gradient_norm"]  # at least what the gradient gives
+
+
+def test_few_steps_bound_the_count_from_below_and_say_how_sure_each_value_is(
+    objective: Objective, dense: dict[str, np.ndarray]
+) -> None:
+    record = measure(
+        objective, objective.weights(), GeometrySettings(**{**SETTINGS, "steps": 5, "trace_probes": 2}), seed=0
+    )
+    for name, values in dense.items():
+        nodes, residuals = np.array(record[name]["nodes"]), np.array(record[name]["residuals"])
+        assert len(nodes) == 5
+        for level in values:  # nodes interlace with eigenvalues
+            assert (nodes > level + 1e-9).sum() <= (values > level).sum()
+        nearest = np.abs(values[:, None] - nodes).min(axis=0)
+        assert (nearest <= residuals * (1 + 1e-9)).all()
+        assert (nearest > 1e-3 * residuals).any()  # and not by a bound that says nothing
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"trace_probes": 1}, {"micro_batch": 0}, {"radius": 0.0}, {"precision": "float16"}]
+)
+def test_settings_that_cannot_be_raise(wrong: dict) -> None:
+    with pytest.raises(InputError, match=f"curvature.{next(iter(wrong))}"):
+        GeometrySettings(**{**SETTINGS, **wrong})
+
+
+def test_a_loss_that_is_not_finite_raises(objective: Objective) -> None:
+    bad: Tensor = torch.full_like(objective.weights(), torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        measure(objective, bad, GeometrySettings(**SETTINGS), seed=0)

@@ -1,0 +1,333 @@
+"""Warm starts: rows against runs made by hand, after any stop those of a run that was never stopped; the stages."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import runs
+import torch
+from dvc.repo import Repo
+from dvc.utils.hydra import compose_and_dump
+from scripts import run
+
+from gapscope import runtime
+from gapscope.data import datasets
+from gapscope.data.images import split_images
+from gapscope.errors import InputError, StoppedError
+from gapscope.measures import warm_start
+from gapscope.numerics.loss_surface.sharpness import SharpnessSettings, measure
+from gapscope.training.loop import train
+from gapscope.training.objective import Objective
+from gapscope.training.settings import TrainSettings
+
+ROOT = Path(__file__).parents[2]
+SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS = 10, 31, 4, 3, (0, 1, 3, 4)
+UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
+SETTINGS = warm_start.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
+TRAINING = TrainSettings(**{**runs.SETTINGS, "lr_shape": "constant", "checkpoint_epochs": 2})
+SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train", "test"), 20, "running", 20, "float64", 1)
+FIGURES = [*warm_start.FIGURES, "weight_norm"]
+Rows = list[dict[str, Any]]
+
+
+def cell(folder: Path, **changes: Any) -> warm_start.Warmstart:
+    whole = warm_start.Warmstart(
+        runs.network, runs.data(), SETTINGS, TRAINING, SHARPNESS, 3, "cpu", folder, {"run": "a", "starts": [*STARTS]}
+    )
+    return replace(whole, **changes)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    return list(cell(tmp_path_factory.mktemp("whole") / "folder").rows())
+
+
+# --- what a row says --------------------------------------------------------------------------------------------------
+
+
+def by_hand(model: torch.nn.Module, size: int, epochs: int) -> dict[str, Any]:
+    """Train on, and return the final figures of the loop itself."""
+    return train(model, runs.data(), TRAINING, batch_size=size, epochs=epochs, seed=3, device="cpu").final
+
+
+SHARP = [f"sharpness_{split}full_{epsilon}_pct" for split in ("", "test_") for epsilon in ("0.001", "0.0005")]
+
+
+def sharpness(model: torch.nn.Module) -> list[float]:
+    found = []
+    for split, images in (("train", SHARPNESS.images), ("test", None)):
+        objective = Objective.of_images(model, split_images(runs.data(), split, "cpu"), images, SHARPNESS.micro_batch)
+        found += [row["sharpness"] for row in measure(objective, objective.weights(), SHARPNESS, seed=3)][:2]
+    return found
+
+
+def moved(model: torch.nn.Module) -> float:
+    pairs = zip(model.parameters(), runs.network().parameters(), strict=True)
+    return sum(float((now - then).detach().square().sum()) for now, then in pairs) ** 0.5
+
+
+@pytest.mark.parametrize(("row", "start"), list(enumerate(STARTS)))
+def test_a_row_is_that_of_a_small_batch_run_of_that_length_and_of_a_large_batch_run_from_its_weights(
+    uninterrupted: Rows, row: int, start: int
+) -> None:
+    found, model = uninterrupted[row], runs.network()
+    assert (found["start_epoch"], found["status"]) == (start, "ok")
+    if start:  # at a constant rate an epoch does not know how many are to come
+        final = by_hand(model, SMALL, start)
+        assert [found[f"small_{name}"] for name in FIGURES] == pytest.approx([final[name] for name in FIGURES])
+        assert [found[f"small_{name}"] for name in SHARP] == pytest.approx(sharpness(model), rel=1e-9)
+        assert found["small_distance_from_initial"] == pytest.approx(moved(model))
+    final = by_hand(model, LARGE, LARGE_EPOCHS)
+    assert [found[f"large_{name}"] for name in FIGURES] == pytest.approx([final[name] for name in FIGURES])
+    assert found["large_distance_from_start"] == pytest.approx(final["distance_from_initial"])
+    assert [found[f"large_{name}"] for name in SHARP] == pytest.approx(sharpness(model), rel=1e-9)
+    assert found["large_distance_from_initial"] == pytest.approx(moved(model))
+
+
+def test_starts_differ(uninterrupted: Rows) -> None:
+    for name in ("small_weight_norm", "large_weight_norm", "small_sharpness_full_0.001_pct"):
+        assert len({row[name] for row in uninterrupted}) == len(STARTS)
+
+
+def test_a_diverged_run_is_recorded(tmp_path: Path) -> None:
+    rows = list(cell(tmp_path / "folder", training=replace(TRAINING, lr_start=1e300)).rows())
+    assert [row["status"] for row in rows] == ["large diverged"] + ["small diverged"] * 3
+    assert math.isfinite(rows[0]["small_test_error_pct"])
+    assert math.isnan(rows[0]["large_test_error_pct"])
+    assert all(math.isnan(row["small_test_error_pct"]) for row in rows[1:])
+    assert len({tuple(row) for row in rows}) == 1  # columns
+
+
+# --- stops and kills --------------------------------------------------------------------------------------------------
+
+
+class After:
+    """Asks to stop after so many updates."""
+
+    def __init__(self, updates: int) -> None:
+        self.left = updates
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def stopped(folder: Path, updates: int) -> warm_start.Warmstart:
+    with pytest.raises(StoppedError, match="has the state"):
+        list(cell(folder, stop=After(updates)).rows())
+    return cell(folder)
+
+
+@pytest.mark.parametrize("updates", [0, 10, 21, 27, 30, UPDATES - 1])
+def test_a_stopped_run_goes_on_to_the_same_rows(tmp_path: Path, uninterrupted: Rows, updates: int) -> None:
+    assert list(stopped(tmp_path / "folder", updates).rows()) == uninterrupted
+
+
+def test_a_state_that_is_written_anew_in_mid_epoch_is_seen(tmp_path: Path, uninterrupted: Rows) -> None:
+    again = stopped(tmp_path / "folder", 24)  # three updates into the epoch after 3
+    (tmp_path / "folder/start3.safetensors").unlink()
+    assert [row == whole for row, whole in zip(again.rows(), uninterrupted, strict=True)] == [True, True, False, True]
+
+
+@pytest.mark.parametrize(("every", "epoch"), [(1, 0), (1, 3), (2, 3), (2, 4), (3, 3)])
+def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
+    tmp_path: Path, uninterrupted: Rows, every: int, epoch: int
+) -> None:
+    write, again = warm_start.write_weights, cell(tmp_path / "f", training=replace(TRAINING, checkpoint_epochs=every))
+
+    def killed(path: Path, *arguments: Any) -> None:
+        if path.name == f"start{epoch}.safetensors":
+            raise InterruptedError
+        write(path, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(warm_start, "write_weights", killed)
+        with pytest.raises(InterruptedError):
+            list(again.rows())
+    assert list(again.rows()) == uninterrupted
+
+
+def test_what_is_finished_is_not_done_again(
+    tmp_path: Path, uninterrupted: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again, sizes, whole = stopped(tmp_path / "folder", UPDATES - 8), [], train  # in the run of the last start but one
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        sizes.append(options["batch_size"])
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(warm_start, "train", noted)
+    assert list(again.rows()) == uninterrupted
+    assert sizes == [LARGE] * 2
+    assert list(again.rows()) == uninterrupted
+    assert sizes == [LARGE] * 2
+    assert not list((tmp_path / "folder").glob("large*"))
+    again.remove()
+    assert not (tmp_path / "folder").exists()
+
+
+def test_another_run_s_folder_is_emptied_and_a_stranger_s_refused(tmp_path: Path, uninterrupted: Rows) -> None:
+    folder = tmp_path / "folder"
+    other = cell(folder, identity={"run": "b"}, training=replace(TRAINING, lr_start=0.01), stop=After(30))
+    with pytest.raises(StoppedError):
+        list(other.rows())
+    assert list(cell(folder).rows()) == uninterrupted
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match=r"mine holds files that are not of a warm start"):
+        next(cell(tmp_path / "mine").rows())
+    assert (tmp_path / "mine/thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: replace(SETTINGS, starts=()), "one epoch or several that rise, got []"),
+        (lambda: replace(SETTINGS, starts=(3, 1)), "that rise, got [3, 1]"),
+        (lambda: replace(SETTINGS, starts=(0, 5)), "must lie in 0..4, got [0, 5]"),
+        (lambda: replace(SETTINGS, starts=(-1,)), "must lie in 0..4, got [-1]"),
+    ],
+)
+def test_starts_that_cannot_be_are_refused(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        make()
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"training": replace(TRAINING, updates=5)}, "train.updates has no meaning in a warm start"),
+        ({"training": replace(TRAINING, lr_candidates=(0.1,), validation_images=5)}, "train.lr_candidates"),
+        ({"settings": replace(SETTINGS, large=63)}, "got 63"),
+        ({"settings": replace(SETTINGS, large_epochs=0)}, "epochs must be at least 1"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_trained(tmp_path: Path, changes: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        next(cell(tmp_path / "folder", **changes).rows())
+    assert not (tmp_path / "folder").exists()
+
+
+# --- the stages -------------------------------------------------------------------------------------------------------
+
+TINY = [
+    "study=keskar_warmstart", "models=[lenet5_w0.5]", "datasets=[digits]", "seeds=[0]",
+    "warmstart.small=50", "warmstart.large=200", "warmstart.small_epochs=3", "warmstart.large_epochs=2",
+    "warmstart.starts=[0,1,2]", "sharpness.images=50", "train.checkpoint_epochs=1",
+]  # fmt: skip
+NAME = "lenet5_w0.5-digits-s0"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of 250 digits: params, data, and the declarations that stages read."""
+    made = tmp_path_factory.mktemp("stage")
+    compose_and_dump(str(made / "params.yaml"), str(ROOT / "conf"), None, "config", str(made), TINY)
+    datasets.fetch("digits", made / "all.npz", {})
+    with np.load(made / "all.npz") as arrays:
+        few = {name: array[:250] for name, array in arrays.items() if name != "classes"}
+    np.savez(made / "digits.npz", **few)
+    return made
+
+
+def training(out: str) -> list[str]:
+    common = ["--model", "lenet5_w0.5", "--data", "digits.npz", "--seed", "0"]
+    return [*common, "--out", f"{out}/{NAME}", "--checkpoint", f"unfinished/{Path(out).name}"]
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> Path:
+    out = "metrics/keskar_warmstart/warmstart"
+    run(folder, "warmstart", *training(out))
+    return folder / out
+
+
+def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
+    folder: Path, records: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unfinished = folder / "unfinished/killed"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "GAPSCOPE_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "stages/warmstart.py"), *training("killed")]
+    for file, number, status in (("start1.safetensors", signal.SIGKILL, -9), ("row0.json", signal.SIGTERM, 130)):
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        while not (unfinished / file).exists():
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.002)
+        process.send_signal(number)
+        assert process.communicate()[0].count("has the state") == (number == signal.SIGTERM)
+        assert process.returncode == status
+    capsys.readouterr()
+    run(folder, "warmstart", *training("killed"))
+    assert "from epoch 0" not in capsys.readouterr().out  # that start was finished
+    whole = (records / f"{NAME}.csv").read_bytes()
+    assert (folder / f"killed/{NAME}.csv").read_bytes() == whole
+    assert whole.count(b",ok\n") == 3
+    assert not list((folder / "unfinished").iterdir())
+    record = json.loads((records / f"{NAME}.json").read_text())
+    assert (record["dataset"], record["settings"]["starts"], record["train"]["patience"]) == ("digits", [0, 1, 2], None)
+
+
+def test_the_state_of_other_code_is_refused(folder: Path, records: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "stop_requests", lambda: nullcontext(After(9)))
+        with pytest.raises(SystemExit, match="130"):
+            run(folder, "warmstart", *training("edited"))
+    (folder / "digests").mkdir()
+    (folder / "digests/warmstart.txt").write_text("as it is now\n")
+    capsys.readouterr()
+    run(folder, "warmstart", *training("edited"))
+    said = capsys.readouterr().out
+    assert "is of another run (code was " in said
+    assert "going on from" not in said
+    assert (folder / f"edited/{NAME}.csv").read_bytes() == (records / f"{NAME}.csv").read_bytes()
+
+
+def test_the_report_has_every_row_their_means_and_the_figure(folder: Path, records: Path) -> None:
+    run(folder, "warmstart_report", "--out", "metrics", "--plots", "plots")
+    table = pd.read_csv(folder / "metrics/warmstart.csv")
+    own = pd.read_csv(records / f"{NAME}.csv")
+    pd.testing.assert_frame_equal(table[own.columns], own)
+    assert table["model"].tolist() == ["lenet5_w0.5"] * 3
+    summary = json.loads((folder / "metrics/summary.json").read_text())
+    assert summary["lenet5_w0.5-digits"]["start1"]["large_test_error_pct"] == own["large_test_error_pct"][1]
+    assert len(pd.read_csv(folder / "plots/warmstart.csv")) == 3 * 3 * 2  # starts, panels, sides
+    assert (folder / "plots/warmstart.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("study", "own"),
+    [
+        ("keskar_warmstart", [f"warmstart@keskar_warmstart-f1-mnist-{seed}" for seed in range(3)]),
+        ("random_matrices", []),
+        ("quick", []),
+    ],
+)
+def test_a_study_of_warm_starts_runs_their_stages_alone_and_others_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, study: str, own: list[str]
+) -> None:
+    params = str(tmp_path / "params.yaml")
+    compose_and_dump(params, str(ROOT / "conf"), None, "config", str(tmp_path), [f"study={study}"])
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    with Repo.init(no_scm=True) as repo:
+        stages = {stage.addressing for stage in repo.index.stages}
+    report = [f"warmstart_report@{study}"] if own else []
+    assert {name for name in stages if name.startswith("warmstart")} == {*own, *report}
+    if own:
+        last = {f"{stage}@{study}" for stage in ("claims", "settings", "report")}
+        assert stages == {"code", "download@mnist", *own, *report, *last}

@@ -1,0 +1,107 @@
+"""Several ranks against one: the same weights to rounding, with uneven splits, and not without what makes them so."""
+
+import signal
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+from torch import nn
+
+from gapscope.errors import InputError, StoppedError
+from gapscope.training import distributed as ranks
+from gapscope.training.distributed import Ranks, launch
+from gapscope.training.loop import check_batches
+from gapscope.training.settings import TrainSettings
+
+
+def together(tmp_path: Path, world: int, variant: str = "right") -> dict[str, torch.Tensor]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
+    command = [*launcher, runs.__file__, str(tmp_path / "out"), "-", variant]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return torch.load(tmp_path / "out")[0]
+
+
+@cache
+def alone(drop_last: bool = False) -> dict[str, torch.Tensor]:
+    model = runs.network(dropout=0.0)
+    runs.run(model, drop_last=drop_last)
+    return model.state_dict()
+
+
+def difference(found: dict[str, torch.Tensor], known: dict[str, torch.Tensor]) -> float:
+    return max(float((found[name] - known[name]).abs().max()) for name in known if known[name].is_floating_point())
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_equal_one(tmp_path: Path, world: int) -> None:
+    assert difference(together(tmp_path, world), alone()) < 1e-12
+
+
+def test_ranks_do_not_equal_one_if_each_takes_its_own_mean(tmp_path: Path) -> None:
+    assert difference(together(tmp_path, 3, "mean of each rank"), alone()) > 1e-3
+
+
+def test_ranks_do_not_equal_one_if_each_normalises_by_itself(tmp_path: Path) -> None:
+    found = together(tmp_path, 2, "batch norm of each rank")  # which cannot have a last batch of one image a rank
+    assert difference(found, alone(drop_last=True)) > 1e-3
+
+
+def test_more_ranks_than_images_in_a_batch_raise() -> None:
+    settings = TrainSettings(**runs.SETTINGS)
+    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+        check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings, Ranks(0, 3))
+
+
+@pytest.mark.parametrize("argument", ["--nproc_per_node=3", "--nproc-per-node 3"])
+def test_a_launcher_that_asks_for_more_ranks_than_images_is_refused_before_it_starts(argument: str) -> None:
+    settings = TrainSettings(**{**runs.SETTINGS, "launcher": f"torchrun --standalone {argument}"})
+    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+        check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings)
+    check_batches(runs.network(), 62, settings.schedule(62, 20, 1), settings)
+
+
+def test_ghost_batch_norm_of_several_ranks_raises() -> None:
+    settings = TrainSettings(**{**runs.SETTINGS, "micro_batch": 6, "micro_batch_norm": "ghost"})
+    run = settings.schedule(62, 20, 1)
+    check_batches(runs.network(), 62, run, settings)
+    with pytest.raises(InputError, match="micro_batch_norm=ghost is for one rank"):
+        check_batches(runs.network(), 62, run, settings, Ranks(0, 3))
+
+
+def test_statistics_over_ranks_are_in_float32_where_units_are_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "_total", lambda part: part)  # of one rank
+    images = torch.randn(300, 3, 5, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    ours, theirs = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    found, known = ranks._global_forward(ours, images), theirs(images.float())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), known, rtol=2**-8, atol=2**-8)
+    torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("caught", "error"), [(True, StoppedError), (False, InputError)])
+def test_a_launcher_that_a_signal_stopped_has_not_failed(
+    caught: bool, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = "os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)" if caught else "raise SystemExit(3)"
+    script = f"import os, signal, time; {stop}"
+    monkeypatch.setattr(sys, "argv", ["-c", script])
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with pytest.raises(error, match="ended with status"):
+            launch(sys.executable)
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_a_launcher_that_is_not_there_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(InputError, match="nosuchrun is not to be found"):
+        launch("nosuchrun --nproc_per_node=2")
+    monkeypatch.setenv("RANK", "0")
+    assert not launch("nosuchrun")  # this is a rank already
