@@ -11,7 +11,7 @@ from gapscope.runtime import describe_device, pick_device, progress, run_stage, 
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a built-in name or package.module:Class")
+    parser.add_argument("--model", required=True, help="a name of the study's models")
     parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
@@ -29,6 +29,7 @@ def main() -> None:
     from gapscope.records.weights import write_weights
     from gapscope.training.distributed import joined, launch
     from gapscope.training.loop import train
+    from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
     from gapscope.training.tuning import tune_rate
 
@@ -38,7 +39,7 @@ def main() -> None:
         return
     set_threads(settings.threads)
     dataset, start = datasets.load(args.data), time.perf_counter()
-    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, settings.batch_norm, settings.linear)
+    spec = study_spec(params, args.model, dataset.image_shape, dataset.classes)
 
     def initial() -> torch.nn.Module:
         with seeds.seeded(args.seed, "initialisation"):
@@ -50,6 +51,7 @@ def main() -> None:
     label = f"{args.model} {dataset.name} batch {args.batch_size} seed {args.seed}"
     with joined(pick_device()) as (ranks, device), stop_requests() as stop:
         made = {"device": describe_device(device), "torch": torch.__version__, "ranks": ranks.world, "code": own}
+        made |= {"model_source": spec.source} if spec.source else {}
         identity = {**header, "settings": settings.identity(), "data": dataset.digest(), **made}
         checkpoint = Checkpoint(args.checkpoint, identity, settings.checkpoint_epochs) if args.checkpoint else None
         lr, swept = ranks.agreed(tune_rate(

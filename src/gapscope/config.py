@@ -6,6 +6,7 @@ another. Which top-level names exist is declared in `conf/config.yaml` alone.
 
 import dataclasses
 import math
+import re
 import types
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -16,6 +17,8 @@ from gapscope.errors import InputError, did_you_mean
 
 PARAMS = Path("params.yaml")
 DECLARED = Path("conf/config.yaml")
+# of what enters a path: on every system a file may be called so, and no shell reads more in it than a name
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 T = TypeVar("T")
 
@@ -35,6 +38,13 @@ class Params:
     groups: dict[str, Any]
 
     def __post_init__(self) -> None:
+        for name in self.models:
+            if ":" in name:
+                raise InputError(plain_name_for(name))
+        for kind, names in {"study": (self.study,), "models": self.models, "datasets": self.datasets}.items():
+            for name in names:
+                if not PLAIN_NAME.fullmatch(name):
+                    raise InputError(f"{kind}: {name!r} must be a name of letters, digits, _, . and -: files carry it")
         if not self.thresholds:
             raise InputError("thresholds is empty; give at least one")
         for size in (*self.batch_sizes, self.batch_size):
@@ -123,6 +133,17 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
 
 def _join(where: str, key: Any) -> str:
     return f"{where}.{key}" if where else str(key)
+
+
+def plain_name_for(path: str) -> str:
+    """Return what to write in place of an import path as a model's name."""
+    module, _, attribute = path.partition(":")
+    cls, width = re.fullmatch(r"(.*?)((?:_w[\d.]+)?)", attribute, re.DOTALL).groups()  # type: ignore[union-attr]
+    name = cls.lower()
+    return (
+        f"a model has a plain name, got the import path {path}; write models: [{name}{width}] and "
+        f'code: {{models: {{{name}: "{module}:{cls}"}}}}'
+    )
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
