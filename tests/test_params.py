@@ -130,7 +130,7 @@ def test_every_param_has_a_comment_with_its_role() -> None:
             assert "#" in line, line
 
 
-PRINTED = pd.read_csv(ROOT / "src/gapscope/report/papers/oyedotun2022_tables.csv")
+PRINTED = pd.read_csv(ROOT / "src/gapscope/papers/oyedotun2022/tables.csv")
 VARIANTS = {"no_batch_norm": {"batch_norm": False}, "linear": {"linear": "units"}}
 
 
