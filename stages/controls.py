@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 from gapscope.config import load_params
@@ -22,8 +23,8 @@ def main() -> None:
     from gapscope.measures.activations import ActivationSettings
     from gapscope.models import unit_layers
     from gapscope.numerics.hosvd.singular_values import SpectraSettings, mode_singular_values
+    from gapscope.records.provenance import write_provenance
     from gapscope.records.spectra import write_spectra
-    from gapscope.records.tables import provenance
     from gapscope.records.weights import read_weights
     from gapscope.training.evaluation import reestimate_batch_norm
 
@@ -33,9 +34,12 @@ def main() -> None:
     set_threads(settings.threads)
     device, start = pick_device(), time.perf_counter()
     state, header = read_weights(args.weights)
-    header |= {"activations": vars(forward), "spectra": vars(spectra)}
+    kind = describe_device(device)
+    header |= {"activations": vars(forward), "spectra": vars(spectra), "device": kind}
+    made = partial(write_provenance, args.out, stage="controls", device=kind, threads=settings.threads)
     if header["status"] == "diverged":
         write_spectra(args.out, header, [])
+        made(wall_s=time.perf_counter() - start)
         return
     spec = models.ModelSpec.from_header(header["model"])
     with seeds.seeded(header["seed"], "initialisation"):
@@ -52,8 +56,8 @@ def main() -> None:
         for c in progress(todo, args.out.stem, len(sizes) * (1 + 3 * len(unit_layers(reference))))
         for mode, spectrum in enumerate(mode_singular_values(c.tensor, method=spectra.method, device=device))
     ]
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    write_spectra(args.out, header | {"provenance": made}, rows)
+    write_spectra(args.out, header, rows)
+    made(wall_s=time.perf_counter() - start)
 
 
 if __name__ == "__main__":

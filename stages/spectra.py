@@ -29,13 +29,14 @@ def main() -> None:
     from gapscope.numerics.hosvd.exact_zeros import exact_zeros
     from gapscope.numerics.hosvd.singular_values import SpectraSettings, mode_singular_values
     from gapscope.records.activations import read_activations
+    from gapscope.records.provenance import write_provenance
     from gapscope.records.spectra import write_spectra
-    from gapscope.records.tables import provenance
 
     settings = load_params().section("spectra", SpectraSettings)
     set_threads(settings.threads)
     device, start = pick_device(), time.perf_counter()
     header, layers = read_activations(args.activations)
+    header["forward_device"] = header.pop("device")
     off = header.get("forward_error", {})  # of activations from a float32 forward pass
     zeros = [{"sample": s, "layer": layer, **exact_zeros(tensor).to_row()} for s, layer, tensor in layers]
     rows = [
@@ -49,8 +50,9 @@ def main() -> None:
         for sample, layer, tensor in progress(layers, args.activations.name)
         for mode, spectrum in enumerate(mode_singular_values(tensor, method=settings.method, device=device))
     ]
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    write_spectra(args.out, header | {"spectra": vars(settings), "exact_zeros": zeros, "provenance": made}, rows)
+    kind, spent = describe_device(device), time.perf_counter() - start
+    write_spectra(args.out, header | {"spectra": vars(settings), "exact_zeros": zeros, "device": kind}, rows)
+    write_provenance(args.out, stage="spectra", device=kind, threads=settings.threads, wall_s=spent)
 
 
 if __name__ == "__main__":

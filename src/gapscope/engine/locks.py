@@ -28,7 +28,9 @@ def swap(study: str) -> None:
 
 
 def study_of(entry: dict[str, Any]) -> str | None:
-    """Return the study that a stage is of, by the folders in its command; None: it is of no single one."""
+    """Return the study that a stage is of, by its params or the folders in its command; None: of no single one."""
+    if study := entry.get("params", {}).get("params.yaml", {}).get("study"):
+        return str(study)
     found = re.search(r"\b(?:metrics|data/runs)/([^/\s\"]+)", entry["cmd"])
     return found[1] if found else None
 

@@ -23,22 +23,6 @@ def write_spectra(path: Path, header: Mapping[str, Any], spectra: Iterable[Mappi
     write_text(path, "\n".join([*lines, json.dumps({"end": len(lines)})]) + "\n")
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Return the header alone, without reading the spectra.
-
-    Raises:
-        InputError: the file is missing or has none.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            header: dict[str, Any] = json.loads(next(file, ""))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the spectra stage") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not whole ({error}); run the spectra stage again") from error
-    return header
-
-
 def read_spectra(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the header and the spectra.
 
