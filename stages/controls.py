@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 from gapscope.config import load_params
@@ -20,8 +21,8 @@ def main() -> None:
     from gapscope.measures import controls
     from gapscope.measures.activations import ActivationSettings
     from gapscope.measures.spectra import SpectraSettings, layer_spectra
+    from gapscope.records.provenance import write_provenance
     from gapscope.records.spectra import write_spectra
-    from gapscope.records.tables import provenance
     from gapscope.records.weights import read_weights
     from gapscope.training.networks import checked_spec
 
@@ -31,9 +32,12 @@ def main() -> None:
     set_threads(settings.threads)
     device, start = pick_device(), time.perf_counter()
     state, header = read_weights(args.weights)
-    header |= {"activations": vars(forward), "spectra": vars(spectra), "cut": spectra.cut}
+    kind = describe_device(device)
+    header |= {"activations": vars(forward), "spectra": vars(spectra), "cut": spectra.cut, "device": kind}
+    made = partial(write_provenance, args.out, stage="controls", device=kind, threads=settings.threads)
     if header["status"] == "diverged":
         write_spectra(args.out, header, [])
+        made(wall_s=time.perf_counter() - start)
         return
     dataset = datasets.load(args.data)
     spec = checked_spec(params, header, dataset, args.weights)
@@ -45,8 +49,8 @@ def main() -> None:
         layer_spectra(c.tensor, spectra, device=device, sample=c.sample, layer=c.layer, batch_size=c.batch_size)
         for c in progress(todo, args.out.stem, controls.number_of_tensors(nets, sizes))
     ]
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    write_spectra(args.out, header | {"provenance": made}, layers)
+    write_spectra(args.out, header, layers)
+    made(wall_s=time.perf_counter() - start)
 
 
 if __name__ == "__main__":

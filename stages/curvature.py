@@ -20,7 +20,8 @@ def main() -> None:
     from gapscope.data import datasets, images
     from gapscope.measures import curvature as geometry
     from gapscope.numerics.loss_surface.sharpness import PRECISIONS
-    from gapscope.records.tables import provenance, write_record
+    from gapscope.records.provenance import write_provenance
+    from gapscope.records.tables import write_record
     from gapscope.records.weights import read_weights
     from gapscope.training.networks import restored
     from gapscope.training.objective import Objective
@@ -47,8 +48,9 @@ def main() -> None:
             record |= geometry.measure(objective, objective.weights(), settings, seed=header["seed"])
         except ValueError as error:
             raise InputError(f"{args.weights}: {error}") from error
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    write_record(args.out, {**record, "provenance": made})
+    kind, spent = describe_device(device), time.perf_counter() - start
+    write_record(args.out, {**record, "device": kind})
+    write_provenance(args.out, stage="curvature", device=kind, threads=settings.threads, wall_s=spent)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def main() -> None:
 
     from gapscope.data import datasets, images
     from gapscope.numerics.loss_surface import landscape
-    from gapscope.records.tables import provenance, write_record, write_table
+    from gapscope.records.provenance import write_provenance
+    from gapscope.records.tables import write_record, write_table
     from gapscope.records.weights import read_weights
     from gapscope.training.networks import restored
     from gapscope.training.objective import Objective
@@ -32,7 +33,7 @@ def main() -> None:
     params = load_params()
     settings = params.section("landscape", landscape.LandscapeSettings)
     set_threads(settings.threads)
-    device, start = pick_device(), time.perf_counter()
+    start, device = time.perf_counter(), pick_device()
     read = {"small": read_weights(args.small), "large": read_weights(args.large)}
     headers = {name: header for name, (_, header) in read.items()}
     shared = {key: headers["small"][key] for key in ("model", "dataset", "seed")}
@@ -63,14 +64,18 @@ def main() -> None:
             except (ValueError, RuntimeError) as error:
                 raise InputError(f"{getattr(args, name)}: {error}") from error
             print(f"{args.out.name} {name}: largest eigenvalue {curved[name]['eigenvalues'][0]:.4g}", flush=True)
-        record |= {"conditions": {"train": train.conditions(), "test": test.conditions()}, "ends": curved}
-        record["distance"] = (ends["large"].x - ends["small"].x).norm().item()
+        record |= {
+            "conditions": {"train": train.conditions(), "test": test.conditions()},
+            "ends": curved,
+            "distance": (ends["large"].x - ends["small"].x).norm().item(),
+        }
         walk = landscape.walk(ends, vectors, settings, seed=shared["seed"])
         rows = list(progress(walk, args.out.name, settings.evaluations))
     prefix = str(args.out)  # not with_suffix: names of models have dots
     write_table(Path(prefix + ".csv"), pd.DataFrame(rows, columns=landscape.COLUMNS))
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    write_record(Path(prefix + ".json"), {**record, "provenance": made})
+    kind, spent = describe_device(device), time.perf_counter() - start
+    write_record(Path(prefix + ".json"), {**record, "device": kind})
+    write_provenance(args.out, stage="landscape", device=kind, threads=settings.threads, wall_s=spent)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ def main() -> None:
     from gapscope import models, seeds
     from gapscope.data import datasets
     from gapscope.measures import noise_scale as critical_batch
-    from gapscope.records.tables import provenance, write_record, write_table
+    from gapscope.records.provenance import write_provenance
+    from gapscope.records.tables import write_record, write_table
     from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
 
@@ -36,10 +37,11 @@ def main() -> None:
         model = models.build(spec).to(device)
     status, rows = critical_batch.noise_scales(model, dataset, training, settings, seed=args.seed, device=device)
     write_table(args.out.with_name(f"{args.out.name}.csv"), rows)
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
+    kind, spent = describe_device(device), time.perf_counter() - start
     header = {"status": status, "model": spec.to_header(), "dataset": dataset.name, "seed": args.seed}
     header |= {"settings": vars(settings), "train": training.identity()}
-    write_record(args.out.with_name(f"{args.out.name}.json"), {**header, "provenance": made})
+    write_record(args.out.with_name(f"{args.out.name}.json"), {**header, "device": kind})
+    write_provenance(args.out, stage="noise_scale", device=kind, threads=settings.threads, wall_s=spent)
     columns = ["epoch", "loss", "noise_scale", "low", "high"]
     print(pd.DataFrame(rows)[columns].to_string(index=False, float_format="%.4g"))
 

@@ -1,13 +1,12 @@
 """Stage random_matrices: extreme singular values of matrices of one law, and histograms of whole spectra."""
 
 import argparse
-import hashlib
 import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from gapscope.config import load_params
+from gapscope.config import load_params, revision
 from gapscope.runtime import describe_device, progress, run_stage
 
 
@@ -22,8 +21,9 @@ def main() -> None:
     args = parser.parse_args()
 
     from gapscope.numerics import random_matrices
+    from gapscope.records.provenance import write_provenance
     from gapscope.records.resumable import finish
-    from gapscope.records.tables import provenance, write_record, write_table
+    from gapscope.records.tables import write_record, write_table
 
     settings, start = (
         load_params().section("random_matrices", random_matrices.RandomMatrixSettings),
@@ -32,17 +32,20 @@ def main() -> None:
     law, about = random_matrices.law(args.law), settings.of_law(args.law)
     work = partial(random_matrices.repetition, settings=about)
     pieces = [(m, n, index) for m, n in settings.shapes for index in range(settings.repetitions)]
-    code = hashlib.sha256(Path("digests/random_matrices.txt").read_bytes()).hexdigest()
-    finished = finish(work, pieces, args.log, about | {"code": code, "torch": version("torch")}, settings.workers)
+    own = {"revision": revision("random_matrices"), "torch": version("torch")}
+    finished = finish(work, pieces, args.log, about | own, settings.workers)
     rows = {(row["m"], row["n"], row["repetition"]): row for row in progress(finished, args.law, len(pieces))}
     ordered = [rows[piece] for piece in pieces]
     columns = ("m", "n", "repetition", "sigma_min", "sigma_max")
     write_table(args.out.with_suffix(".csv"), [{name: row[name] for name in columns} for row in ordered])
     histograms = random_matrices.histogram_rows(ordered, args.law, settings.bins)
     write_table(args.out.with_suffix(".histogram.csv"), histograms)
-    made = provenance(describe_device("cpu"), 1, time.perf_counter() - start)
-    record = {"law": args.law, "entry_mean": law.mean, "entry_std": law.std, "cpu_s": sum(r["cpu_s"] for r in ordered)}
-    write_record(args.out.with_suffix(".json"), {**record, "settings": vars(settings), "provenance": made})
+    kind, record = describe_device("cpu"), {"law": args.law, "entry_mean": law.mean, "entry_std": law.std}
+    write_record(args.out.with_suffix(".json"), {**record, "settings": vars(settings), "device": kind})
+    write_provenance(
+        args.out, stage="random_matrices", device=kind, threads=1, wall_s=time.perf_counter() - start,
+        cpu_s=sum(row["cpu_s"] for row in ordered),
+    )  # fmt: skip
     args.log.unlink()
 
 

@@ -17,18 +17,19 @@ def main() -> None:
 
     from gapscope.measures import spectra
     from gapscope.records.activations import read_activations
+    from gapscope.records.provenance import write_provenance
     from gapscope.records.spectra import write_spectra
-    from gapscope.records.tables import provenance
 
     settings = load_params().section("spectra", spectra.SpectraSettings)
     set_threads(settings.threads)
     device, start = pick_device(), time.perf_counter()
     header, tensors = read_activations(args.activations)
+    header["forward_device"] = header.pop("device")
     todo = progress(tensors, args.activations.name)
     layers = list(spectra.spectra(todo, settings, device=device, errors=header.get("forward_error", {})))
-    header |= {"spectra": vars(settings), "cut": settings.cut}
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    write_spectra(args.out, header | {"provenance": made}, layers)
+    kind, spent = describe_device(device), time.perf_counter() - start
+    write_spectra(args.out, header | {"spectra": vars(settings), "cut": settings.cut, "device": kind}, layers)
+    write_provenance(args.out, stage="spectra", device=kind, threads=settings.threads, wall_s=spent)
 
 
 if __name__ == "__main__":

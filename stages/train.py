@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from gapscope.config import load_params
+from gapscope.config import load_params, revision
 from gapscope.runtime import describe_device, pick_device, progress, run_stage, set_threads, stop_requests
 
 
@@ -25,7 +25,8 @@ def main() -> None:
     from gapscope import models, seeds
     from gapscope.data import datasets
     from gapscope.records.checkpoints import Checkpoint, code_digest
-    from gapscope.records.tables import provenance, write_record, write_table
+    from gapscope.records.provenance import write_provenance
+    from gapscope.records.tables import write_record, write_table
     from gapscope.records.weights import write_weights
     from gapscope.training.distributed import joined, launch
     from gapscope.training.loop import train
@@ -46,13 +47,17 @@ def main() -> None:
             return models.build(spec)
 
     sizes = {"batch_size": args.batch_size, "epochs": params.epochs, "seed": args.seed}
-    own = code_digest(Path("digests/train.txt"), Path(params.groups["code"]["model"]))
     header = {"model": spec.to_header(), "dataset": dataset.name, **sizes}
-    label = f"{args.model} {dataset.name} batch {args.batch_size} seed {args.seed}"
     with joined(pick_device()) as (ranks, device), stop_requests() as stop:
-        made = {"device": describe_device(device), "torch": torch.__version__, "ranks": ranks.world, "code": own}
-        made |= {"model_source": spec.source} if spec.source else {}
-        identity = {**header, "settings": settings.identity(), "data": dataset.digest(), **made}
+        kind, own = describe_device(device), code_digest(Path(params.groups["code"]["model"]))
+        made = {"device": kind, "torch": torch.__version__, "ranks": ranks.world, "models": own, "source": spec.source}
+        identity = {
+            **header,
+            "settings": settings.identity(),
+            "data": dataset.digest(),
+            "revision": revision("train"),
+            **made,
+        }
         checkpoint = Checkpoint(args.checkpoint, identity, settings.checkpoint_epochs) if args.checkpoint else None
         lr, swept = ranks.agreed(tune_rate(
             initial, dataset, settings, batch_size=args.batch_size, seed=args.seed, device=device,
@@ -61,16 +66,23 @@ def main() -> None:
         model = initial()
         result = train(
             model, dataset, settings, **sizes, device=device, lr=lr, checkpoint=checkpoint, stop=stop, ranks=ranks,
-            on_epoch=lambda epochs: progress(epochs, label) if ranks.writes else iter(epochs),
+            on_epoch=lambda epochs: progress(epochs, args.record.name) if ranks.writes else iter(epochs),
         )  # fmt: skip
         if not ranks.writes:
             return
     header = {"status": result.status, **header}
     write_weights(args.weights, model.state_dict(), result.as_trained, header)
+    spent = [row.pop("wall_s") for row in result.history]  # no seconds among the numbers
     write_table(args.record.with_name(args.record.name + ".csv"), result.history)
-    made = provenance(describe_device(device), settings.threads, time.perf_counter() - start) | {"ranks": ranks.world}
-    record = {**header, "lr_start": lr, "lr_sweep": swept, **result.final, "provenance": made}
-    write_record(args.record.with_name(args.record.name + ".json"), record)
+    training_s = result.final.pop("wall_s")
+    write_record(
+        args.record.with_name(args.record.name + ".json"),
+        {**header, "lr_start": lr, "lr_sweep": swept, **result.final, "device": kind},
+    )
+    write_provenance(
+        args.record, stage="train", device=kind, threads=settings.threads, wall_s=time.perf_counter() - start,
+        ranks=ranks.world, training_s=training_s, epochs_s=spent,
+    )  # fmt: skip
     if checkpoint:
         checkpoint.remove()
 

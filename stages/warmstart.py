@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from gapscope.config import load_params
+from gapscope.config import load_params, revision
 from gapscope.runtime import describe_device, pick_device, run_stage, set_threads, stop_requests
 
 
@@ -28,7 +28,8 @@ def main() -> None:
     from gapscope.measures import warm_start
     from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
     from gapscope.records.checkpoints import code_digest
-    from gapscope.records.tables import provenance, write_record, write_table
+    from gapscope.records.provenance import write_provenance
+    from gapscope.records.tables import write_record, write_table
     from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
 
@@ -46,18 +47,19 @@ def main() -> None:
 
     header = {"model": spec.to_header(), "dataset": dataset.name, "seed": args.seed, "settings": vars(settings)}
     header |= {"train": training.identity(), "sharpness": vars(sharpness)}
-    own = code_digest(Path("digests/warmstart.txt"), Path(params.groups["code"]["model"]))
-    made = {"data": dataset.digest(), "device": describe_device(device), "torch": torch.__version__, "code": own}
-    made |= {"model_source": spec.source} if spec.source else {}
+    kind, own = describe_device(device), code_digest(Path(params.groups["code"]["model"]))
+    made = {"data": dataset.digest(), "device": kind, "torch": torch.__version__, "models": own, "source": spec.source}
+    identity = header | made | {"revision": revision("warmstart")}
     with stop_requests() as stop:
         cell = warm_start.Warmstart(
             initial, dataset, settings, training, sharpness, seed=args.seed, device=device,
-            folder=args.checkpoint, identity=header | made, stop=stop,
+            folder=args.checkpoint, identity=identity, stop=stop,
         )  # fmt: skip
         rows = list(cell.rows())
     write_table(args.out.with_name(args.out.name + ".csv"), rows)
-    how = provenance(describe_device(device), settings.threads, time.perf_counter() - start)
-    write_record(args.out.with_name(args.out.name + ".json"), {**header, "provenance": how})
+    write_record(args.out.with_name(args.out.name + ".json"), {**header, "device": kind})
+    spent = time.perf_counter() - start
+    write_provenance(args.out, stage="warmstart", device=kind, threads=settings.threads, wall_s=spent)
     cell.remove()
 
 

@@ -8,7 +8,7 @@ torch.set_num_threads(1)
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("repeatable")
 
-LONGEST = ("test_pipeline.py", "test_resume.py", "test_networks.py", "test_models.py", "test_ranks.py")
+LONGEST = ("test_pipeline.py", "test_resume.py", "test_networks.py", "test_models.py", "test_distributed.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,19 +6,19 @@ another. Which top-level names exist is declared in `conf/config.yaml` alone.
 
 import dataclasses
 import math
-import re
 import types
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
+from gapscope import noops
 from gapscope.errors import InputError, did_you_mean
+from gapscope.names import check_names
 
 PARAMS = Path("params.yaml")
+REVISIONS = Path("revisions.yaml")
 DECLARED = Path("conf/config.yaml")
-# of what enters a path: on every system a file may be called so, and no shell reads more in it than a name
-PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 T = TypeVar("T")
 
@@ -38,13 +38,6 @@ class Params:
     groups: dict[str, Any]
 
     def __post_init__(self) -> None:
-        for name in self.models:
-            if ":" in name:
-                raise InputError(plain_name_for(name))
-        for kind, names in {"study": (self.study,), "models": self.models, "datasets": self.datasets}.items():
-            for name in names:
-                if not PLAIN_NAME.fullmatch(name):
-                    raise InputError(f"{kind}: {name!r} must be a name of letters, digits, _, . and -: files carry it")
         if not self.thresholds:
             raise InputError("thresholds is empty; give at least one")
         for size in (*self.batch_sizes, self.batch_size):
@@ -67,16 +60,23 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
     """Read a composed params file.
 
     Raises:
-        InputError: an unknown or missing key, a value of the wrong type or out of range, or no readable YAML.
+        InputError: an unknown or missing key, a value of the wrong type or out of range, an unsafe name, a key at its
+            no-op value, or no readable YAML.
     """
-    values = _read_yaml(path)
+    values = read_yaml(path)
+    check_names(values)
+    if present := noops.found(values):
+        raise InputError(
+            f"{path}: {', '.join(present)} at the value that changes nothing; take the key out, since written there it "
+            "would make results stale (gapscope compose leaves it out)"
+        )
     fixed = {field.name for field in dataclasses.fields(Params)} - {"groups"}
     # conf/config.yaml names every group, so that a stage can be added without touching this module (and all its users)
     known = fixed | declared_names(declared) if declared.exists() else fixed | set(values)
     for key in values:
         if key not in known:
             raise InputError(f"{path}: unknown param {key!r}; {did_you_mean(str(key), known)}")
-    groups = {key: value for key, value in values.items() if key not in fixed}
+    groups = noops.put_back({key: value for key, value in values.items() if key not in fixed})
     return build(
         Params,
         {**{k: v for k, v in values.items() if k in fixed}, "groups": groups},
@@ -84,9 +84,22 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
     )
 
 
+def revision(stage: str, path: Path = REVISIONS) -> int:
+    """Return a stage's revision: the number that is raised when its code gives other numbers.
+
+    Raises:
+        InputError: the file has no whole number for the stage.
+    """
+    entry = read_yaml(path).get(stage)
+    found = entry.get("revision") if isinstance(entry, dict) else None
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise InputError(f"{path} holds no whole number {stage}.revision, got {found!r}")
+    return found
+
+
 def declared_names(declared: Path = DECLARED) -> set[str]:
     """Return the name of every param, those within a group as group.name."""
-    values = _read_yaml(declared)
+    values = read_yaml(declared)
     nested = {f"{group}.{name}" for group, value in values.items() if isinstance(value, dict) for name in value}
     return (set(values) - {"defaults"}) | nested
 
@@ -135,18 +148,12 @@ def _join(where: str, key: Any) -> str:
     return f"{where}.{key}" if where else str(key)
 
 
-def plain_name_for(path: str) -> str:
-    """Return what to write in place of an import path as a model's name."""
-    module, _, attribute = path.partition(":")
-    cls, width = re.fullmatch(r"(.*?)((?:_w[\d.]+)?)", attribute, re.DOTALL).groups()  # type: ignore[union-attr]
-    name = cls.lower()
-    return (
-        f"a model has a plain name, got the import path {path}; write models: [{name}{width}] and "
-        f'code: {{models: {{{name}: "{module}:{cls}"}}}}'
-    )
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
 
-
-def _read_yaml(path: Path) -> dict[str, Any]:
+    Raises:
+        InputError: no such file, no readable YAML, or no mapping.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist

@@ -78,7 +78,7 @@ def test_a_folder_that_has_run_nothing_gets_no_file() -> None:
 
 
 def test_every_stage_of_a_study_is_known_by_its_command() -> None:
-    stages = yaml.safe_load((Path(__file__).parents[1] / "dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
     of_no_study = {name for name, stage in stages.items() if "study" not in stage.get("matrix", "")}
     assert {name for name, stage in stages.items() if locks.study_of(stage) is None} == of_no_study
     assert of_no_study == {"code", "download"}

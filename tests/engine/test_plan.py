@@ -9,7 +9,7 @@ from gapscope.config import load_params
 from gapscope.engine import plan
 from gapscope.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LANDSCAPE = ['pipelines.landscape=["${study}"]', "landscape.small=32", "landscape.large=512"]
 
 

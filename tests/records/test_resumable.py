@@ -96,7 +96,7 @@ if __name__ == "__main__":
 def test_a_kill_loses_no_finished_piece_and_leaves_no_process(tmp_path: Path) -> None:
     pieces = [(40, 20, index) for index in range(4)] + [(700, 700, index) for index in range(1000)]
     (tmp_path / "script.py").write_text(KILLED.format(about=ABOUT, pieces=pieces))
-    environment = os.environ | {"PYTHONPATH": str(Path(resumable.__file__).parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(resumable.__file__).parents[2])}
     running = subprocess.Popen(
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     )

@@ -55,9 +55,7 @@ def runs() -> pd.DataFrame:
             "conditions": {"train": {"images": 64}, "test": {"images": 32}},
         }
         record = trained(error) if error is not None else trained(0.0, "diverged")
-        rows.append(
-            tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, sharp, near_rank, **METHODS)
-        )
+        rows.append(tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, sharp, near_rank, **METHODS))
     return pd.DataFrame(rows)
 
 
@@ -314,7 +312,9 @@ def test_a_thinned_spectrum_keeps_both_ends() -> None:
 def test_of_a_deep_network_some_layers_are_drawn_the_ends_among_them() -> None:
     cell = {**CELL, "batch_size": 500, "seed": 0}
     for depth, shown in ((55, figure_tables.LAYERS), (figure_tables.LAYERS, figure_tables.LAYERS), (3, 3), (1, 1)):
-        rows = figure_tables.spectra([(cell, [LayerRecord("run", f"layer{i}", (9, 1), [spectrum([1.0])]) for i in range(depth)])])
+        rows = figure_tables.spectra(
+            [(cell, [LayerRecord("run", f"layer{i}", (9, 1), [spectrum([1.0])]) for i in range(depth)])]
+        )
         assert len(rows) == shown
         assert {"layer0", f"layer{depth - 1}"} <= set(rows["layer"])
 

@@ -51,7 +51,7 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / PARAMS.name
         try:
-            compose_and_dump(str(out), folder, None, DECLARED.stem, ".dvc/hydra_plugins", overrides)
+            compose_and_dump(str(out), folder, None, DECLARED.stem, _plugins(), overrides)
         except (HydraException, OmegaConfBaseException) as error:
             known = declared_names()
             # what is added with + is new by intent
@@ -64,6 +64,20 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
             return load_params(out), out.read_text(encoding="utf-8")
         except InputError as error:
             raise InputError(str(error).replace(str(out), str(source))) from error
+
+
+def _plugins() -> str:
+    """Return the folder that `dvc exp run` takes Hydra's plugins from, as DVC's config has it."""
+    from dvc.config import Config
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        root = Repo.find_root()
+    except NotDvcRepoError:
+        root = str(DECLARED.parent.parent.resolve())
+    config = Config(f"{root}/.dvc", validate=False) if Path(root, ".dvc").is_dir() else {}
+    return str(Path(root, config.get("hydra", {}).get("plugins_path") or ""))
 
 
 def with_study(study: str | None, overrides: list[str]) -> list[str]:

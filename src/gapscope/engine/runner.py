@@ -19,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gapscope.config import PARAMS, read_yaml
 from gapscope.errors import InputError, StoppedError
+from gapscope.names import check_names
 from gapscope.runtime import stop_requests
 
 LOGS = Path("data/logs")
@@ -44,21 +46,22 @@ def changed() -> tuple[Graph, set[str]]:
     """Return the part of the pipeline that is not up to date, or may not be once what it depends on has run.
 
     As for `dvc repro --allow-missing`, results that only their records in git are left of are up to date; where another
-    stage reads them, they are made again. The stage `code` is run here: by the digests of code as it was, the plan
-    would leave out what the edited code has to read.
+    stage reads them, they are made again. The stage `check` is run here, since all others wait for it. Unsafe names
+    are refused even before: stages are started one by one, and DVC skips what they depend on then.
 
     Returns:
         That part of the graph, and those of its stages that run only if what the others leave has changed.
 
     Raises:
-        InputError: DVC cannot read the pipeline, or the code.
+        InputError: DVC cannot read the pipeline, or a name in its params is unsafe.
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo, lock_repo
 
+    refuse_unsafe_names()
     try:
         with Repo() as repo:
-            repo.reproduce("code", single_item=True)
+            repo.reproduce("check", single_item=True)
             with lock_repo(repo):
                 graph = repo.index.graph
                 before = {stage: list(graph.successors(stage)) for stage in graph}
@@ -74,6 +77,12 @@ def changed() -> tuple[Graph, set[str]]:
         todo |= more
         unsure |= more
     return {name: depends[name] & todo for name in depends if name in todo}, unsure
+
+
+def refuse_unsafe_names() -> None:
+    """Raise InputError where params.yaml has a name that is unsafe in the commands that DVC makes of it."""
+    if PARAMS.exists():
+        check_names(read_yaml(PARAMS))
 
 
 def _is_changed(stage: Any, upstream: Sequence[Any]) -> bool:
@@ -194,6 +203,7 @@ def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], 
     """
 
     def start(name: str, slot: int) -> "subprocess.Popen[bytes]":
+        refuse_unsafe_names()  # params.yaml may have been edited since the plan was made
         device = {"GAPSCOPE_DEVICE": f"cuda:{slot % gpus}"} if gpus else {}
         options = ["--allow-missing"] if name in unsure else []
         path = log_of(name)

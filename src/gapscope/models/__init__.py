@@ -19,7 +19,6 @@ from typing import Any
 
 from torch import nn
 
-from gapscope.config import PLAIN_NAME, plain_name_for
 from gapscope.errors import InputError, did_you_mean
 from gapscope.models.alexnet import AlexNet
 from gapscope.models.hidden import unit_layers as unit_layers
@@ -28,6 +27,7 @@ from gapscope.models.lenet5 import LeNet5
 from gapscope.models.resnet import ResNet18, ResNet56
 from gapscope.models.units import Linear
 from gapscope.models.vgg import VGG16
+from gapscope.names import NAME, plain_name_for
 from gapscope.records.cells import WIDENED
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -55,8 +55,8 @@ class CodeSettings:
 
     def __post_init__(self) -> None:
         for name, path in self.models.items():
-            if not PLAIN_NAME.fullmatch(name) or WIDENED.fullmatch(name):
-                raise InputError(f"code.models: {name!r} must be a name of letters, digits, _, . and -, with no width")
+            if not NAME.fullmatch(name) or WIDENED.fullmatch(name):
+                raise InputError(f"code.models: {name!r} must be a plain name without a width")
             if name in MODELS:
                 raise InputError(f"code.models: {name} is a built-in network; choose another name for {path}")
             if path.count(":") != 1:

@@ -65,14 +65,13 @@ class Checkpoint:
         self.sweep.path.unlink(missing_ok=True)
 
 
-def code_digest(digests: Path, own: Path) -> str:
-    """Return a hash of what a stage runs, to be part of a run's identity: from the state of other code none goes on.
+def code_digest(own: Path) -> str:
+    """Return a hash of a user's own models, to be part of a run's identity.
 
     Args:
-        digests: the stage's file of hashes; there need be none.
-        own: file or folder of a user's own models.
+        own: file or folder of the models.
     """
-    files = [digests, *(sorted(own.rglob("*.py")) if own.is_dir() else [own])]
+    files = sorted(own.rglob("*.py")) if own.is_dir() else [own]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()
 
 

@@ -132,22 +132,6 @@ def spectra_text(header: Mapping[str, Any], layers: Iterable[LayerRecord]) -> st
     return "\n".join([*lines, _json({"end": len(lines)})]) + "\n"
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Return the header alone, without reading the spectra.
-
-    Raises:
-        InputError: the file is missing or has none.
-    """
-    try:
-        with path.open(encoding="utf-8") as file:
-            header: dict[str, Any] = json.loads(next(file, ""))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the spectra stage") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not whole ({error}); run the spectra stage again") from error
-    return header
-
-
 def read_spectra(path: Path) -> tuple[dict[str, Any], list[LayerRecord]]:
     """Return the header, with the `cut`, and the spectra by layer.
 

@@ -1,12 +1,9 @@
-"""Small records that go into git: JSON objects with schema and provenance, and CSV tables."""
+"""Small records that go into git: JSON objects with their schema, and CSV tables."""
 
 import csv
 import json
 import math
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,35 +14,6 @@ if TYPE_CHECKING:  # pandas takes a second to import, and most stages write no t
     import pandas as pd
 
 SCHEMA = 1
-
-
-def provenance(device: str, threads: int, wall_s: float) -> dict[str, Any]:
-    """Return how a number was made: commit, device, thread count, versions, seconds."""
-    return {
-        "device": device,
-        "threads": threads,
-        "wall_s": round(wall_s, 3),
-        "commit": _commit(),
-        "gapscope": version("gapscope"),
-        "torch": version("torch"),
-        "python": platform.python_version(),
-    }
-
-
-def wall_seconds(record: Mapping[str, Any]) -> float:
-    """Return how long a record took to make; its own `wall_s` has the time before a stop, which provenance has not."""
-    return float(max(record["provenance"]["wall_s"], record.get("wall_s") or 0))
-
-
-def _commit() -> str | None:
-    commit = _git("rev-parse", "--short", "HEAD")
-    # results and dvc.lock change while a study runs: only an edit of what makes them counts
-    edited = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "conf", "dvc.yaml")
-    return f"{commit}-dirty" if commit and edited else commit or None
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

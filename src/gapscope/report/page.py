@@ -19,8 +19,8 @@ from markupsafe import Markup
 from gapscope.claims.hypothesis_tests import SIGNS
 from gapscope.drawing import numbers, svg
 from gapscope.errors import InputError
-from gapscope.records.spectra import read_header
-from gapscope.records.tables import read_record, read_table, wall_seconds
+from gapscope.records import provenance
+from gapscope.records.tables import read_table
 from gapscope.report import figure_catalogue, figures, gap, page_tables
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
@@ -112,7 +112,7 @@ def drawn(figure: Figure) -> Drawn:
 def made(metrics: Path) -> list[dict[str, Any]]:
     """Return how the records of a folder metrics/STUDY were made: a row a stage and way, with their number and time.
 
-    Of records that do not say, as those of earlier versions, number alone.
+    Of records without a file in provenance/ the number alone.
     Where the folder has a `runs.csv`, records of cells that it does not list are of an earlier choice of cells.
     """
     names = _cells(metrics / "runs.csv")
@@ -120,9 +120,8 @@ def made(metrics: Path) -> list[dict[str, Any]]:
     for path in sorted(metrics.glob("*/*.json*")):
         if names and path.stem not in names:
             continue
-        record = (read_header if path.suffix == ".jsonl" else read_record)(path)
-        how = record.get("provenance", {})
-        seconds = wall_seconds(record) if how else math.nan
+        how = provenance.read_provenance(path)
+        seconds = provenance.seconds(how) if how else math.nan
         found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(seconds)
     return [
         {"stage": stage, **dict(zip(MADE, how, strict=True)), "records": len(seconds), "seconds": sum(seconds)}

@@ -10,7 +10,6 @@ import pandas as pd
 from gapscope.measures import effective_ranks, near_rank
 from gapscope.records.columns import sharpness_column, threshold_label
 from gapscope.records.spectra import LayerRecord
-from gapscope.records.tables import wall_seconds
 
 KEYS = ["model", "dataset", "batch_size"]
 TRAINED = (
@@ -92,8 +91,7 @@ def run_row(
     for entry in sharp["sharpness"]:
         row[sharpness_column(entry["split"], entry["space"], entry["epsilon"])] = entry["sharpness"]
     row["sharpness_images"] = sharp.get("conditions", {}).get("train", {}).get("images")
-    made = trained["provenance"]
-    return row | {"device": made["device"], "train_wall_s": wall_seconds(trained), "commit": made["commit"]}
+    return row | {"device": trained["device"]}
 
 
 def best_epochs(runs: pd.DataFrame, histories: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -150,7 +148,7 @@ def batch_table(runs: pd.DataFrame) -> pd.DataFrame:
 
     Mean and deviation are over the good runs.
     """
-    fixed = {*KEYS, "seed", "sharpness_images", "train_wall_s", "epochs", "updates"}
+    fixed = {*KEYS, "seed", "sharpness_images", "epochs", "updates"}
     measures = [name for name in runs.select_dtypes("number").columns if name not in fixed]
     rows = []
     for key, group in runs.groupby(KEYS, sort=False):

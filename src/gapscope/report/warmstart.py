@@ -28,9 +28,8 @@ def runs(records: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], pd.DataFr
                 **cell,
                 small_batch_size=record["settings"]["small"],
                 large_batch_size=record["settings"]["large"],
-                device=record["provenance"]["device"],
-                commit=record["provenance"]["commit"],
-            )[[*cell, "small_batch_size", "large_batch_size", *rows.columns, "device", "commit"]]
+                device=record["device"],
+            )[[*cell, "small_batch_size", "large_batch_size", *rows.columns, "device"]]
             for cell, record, rows in records
         ],
         ignore_index=True,

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gapscope import noops
 from gapscope.errors import InputError
 from gapscope.optim.optimizers import SGD, Adam, Optimizer
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
@@ -89,8 +90,12 @@ class TrainSettings:
             )
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines a run's bits, as a JSON object: all but how often its state is saved."""
-        return {name: value for name, value in asdict(self).items() if name not in ("checkpoint_epochs", "launcher")}
+        """Return what determines a run's bits, as a JSON object: all but how often its state is saved.
+
+        What is at its no-op value is left out, so that a new param that is off makes no checkpoint useless.
+        """
+        every = noops.left_out({"train": asdict(self)})["train"]
+        return {name: value for name, value in every.items() if name not in ("checkpoint_epochs", "launcher")}
 
     def epochs_a_row(self, epochs: int) -> int:
         """Return how many epochs lie between a history's evaluations, in a run of `epochs`."""

@@ -1,0 +1,275 @@
+"""From version 0.1 (commit 54c90e6) to 0.2: how its lock entries and records are moved to their new form.
+
+Run it at the root of the repository: `python migrations/v0_2.py`. It reads the old form from git's history and may be
+run again at any later commit. README.md says what it checks, and how to go on.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from migrate import Change, Files, Migration, MigrationError, Step, leaves, params, put, run
+from plain_names import plain, plain_files, sources, unlike
+from spectra_tails import CUT, convert, differences
+
+from gapscope import noops
+from gapscope.records.provenance import path_of
+
+OLD = "54c90e6"
+
+# --- tables that every change of the form adds to ---------------------------------------------------------------------
+LEFT = frozenset({  # made anew from records, in seconds each
+    "code", "near_rank", "tables", "plots", "claims", "report", "settings",
+    "curvature_report", "landscape_report", "warmstart_report", "random_matrices_report",
+})  # fmt: skip
+STAGES = (
+    "download", "plan", "train", "activations", "spectra", "controls", "sharpness", "curvature", "noise_scale",
+    "landscape", "random_matrices", "perturbation", "warmstart",
+)  # fmt: skip
+RENAMED: dict[str, Change] = {}  # old dotted name of a param -> new dotted name, or function of the value
+DROPPED: frozenset[str] = frozenset()  # old dotted names of params on which no stage depends any more
+OWN_MODELS = (  # stages that build a network, and so depend on what the study's own names stand for
+    "plan", "train", "activations", "controls", "sharpness", "curvature", "noise_scale", "landscape", "warmstart",
+)  # fmt: skip
+CUTS = ("plan", "spectra", "controls")
+ADDED: dict[
+    str, dict[str, Any]
+] = {  # stage -> dotted name of a new param -> the value of the old numbers, or a function
+    stage: ({"code.models": sources} if stage in OWN_MODELS else {}) | ({"spectra.cut": CUT} if stage in CUTS else {})
+    for stage in {*OWN_MODELS, *CUTS}
+}
+REPLACED = {"src/gapscope/models/__init__.py": "conf/no_own_model.txt"}  # of built-in models; its code was in a digest
+
+
+def path(old: str) -> str:
+    """Return the new path of a record or of cached data."""
+    return plain(old)
+
+
+def entry(old: str) -> str:
+    """Return the new name of a lock entry."""
+    return plain(old)
+
+
+# --- provenance beside the numbers ------------------------------------------------------------------------------------
+MADE = ("commit", "code", "device", "processor", "instructions", "threads", "ranks", "wall_s")
+VERSIONS = ("gapscope", "torch", "numpy", "python")
+SECONDS = {"wall_s": "training_s", "cpu_s": "cpu_s"}  # of a record's own -> name in its provenance
+
+
+def split_provenance(stage: str, files: Files) -> Files:
+    """Move provenance and seconds out of an entry's records into a file of its own; None: it was not recorded."""
+    new: Files = {}
+    side: dict[str, Any] = {"schema": 1, "stage": stage, "revision": 1} | dict.fromkeys((*MADE, *VERSIONS))
+    for name, content in files.items():
+        if name.endswith(".csv"):
+            rows = table(content)
+            if stage == "train":
+                side["epochs_s"] = [number(row.pop("wall_s")) for row in rows]
+                new[name] = table_text(rows)
+            else:
+                new[name] = content
+        else:
+            record, rest = head(name, content)
+            made = record.pop("provenance", {})
+            side |= made | {new: record.pop(old) for old, new in SECONDS.items() if old in record}
+            if stage == "spectra" and "device" in record:
+                record = {{"device": "forward_device"}.get(key, key): value for key, value in record.items()}
+            new[name] = text(name, record | {"device": made.get("device")}, rest)
+            place = path_of_text(name)
+    return new | {place: (json.dumps(side, indent=2) + "\n").encode()}
+
+
+def joined_provenance(stage: str, before: Files, after: Files) -> list[str]:
+    """Return what of the old records cannot be read from the new ones and their provenance."""
+    different: list[str] = []
+    for name, content in before.items():
+        if name.endswith(".csv"):
+            rows = table(after[name])
+            side = json.loads(after[path_of_text(name)]) if stage == "train" else {}
+            if stage == "train":
+                rows = [row | {"wall_s": spent} for row, spent in zip(rows, side["epochs_s"], strict=True)]
+            different += compared(name, [typed(row) for row in table(content)], [typed(row) for row in rows])
+            continue
+        (old, rest), (new, other) = head(name, content), head(name, after[name])
+        side = json.loads(after[path_of_text(name)])
+        if rest != other:
+            different.append(f"{name}: the lines after the first")
+        if "provenance" in old:
+            new["provenance"] = {key: side[key] for key in old["provenance"]}
+        new |= {own: side[key] for own, key in SECONDS.items() if own in old}
+        if new.pop("device") != old.get("provenance", {}).get("device"):
+            different.append(f"{name}: device")
+        if "forward_device" in new:
+            new["device"] = new.pop("forward_device")
+        different += compared(name, old, new)
+    return different
+
+
+# --- names of params, and no-op values, within records ----------------------------------------------------------------
+def rename_settings(stage: str, files: Files) -> Files:
+    """Give the settings of training that a record holds their new names, without no-op values."""
+    return {
+        name: text(name, record | {"train": renamed(record["train"])}, rest) if record.get("train") else content
+        for name, content in files.items()
+        for record, rest in [head(name, content) if is_record(name) else ({}, b"")]
+    }
+
+
+def renamed_settings(stage: str, before: Files, after: Files) -> list[str]:
+    """Return the settings whose values are not the old ones."""
+    different: list[str] = []
+    for name in filter(is_record, before):
+        (old, _), (new, _) = head(name, before[name]), head(name, after[name])
+        if "train" in old:
+            every: dict[str, Any] = {"train": {}}
+            for key, value in leaves({"train": old["train"]}):
+                change = RENAMED.get(key, key)
+                for new_key, item in {change: value}.items() if isinstance(change, str) else change(value).items():
+                    put(every, new_key, item)
+            whole = noops.put_back({"train": new["train"]})
+            old["train"] = every["train"]
+            new["train"] = _restricted(whole["train"], every["train"])
+        different += compared(name, old, new)
+    return different
+
+
+def renamed(train: Mapping[str, Any]) -> Any:
+    """Return a record's settings of training as the new code writes them."""
+    return params(MIGRATION, "", {"train": train})["train"]
+
+
+def _restricted(values: Any, like: Any) -> Any:
+    """Return the values that another mapping has too: old records do not name every param that is off."""
+    if isinstance(values, Mapping) and isinstance(like, Mapping):
+        return {name: _restricted(values[name], like[name]) for name in like if name in values}
+    return values
+
+
+# --- spectra: every value up to the cut, instead of every value -------------------------------------------------------
+def keep_tails(stage: str, files: Files) -> Files:
+    """Convert the records of spectra and controls to the form that keeps tails and quantiles."""
+    return {name: convert(content) if name.endswith(".jsonl") else content for name, content in files.items()}
+
+
+def kept_tails(stage: str, before: Files, after: Files) -> list[str]:
+    """Return what the records in their new form say otherwise than the old ones."""
+    return [
+        f"{name}: {what}"
+        for name, content in before.items()
+        for what in (differences(content, after[name]) if name.endswith(".jsonl") else ())
+    ]
+
+
+# --- reading and writing ----------------------------------------------------------------------------------------------
+def is_record(name: str) -> bool:
+    """Whether a file of an entry is a JSON record, with or without lines after it; not its provenance."""
+    return name.startswith("metrics/") and not name.endswith(".csv")
+
+
+def head(name: str, content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Return a JSON record, or the first line of JSON lines, and the bytes after it."""
+    first, rest = content.split(b"\n", 1) if name.endswith(".jsonl") else (content, b"")
+    return json.loads(first), rest
+
+
+def text(name: str, record: Mapping[str, Any], rest: bytes) -> bytes:
+    """Return a record's file, as `write_record` and `write_spectra` write it."""
+    lines = name.endswith(".jsonl")
+    return json.dumps(record, indent=None if lines else 2, allow_nan=False).encode() + b"\n" + rest
+
+
+def table(content: bytes) -> list[dict[str, str]]:
+    """Return the rows of a CSV table, as text."""
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def table_text(rows: list[dict[str, str]]) -> bytes:
+    """Return the file of a CSV table."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue().encode()
+
+
+def typed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with numbers in place of their text."""
+    return {name: number(value) for name, value in row.items()}
+
+
+def number(value: Any) -> Any:
+    """Return the number that a text holds, else the text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def path_of_text(name: str) -> str:
+    """Return where the provenance of a record lies."""
+    return path_of(Path(name)).as_posix()
+
+
+def compared(name: str, old: Any, new: Any) -> list[str]:
+    """Return the places at which two values differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = dict.fromkeys([*old, *new])
+        missing = object()
+        return [
+            line for key in keys for line in compared(f"{name} {key}", old.get(key, missing), new.get(key, missing))
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [line for i, pair in enumerate(zip(old, new, strict=True)) for line in compared(f"{name}[{i}]", *pair)]
+    same = old == new or (isinstance(old, float) and isinstance(new, float) and math.isnan(old) and math.isnan(new))
+    return [] if same and isinstance(old, bool) == isinstance(new, bool) else [name]
+
+
+NAMES = Step(plain_files, unlike)
+TAILS = Step(keep_tails, kept_tails)
+PROVENANCE = Step(split_provenance, joined_provenance)
+SETTINGS = Step(rename_settings, renamed_settings)
+MIGRATION = Migration(
+    old=OLD,
+    revisions=dict.fromkeys(STAGES, 1),
+    left=LEFT,
+    steps={  # stage -> conversions of its records, each on what the one before it left
+        "train": [NAMES, PROVENANCE],
+        "spectra": [NAMES, PROVENANCE, TAILS],
+        "controls": [NAMES, PROVENANCE, TAILS],
+        "sharpness": [NAMES, PROVENANCE],
+        "curvature": [PROVENANCE],
+        "noise_scale": [PROVENANCE, SETTINGS],
+        "landscape": [PROVENANCE],
+        "random_matrices": [PROVENANCE],
+        "warmstart": [PROVENANCE, SETTINGS],
+    },
+    path=path,
+    entry=entry,
+    renamed=RENAMED,
+    dropped=DROPPED,
+    added=ADDED,
+    replaced=REPLACED,
+    constants={"checked.yaml": {"names": "safe"}},
+)
+
+
+def main() -> None:
+    """Run the migration and say what became of the entries."""
+    try:
+        report = run(MIGRATION)
+    except MigrationError as error:
+        raise SystemExit(f"nothing was changed: {error}") from error
+    for lock, names in report.migrated.items():
+        print(f"{lock}: {len(names)} entries")
+    for name, why in report.stale.items():
+        print(f"left out: {name}: {why}")
+    print(f"{len(report.files)} records written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""How a record was made: a JSON file beside the numbers, `provenance/STUDY/STAGE/CELL.json`, on which no stage depends.
+
+So a rerun that gives the same numbers at another commit, in other seconds, leaves everything after it up to date.
+"""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gapscope.config import revision
+from gapscope.records.tables import read_record, write_record
+
+RECORDS, FOLDER = "metrics", "provenance"
+SUFFIXES = (".jsonl", ".json", ".csv")
+CPUINFO = Path("/proc/cpuinfo")
+INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2"}  # flag -> name, best first
+code_hash: Callable[[str], str] | None = None  # stage -> hash of the code that it runs; whoever can hash code sets it
+
+
+def write_provenance(record: Path, *, stage: str, device: str, threads: int, wall_s: float, **more: Any) -> None:
+    """Write how a record was made to its place.
+
+    Args:
+        record: the record, metrics/STUDY/STAGE/CELL with any suffix or none.
+        stage: as dvc.yaml names it.
+        device: kind of the device, as `gapscope.runtime.describe_device` gives it.
+        threads: of the processor.
+        wall_s: seconds that the stage took.
+        more: what else is known of this stage, such as `ranks` or `training_s`.
+    """
+    made = {
+        "stage": stage,
+        "revision": revision(stage),
+        "commit": _commit(),
+        "code": code_hash(stage) if code_hash else None,
+        "device": device,
+        **processor(),
+        "threads": threads,
+        "ranks": 1,
+        "wall_s": round(wall_s, 3),
+        "gapscope": version("gapscope"),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+        "python": platform.python_version(),
+    }
+    write_record(path_of(record), made | more)
+
+
+def read_provenance(record: Path) -> dict[str, Any]:
+    """Return how a record was made; nothing where that is not known.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = path_of(record)
+    return read_record(path) if path.exists() else {}
+
+
+def path_of(record: Path) -> Path:
+    """Return where a record's provenance lies; beside a record that lies outside metrics/.
+
+    Example:
+        >>> path_of(Path("metrics/quick/train/lenet5_w0.5-digits-b32-s0.json")).as_posix()
+        'provenance/quick/train/lenet5_w0.5-digits-b32-s0.json'
+    """
+    suffix = next((suffix for suffix in SUFFIXES if record.name.endswith(suffix)), "")
+    name = record.name.removesuffix(suffix)
+    *parents, _ = record.parts
+    if RECORDS not in parents:
+        return record.with_name(f"{name}.{FOLDER}.json")
+    place = len(parents) - 1 - parents[::-1].index(RECORDS)
+    return Path(*parents[:place], FOLDER, *parents[place + 1 :], f"{name}.json")
+
+
+def seconds(made: dict[str, Any]) -> float:
+    """Return how long a record took to make; of a resumed training with the seconds before the stop."""
+    return float(max(made["wall_s"], made.get("training_s") or 0))
+
+
+def processor() -> dict[str, str]:
+    """Return the processor's model, and the instruction set that numbers are computed with.
+
+    Where torch is loaded it says which of its kernels it takes; else the best that the processor has.
+    """
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
+    known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = known.get("flags", "").split()
+    best = next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), "default")
+    if torch := sys.modules.get("torch"):
+        best = torch.backends.cpu.get_cpu_capability().lower()
+    return {"processor": known.get("model name") or platform.processor() or platform.machine(), "instructions": best}
+
+
+def _commit() -> str | None:
+    commit = _git("rev-parse", "--short", "HEAD")
+    # results and dvc.lock change while a study runs: only an edit of what makes them counts
+    edited = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "conf", "dvc.yaml")
+    return f"{commit}-dirty" if commit and edited else commit or None
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
