@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Net(nn.Module):
-    """Two hidden layers. `width` is optional; with it, `net_w2` in a study is this network with twice the units."""
+    """Two hidden layers. `width` is optional; with it, `Net_w2` in a study is this network with twice the units."""
 
     def __init__(self, image_shape: tuple[int, int, int], classes: int, width: float = 1.0) -> None:
         super().__init__()

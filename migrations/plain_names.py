@@ -5,7 +5,7 @@ entries and in records. The import paths themselves go into `code.models`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 NAMES = {"examples.nets:Net": "net"}  # import path -> plain name
@@ -22,6 +22,11 @@ def plain(text: str) -> str:
         'metrics/example_wide/train/net_w0.5-noisy_digits-b16-s0.csv'
     """
     return _OLD.sub(lambda match: NAMES[match[0]], text)
+
+
+def plain_models(models: Sequence[str]) -> dict[str, list[str]]:
+    """Return the param `models` with plain names in place of import paths."""
+    return {"models": [plain(name) for name in models]}
 
 
 def sources(entry: Mapping[str, Any]) -> dict[str, str]:

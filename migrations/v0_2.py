@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from migrate import Change, Files, Migration, MigrationError, Step, leaves, params, put, run
-from plain_names import plain, plain_files, sources, unlike
+from plain_names import plain, plain_files, plain_models, sources, unlike
 from spectra_tails import CUT, convert, differences
 
 from gapscope import noops
@@ -30,7 +30,9 @@ STAGES = (
     "download", "plan", "train", "activations", "spectra", "controls", "sharpness", "curvature", "noise_scale",
     "landscape", "random_matrices", "perturbation", "warmstart",
 )  # fmt: skip
-RENAMED: dict[str, Change] = {}  # old dotted name of a param -> new dotted name, or function of the value
+RENAMED: dict[str, Change] = {
+    "models": plain_models
+}  # old dotted name of a param -> new dotted name, or function of the value
 DROPPED: frozenset[str] = frozenset()  # old dotted names of params on which no stage depends any more
 OWN_MODELS = (  # stages that build a network, and so depend on what the study's own names stand for
     "plan", "train", "activations", "controls", "sharpness", "curvature", "noise_scale", "landscape", "warmstart",

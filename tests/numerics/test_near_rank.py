@@ -145,7 +145,7 @@ def test_bytes_of_an_image_are_those_of_the_shapes(name: str) -> None:
     seed=st.integers(0, 2**32 - 1),
 )
 def test_a_tail_gives_the_counts_of_the_whole_spectrum_up_to_the_cut(
-    count: int, bound_exponent: float, cut_exponent: float, part: float, relative: bool, seed: int
+    count: int, bound_exponent: float, cut_exponent: float, part: float, *, relative: bool, seed: int
 ) -> None:
     draws = np.random.default_rng(seed)
     values = np.sort(10.0 ** draws.uniform(-9, 2, count))[::-1]

@@ -111,7 +111,7 @@ def build(spec: ModelSpec) -> nn.Module:
     if name not in MODELS and spec.source is None:
         known = {*MODELS, *spec.own}
         raise InputError(
-            f"unknown model {spec.name!r}; {did_you_mean(name, known)} "
+            f"unknown model {name!r}; {did_you_mean(name, known)} "
             f'A network of your own goes into code.models (code: {{models: {{{name}: "package.module:Class"}}}})'
         )
     make = MODELS[name] if spec.source is None else _imported(spec.name, spec.source)
