@@ -67,6 +67,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "conf", folder / "conf")
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"models": [SPEC.name], "datasets": ["digits"], "seeds": [3], "landscape": LANDSCAPE}
+    params["train"]["linear"] = SPEC.linear
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     digits = load_digits()
     x, y = np.kron(digits.images[:200] * 15, np.ones((3, 3))).astype(np.uint8), digits.target[:200]

@@ -31,7 +31,8 @@ SCHEMA = 2
 ALL_VALUES = 1  # schema of the records that list every value
 DIGITS = 10  # of values in the tail, extremes and effective ranks
 FIGURE_DIGITS = 4  # of the quantiles: a figure of 20 decades shows no more
-LOG_POINTS, EVEN_POINTS = 120, 80  # of the quantiles: spaced in log(index) from both ends, and evenly
+LOG_POINTS = 120  # of the quantiles: at most so many are spaced in log(index) from both ends ...
+POINTS = 200  # ... and the others evenly, at most so many in all
 RANKS = ("stable_rank", "effective_rank", "participation_ratio")
 COLUMNS = ("method", "largest", "smallest", *RANKS, "error_bound", "tail", "quantiles")
 
@@ -101,10 +102,11 @@ def log_indices(count: int) -> list[int]:
 
 def kept_indices(count: int) -> list[int]:
     """Return the indices of the quantiles: `log_indices`, and evenly spaced ones; of a short spectrum all."""
-    if count <= LOG_POINTS + EVEN_POINTS:
+    if count <= POINTS:
         return list(range(count))
-    even = np.rint(np.linspace(0, count - 1, EVEN_POINTS)).astype(int).tolist()
-    return sorted({*log_indices(count), *even})
+    spaced = log_indices(count)
+    even = np.rint(np.linspace(0, count - 1, POINTS - len(spaced))).astype(int).tolist()
+    return sorted({*spaced, *even})
 
 
 def write_spectra(path: Path, header: Mapping[str, Any], layers: Iterable[LayerRecord]) -> None:
@@ -160,8 +162,8 @@ def parse_spectra(text: str) -> tuple[dict[str, Any], list[LayerRecord]]:
         return {**header, "cut": math.inf}, list(_all_values(lines, zeros))
     if header["schema"] != SCHEMA:
         raise ValueError(f"schema {header['schema']!r}; known: {ALL_VALUES}, {SCHEMA}")
-    if header.pop("columns") != list(COLUMNS):
-        raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+    if header.pop("columns") != list(COLUMNS) or "cut" not in header:
+        raise ValueError(f"it has no cut, or its columns are not {', '.join(COLUMNS)}")
     return header, list(_layers(lines))
 
 
