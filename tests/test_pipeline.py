@@ -122,6 +122,7 @@ def test_a_new_threshold_reruns_only_the_counting_also_in_a_fresh_clone(study: P
     assert at_ten.sum() > before.loc[before["threshold"] == 1e-4, "economy"].sum()
 
 
+@pytest.mark.integration
 def test_run_adds_a_seed_to_a_fresh_clone_and_trains_no_other_cell(study: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     run(study, "git", "clone", "-q", ".", str(clone))
@@ -160,6 +161,7 @@ def test_an_edited_figure_is_drawn_anew_and_nothing_else_runs(study: Path) -> No
         run(study, "dvc", "repro")
 
 
+@pytest.mark.integration
 def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
     output = run(study, "dvc", "exp", "run", "-S", "study=smoke", "-S", "batch_size=512", "-S", "models=[lenet5]")
     assert ran(output) == [
@@ -189,6 +191,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.integration
 def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_results(study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "random"
     shutil.copytree(study, copy, symlinks=True)
@@ -214,6 +217,7 @@ def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_resul
     assert set((copy / "dvc.lock").read_text().splitlines()) == set((study / "dvc.lock").read_text().splitlines())
 
 
+@pytest.mark.integration
 def test_a_diverged_run_is_recorded_and_the_stages_after_it_go_on(study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "diverged"
     shutil.copytree(study, copy, symlinks=True)

@@ -2,11 +2,7 @@
 
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -20,6 +16,7 @@ import runs
 import torch
 from dvc.repo import Repo
 from dvc.utils.hydra import compose_and_dump
+from processes import Forked
 from scripts import run
 
 from gapscope import runtime
@@ -259,18 +256,12 @@ def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
     folder: Path, records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unfinished = folder / "unfinished/killed"
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "GAPSCOPE_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "stages/warmstart.py"), *training("killed")]
     for file, number, status in (("start1.safetensors", signal.SIGKILL, -9), ("row0.json", signal.SIGTERM, 130)):
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        while not (unfinished / file).exists():
-            assert process.poll() is None, process.communicate()[0]
-            time.sleep(0.002)
+        process = Forked(folder / "log", run, folder, "warmstart", *training("killed"))
+        process.wait_for((unfinished / file).exists)
         process.send_signal(number)
-        assert process.communicate()[0].count("has the state") == (number == signal.SIGTERM)
-        assert process.returncode == status
+        assert process.end() == status
+        assert process.output.read_text().count("has the state") == (number == signal.SIGTERM)
     capsys.readouterr()
     run(folder, "warmstart", *training("killed"))
     assert "from epoch 0" not in capsys.readouterr().out  # that start was finished

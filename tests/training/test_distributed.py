@@ -1,7 +1,7 @@
 """Several ranks against one: the same weights to rounding, with uneven splits, and not without what makes them so."""
 
 import signal
-import subprocess
+import socket
 import sys
 from functools import cache
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import runs
 import torch
+from processes import Forked
 from torch import nn
 
 from gapscope.errors import InputError, StoppedError
@@ -19,10 +20,19 @@ from gapscope.training.settings import TrainSettings
 
 
 def together(tmp_path: Path, world: int, variant: str = "right") -> dict[str, torch.Tensor]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-    command = [*launcher, runs.__file__, str(tmp_path / "out"), "-", variant]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """Train on several ranks, which get from their environment what torchrun would say to them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        Forked(
+            tmp_path / f"{rank}.log", runs.main, tmp_path / "out", None, variant,
+            **common, RANK=str(rank), LOCAL_RANK=str(rank),
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    assert [rank.end() for rank in ranks] == [0] * world, [rank.output.read_text() for rank in ranks]
     return torch.load(tmp_path / "out")[0]
 
 

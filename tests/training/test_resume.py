@@ -2,14 +2,13 @@
 
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import runs
 import torch
+from processes import Forked
 
 from gapscope import seeds
 from gapscope.errors import StoppedError
@@ -116,22 +115,21 @@ def test_a_stream_that_is_not_taken_up_is_seen(
 def test_a_killed_process_goes_on_with_the_same_bits(tmp_path: Path, uninterrupted: Ended) -> None:
     """SIGKILL at random moments, ten times: in an update, an evaluation, the writing of a checkpoint."""
     out, checkpoint = tmp_path / "out", tmp_path / "checkpoint"
-    command = [sys.executable, Path(runs.__file__).name, str(out), str(checkpoint)]
     pauses, killed, went_on = random.Random(0), 0, 0
     while killed < 10 or not out.exists():
         if out.exists():  # a fast machine gets to the end sooner: from the start again
             assert not differ(torch.load(out), uninterrupted)
             out.unlink()
             checkpoint.unlink()
-        process = subprocess.Popen(command, cwd=Path(runs.__file__).parent, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
+        process = Forked(tmp_path / "log", runs.main, out, checkpoint)
+        process.wait_for_output("ready\n")
         if killed < 10:
             time.sleep(pauses.uniform(0.0, 0.05 * (1 + killed)))  # ever later: a slow machine too gets to mid-run
-            process.kill()
-        output = process.communicate()[0]
-        killed += process.returncode == -signal.SIGKILL
-        went_on += "going on from update" in output
-        assert process.returncode in {0, -signal.SIGKILL}
+            process.send_signal(signal.SIGKILL)
+        status = process.end()
+        killed += status == -signal.SIGKILL
+        went_on += "going on from update" in process.output.read_text()
+        assert status in {0, -signal.SIGKILL}
     assert went_on > 0
     assert not differ(torch.load(out), uninterrupted)
 
