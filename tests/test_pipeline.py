@@ -177,10 +177,8 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
 
 def test_a_batch_size_above_the_training_set_is_one_line(study: Path) -> None:
     output = run(study, "dvc", "exp", "run", "-S", "study=smoke", "-S", "batch_size=9999", fails=True)
-    assert (
-        "plan: batch_size must be in [1, 2874], got 9999; there are 2874 training images (set batch_sizes)"
-        in output.splitlines()
-    )
+    (line,) = [line for line in output.splitlines() if line.startswith("plan: ")]
+    assert re.search(r"batch_size\b.*\b2874\b.*\b9999\b", line)
     assert "Traceback" not in output
     run(study, "git", "checkout", "-q", "--", ".")
 

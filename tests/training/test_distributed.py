@@ -63,14 +63,14 @@ def test_ranks_do_not_equal_one_if_each_normalises_by_itself(tmp_path: Path) -> 
 
 def test_more_ranks_than_images_in_a_batch_raise() -> None:
     settings = TrainSettings(**runs.SETTINGS)
-    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+    with pytest.raises(InputError, match=r"\b3\b.*\b2\b"):
         check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings, Ranks(0, 3))
 
 
 @pytest.mark.parametrize("argument", ["--nproc_per_node=3", "--nproc-per-node 3"])
 def test_a_launcher_that_asks_for_more_ranks_than_images_is_refused_before_it_starts(argument: str) -> None:
     settings = TrainSettings(**{**runs.SETTINGS, "launcher": f"torchrun --standalone {argument}"})
-    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+    with pytest.raises(InputError, match=r"\b3\b.*\b2\b"):
         check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings)
     check_batches(runs.network(), 62, settings.schedule(62, 20, 1), settings)
 
@@ -79,7 +79,7 @@ def test_ghost_batch_norm_of_several_ranks_raises() -> None:
     settings = TrainSettings(**{**runs.SETTINGS, "micro_batch": 6, "micro_batch_norm": "ghost"})
     run = settings.schedule(62, 20, 1)
     check_batches(runs.network(), 62, run, settings)
-    with pytest.raises(InputError, match="micro_batch_norm=ghost is for one rank"):
+    with pytest.raises(InputError, match=r"micro_batch_norm.*ghost"):
         check_batches(runs.network(), 62, run, settings, Ranks(0, 3))
 
 
@@ -102,7 +102,7 @@ def test_a_launcher_that_a_signal_stopped_has_not_failed(
     monkeypatch.setattr(sys, "argv", ["-c", script])
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        with pytest.raises(error, match="ended with status"):
+        with pytest.raises(error, match=sys.executable):
             launch(sys.executable)
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
@@ -111,7 +111,7 @@ def test_a_launcher_that_a_signal_stopped_has_not_failed(
 
 def test_a_launcher_that_is_not_there_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    with pytest.raises(InputError, match="nosuchrun is not to be found"):
+    with pytest.raises(InputError, match=r"train.launcher.*nosuchrun"):
         launch("nosuchrun --nproc_per_node=2")
     monkeypatch.setenv("RANK", "0")
     assert not launch("nosuchrun")  # this is a rank already
