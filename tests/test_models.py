@@ -1,6 +1,7 @@
 """Networks: parameter counts, shapes, linear networks, and networks of one's own."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -47,9 +48,9 @@ def test_logits_are_one_a_class(name: str, image_shape: tuple[int, int, int]) ->
 
 def test_images_that_pooling_uses_up_raise() -> None:
     assert LeNet5((1, 16, 16), 10, padding=0)(torch.zeros(2, 1, 16, 16)).shape == (2, 10)  # the smallest
-    with pytest.raises(InputError, match="larger images than 15 x 16"):
+    with pytest.raises(InputError, match="15 x 16"):
         LeNet5((1, 15, 16), 10, padding=0)
-    with pytest.raises(InputError, match="larger images than 16 x 4"):
+    with pytest.raises(InputError, match="16 x 4"):
         LeNet5((1, 16, 4), 10)
 
 
@@ -157,11 +158,11 @@ def test_a_width_of_one_is_the_network_itself() -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("lenet5_w0.05", "a width of 0.05 leaves LeNet-5's first layer of 6 without a channel"),
-        ("lenet5_w0", "a width of 0 leaves"),
-        ("vgg16_w2", "vgg16 takes no width=, so there is no vgg16_w2"),
-        ("lenet_w2", "unknown model 'lenet'; did you mean 'lenet5'"),
-        ("lenet5_w-1", "unknown model 'lenet5_w-1'"),
+        ("lenet5_w0.05", "0.05.*6"),
+        ("lenet5_w0", r"\b0\b"),
+        ("vgg16_w2", "vgg16.*width"),
+        ("lenet_w2", "'lenet'.*'lenet5'"),
+        ("lenet5_w-1", "'lenet5_w-1'"),
     ],
 )
 def test_a_width_that_cannot_be_raises(name: str, remedy: str) -> None:
@@ -223,7 +224,7 @@ def test_a_network_of_ones_own_is_imported_from_the_working_folder(own: str, att
 def test_a_network_of_ones_own_may_take_a_width(own: str) -> None:
     assert build(spec(f"{own}:Wide_w2.5")).width == 2.5
     assert build(spec(f"{own}:Wide")).width == 1.0
-    with pytest.raises(InputError, match=f"{own}:Plain takes no width="):
+    with pytest.raises(InputError, match=f"{own}:Plain.*width"):
         build(spec(f"{own}:Plain_w2"))
 
 
@@ -234,8 +235,8 @@ def test_a_network_of_ones_own_gets_the_settings_that_it_takes(own: str) -> None
 @pytest.mark.parametrize(
     ("setting", "remedy"),
     [
-        ({"batch_norm": False}, "takes no batch_norm=, so train.batch_norm must be true"),
-        ({"linear": True}, "takes no linear=, so train.linear must be false"),
+        ({"batch_norm": False}, "train.batch_norm"),
+        ({"linear": True}, "train.linear"),
     ],
 )
 def test_a_setting_that_the_network_does_not_take_raises(own: str, setting: dict[str, bool], remedy: str) -> None:
@@ -244,7 +245,7 @@ def test_a_setting_that_the_network_does_not_take_raises(own: str, setting: dict
 
 
 def test_a_network_that_needs_more_raises(own: str) -> None:
-    with pytest.raises(InputError, match=r"Needy cannot be called with image_shape=, classes=: .*'depth'"):
+    with pytest.raises(InputError, match=r"Needy.*image_shape.*classes.*depth"):
         build(spec(f"{own}:Needy"))
 
 
@@ -252,7 +253,7 @@ def test_a_network_that_needs_more_raises(own: str) -> None:
     "path", ["{own}:Absent", "{own}:", ":Plain", "no_such_module:Plain", "{own}.py:Plain", "./{own}.py:Plain"]
 )
 def test_a_path_that_leads_nowhere_raises(own: str, path: str) -> None:
-    with pytest.raises(InputError, match="cannot be imported"):
+    with pytest.raises(InputError, match=re.escape(path.format(own=own))):
         build(spec(path.format(own=own)))
 
 
@@ -264,11 +265,11 @@ def test_a_path_to_something_that_is_no_network_raises(own: str) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("lenet", r"did you mean 'lenet5'\?"),
-        ("lenet5_cafe", r"did you mean 'lenet5_caffe'\?"),
-        ("inception", "known: alexnet, c1, "),
+        ("lenet", "'lenet5'"),
+        ("lenet5_cafe", "'lenet5_caffe'"),
+        ("inception", "alexnet, c1, "),
     ],
 )
 def test_an_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:
-    with pytest.raises(InputError, match=f"unknown model '{name}'; {hint}"):
+    with pytest.raises(InputError, match=f"'{name}'.*{hint}"):
         build(spec(name))
