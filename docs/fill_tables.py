@@ -4,6 +4,7 @@
 sentence stands between `<!--NAME-->` and `<!--/-->`. A test checks that the pages are what this script writes.
 """
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -60,11 +61,22 @@ TABLE = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 FACT = re.compile(r"<!--(\w+)-->[^<]*<!--/-->")
 
 
+@functools.cache  # the records stay as they are while this runs
+def made(name: str) -> str:
+    """Return a table."""
+    return MADE[name]()
+
+
+@functools.cache
+def known() -> dict[str, str]:
+    """Return all numbers, by name."""
+    return facts()
+
+
 def filled(text: str) -> str:
     """Return a page with its tables and numbers made again."""
-    known = facts()
-    text = TABLE.sub(lambda found: f"<!-- {found[1]} -->\n\n{MADE[found[1]]()}\n\n<!-- end -->", text)
-    return FACT.sub(lambda found: f"<!--{found[1]}-->{known[found[1]]}<!--/-->", text)
+    text = TABLE.sub(lambda found: f"<!-- {found[1]} -->\n\n{made(found[1])}\n\n<!-- end -->", text)
+    return FACT.sub(lambda found: f"<!--{found[1]}-->{known()[found[1]]}<!--/-->", text)
 
 
 if __name__ == "__main__":
