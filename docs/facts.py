@@ -105,7 +105,7 @@ def findings() -> str:
 def significance(row: Any) -> str:
     """Return a verdict in a reader's words."""
     words = {"supported": "significant", "contradicted": "significant in the opposite direction"}
-    return words.get(row["verdict"], f"not significant, p = {row['p_corrected']:.2f}")
+    return f"{words.get(row['verdict'], 'not significant')}, corrected p = {row['p_corrected']:.2g}"
 
 
 # --- docs/studies.md -----------------------------------------------------------------------------------------------
@@ -229,14 +229,42 @@ def dead_units() -> dict[str, str]:
     }
 
 
-def peaks() -> dict[str, str]:
-    """Return the batch sizes at which sharpness is largest."""
-    columns = {"manifold": MANIFOLD.format(0.001), "full": FULL.format(0.001)}
-    return {
-        f"peak_{number}_{space}": f"{means(f'table{number}')[column].idxmax()}"
-        for number in ("05", "06")
-        for space, column in columns.items()
+def sharpness() -> str:
+    """Return where sharpness is largest, and whether it rises over all batch sizes."""
+    named = {
+        "table05": "5: Fashion-MNIST",
+        "table06": "6: MNIST",
+        "table09": "9: Fashion-MNIST, linear units",
+        "table10": "10: MNIST, linear units",
+        "table10_linear": "10: MNIST, fully linear",
     }
+    spaces = {
+        "random manifold": (MANIFOLD.format(0.001), "manifold_sharpness_rises"),
+        "full space": (FULL.format(0.001), "sharpness_rises"),
+    }
+    rows = [
+        (what, space, f"{means(study)[column].idxmax()}", significance(claim(study, name)))
+        for study, what in named.items()
+        for space, (column, name) in spaces.items()
+    ]
+    return table(["table", "space", "largest at b", "rise over all b"], rows)
+
+
+def in_words() -> dict[str, str]:
+    """Return verdicts that stand within sentences."""
+    named = {
+        "longer_gap": ("table05_longer", "gap_with_longer_training"),
+        "longer_best": ("table05_longer", "best_epoch_with_longer_training"),
+        "longer_over_fitting": ("table05_longer", "over_fitting_with_longer_training"),
+        "width_error": ("width", "width_lowers_error"),
+        "width_gap": ("width", "width_shrinks_gap"),
+        "warm_order": ("keskar_warmstart_n5000", "warmstart_recovers"),
+        "example_width": ("example_wide", "width_shrinks_gap"),
+        "example_switching": ("example_switched", "switching_shrinks_gap"),
+        "example_scaling": ("example_scaled", "scaled_rate_shrinks_gap"),
+        "example_equal": ("example_equal_updates", "equal_updates_shrinks_gap"),
+    }
+    return {f"{name}_verdict": significance(claim(*where)) for name, where in named.items()}
 
 
 def remedies() -> dict[str, str]:
@@ -287,7 +315,6 @@ def worked_example() -> dict[str, str]:
         "example_verdicts": ", ".join(
             f"{counts[verdict]} {verdict}" for verdict in ("supported", "contradicted", "undecided")
         ),
-        "switching_p": f"{claim('example_switched', 'switching_shrinks_gap')['p_corrected']:.3f}",
         "example_updates_large": f"{large['updates']:.0f}",
         "example_updates_small": f"{large['smallest_updates']:,.0f}",
         "example_train_error": f"{large['train_error_pct']:.2f}",
@@ -494,6 +521,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "train_losses": train_losses,
     "losses_without_batch_norm": losses_without_batch_norm,
     "example_gaps": example_gaps,
+    "sharpness": sharpness,
     "vgg_full": vgg_full,
     "vgg_small": vgg_small,
     "resnet": resnet,
@@ -502,7 +530,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "c1": c1,
 }
 GROUPS = (
-    sharpness_of_f1, gap_facts, near_rank_facts, dead_units, peaks, remedies, worked_example, deep_networks, table_5,
+    sharpness_of_f1, gap_facts, near_rank_facts, dead_units, in_words, remedies, worked_example, deep_networks, table_5,
     keskar, matrices,
 )  # fmt: skip
 
