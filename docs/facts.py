@@ -85,13 +85,12 @@ def findings() -> str:
     count = {name: f"{value:,.0f}" for name, value in near_rank_06().items()}
     sharp = sharpness_of_f1()
     lines = [
-        f"**The gap is there, but smaller than printed.** From b = 128 to 8192 the test error of LeNet-5 on"
-        f" Fashion-MNIST changes by {numbers.effect(rises)} ({significance(rises)}). The paper prints"
-        f" {numbers.signed(says[8192] - says[128])}.",
-        f"**Longer training does not close it.** With three times the epochs it is {numbers.effect(longer)}"
-        f" ({significance(longer)}).",
-        f"**A gap remains at equal numbers of updates.** From b = 128 to 2048 it is {numbers.effect(equal)}"
-        f" ({significance(equal)}).",
+        f"**The gap is there, but smaller than printed.** For LeNet-5 on Fashion-MNIST, from b = 128 to 8192, it is"
+        f" {numbers.effect(rises)}: {significance(rises)}. The paper prints {numbers.signed(says[8192] - says[128])}.",
+        f"**Longer training does not close it.** With three times the epochs, the gap is {numbers.effect(longer)}:"
+        f" {significance(longer)}.",
+        f"**A gap remains at equal numbers of updates.** From b = 128 to 2048 it is {numbers.effect(equal)}:"
+        f" {significance(equal)}.",
         f"**Nearly all near-rank loss is a matter of shape.** On MNIST at b = 8192, {count['structural']} of"
         f" {count['full']} tiny singular values are zero by matrix shape alone. Of the {count['excess']} others,"
         f" {count['untrained']} are there before training.",
@@ -340,7 +339,10 @@ def deep_networks() -> dict[str, str]:
             for name, sample in (("excess", "run"), ("reference", "reference"), ("untrained", "untrained"))
         },
         **{f"vgg_probe_{size}": f"{vgg.loc[size, EXCESS.format('probe')]}" for size in (64, 2048)},
-        **{f"resnet_excess_{size}": f"{both.loc[size, EXCESS.format('run')]}" for size in (128, 2048)},
+        **{
+            f"resnet_excess_{end}": f"{both.loc[size, EXCESS.format('run')]}"
+            for end, size in (("small", 128), ("large", 2048))
+        },
         **{
             f"resnet_{name}": f"{resnet[f'condition_number_{sample}']:,.0f}"
             for name, sample in (("condition", "run"), ("reference", "reference"), ("untrained", "untrained"))
