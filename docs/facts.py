@@ -91,12 +91,12 @@ def findings() -> str:
         f" {significance(longer)}.",
         f"**A gap remains at equal numbers of updates.** From b = 128 to 2048 it is {numbers.effect(equal)}:"
         f" {significance(equal)}.",
-        f"**Nearly all near-rank loss is a matter of shape.** On MNIST at b = 8192, {count['structural']} of"
-        f" {count['full']} tiny singular values are zero by matrix shape alone. Of the {count['excess']} others,"
-        f" {count['untrained']} are there before training.",
-        f"**A sharper minimum need not be a worse one.** For F1 on MNIST, a large batch is sharper by factors of"
-        f" {sharp['f1_low']} to {sharp['f1_high']}. The rise of its test error is"
-        f" {significance(claim('keskar_table3', 'test_error_rises'))}.",
+        f"**Nearly all near-rank loss is a matter of shape.** For LeNet-5 on MNIST at b = 8192, {count['structural']}"
+        f" of {count['full']} tiny singular values of the activations are zero by matrix shape alone. Of the"
+        f" {count['excess']} others, {count['untrained']} are there before training.",
+        f"**Large batches end in sharper minima.** For the network F1 on MNIST, sharpness grows by factors of"
+        f" {sharp['f1_low']} to {sharp['f1_high']}; {sharp['f1_supported']} of eight measures are significant. The rise of"
+        f" the test error is {significance(claim('keskar_table3', 'test_error_rises'))}.",
     ]
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
