@@ -16,11 +16,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-MEASURES = [
-    "condition_number", "curvature", "error_and_loss", "landscape", "near_rank", "noise_scale", "random_matrices",
-    "sharpness", "warm_start",
-]  # fmt: skip
-PAGES = [DOCS / f"{name}.md" for name in MEASURES]
+MEASURES = re.findall(r"^- \[.+?\]\((.+?)\): .+$", (DOCS / "README.md").read_text(), re.MULTILINE)
+PAGES = sorted(DOCS / name for name in MEASURES)  # the pages of measures; guides have no fixed sections
 SECTIONS = ["The quantity", "Open in the paper", "Chosen here", "Cost", "Known bias and limits", "Example"]
 PARAMS = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
 SUFFIXES = ("csv", "json", "jsonl", "md", "npz", "py", "yaml")
