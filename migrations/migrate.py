@@ -56,7 +56,8 @@ class Migration:
         entry: old name of an entry -> new name.
         renamed: old dotted name of a param -> its change.
         dropped: old dotted names of params that no stage depends on any more.
-        added: stage -> dotted name of a param that is new -> the value with which the old numbers were made.
+        added: stage -> dotted name of a param that is new -> the value with which the old numbers were made, or a
+            function of the old entry that returns it.
         replaced: path of an old dependency -> the file that stands for it now.
         constants: other params file -> what it holds for every stage.
     """
@@ -220,8 +221,17 @@ def records(tree: Tree, migration: Migration, stage: str, entry: Entry) -> Files
     return {migration.path(path): content for path, content in files.items()}
 
 
-def params(migration: Migration, stage: str, old: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry's params under their new names, as a nested mapping without no-op values."""
+def params(
+    migration: Migration, stage: str, old: Mapping[str, Any], entry: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return an entry's params under their new names, as a nested mapping without no-op values.
+
+    Args:
+        migration: what changed.
+        stage: of the entry.
+        old: the params.
+        entry: the whole entry, for the added params that depend on it.
+    """
     new: dict[str, Any] = {}
     for name, value in leaves(old):
         if name in migration.dropped:
@@ -230,7 +240,7 @@ def params(migration: Migration, stage: str, old: Mapping[str, Any]) -> dict[str
         for key, item in {change: value}.items() if isinstance(change, str) else change(value).items():
             put(new, key, item)
     for name, value in migration.added.get(stage, {}).items():
-        put(new, name, value)
+        put(new, name, value(entry) if callable(value) else value)
     return noops.left_out(new)
 
 
@@ -296,7 +306,7 @@ def new_entry(migration: Migration, stage: Any, entry: Entry, files: Collection[
     name = stage_of(stage.addressing)
     old = {migration.path(item["path"]): item for item in (*entry.get("deps", []), *entry["outs"])}
     standing_in = {new for before, new in migration.replaced.items() if before in old}
-    values = {"params.yaml": params(migration, name, entry.get("params", {}).get("params.yaml", {}))}
+    values = {"params.yaml": params(migration, name, entry.get("params", {}).get("params.yaml", {}), entry)}
     values["params.yaml"] = _ordered(values["params.yaml"], yaml.safe_load(composition))
     values["revisions.yaml"] = {name: {"revision": migration.revisions[name]}}
     values |= {file: dict(constant) for file, constant in migration.constants.items()}

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from migrate import Change, Files, Migration, MigrationError, Step, leaves, params, put, run
+from plain_names import plain, plain_files, plain_models, sources, unlike
+from spectra_tails import CUT, convert, differences
 
 from gapscope import noops
 from gapscope.records.provenance import path_of
@@ -28,20 +30,31 @@ STAGES = (
     "download", "plan", "train", "activations", "spectra", "controls", "sharpness", "curvature", "noise_scale",
     "landscape", "random_matrices", "perturbation", "warmstart",
 )  # fmt: skip
-RENAMED: dict[str, Change] = {}  # old dotted name of a param -> new dotted name, or function of the value
+RENAMED: dict[str, Change] = {
+    "models": plain_models
+}  # old dotted name of a param -> new dotted name, or function of the value
 DROPPED: frozenset[str] = frozenset()  # old dotted names of params on which no stage depends any more
-ADDED: dict[str, dict[str, Any]] = {}  # stage -> dotted name of a new param -> the value that the old numbers had
+OWN_MODELS = (  # stages that build a network, and so depend on what the study's own names stand for
+    "plan", "train", "activations", "controls", "sharpness", "curvature", "noise_scale", "landscape", "warmstart",
+)  # fmt: skip
+CUTS = ("plan", "spectra", "controls")
+ADDED: dict[
+    str, dict[str, Any]
+] = {  # stage -> dotted name of a new param -> the value of the old numbers, or a function
+    stage: ({"code.models": sources} if stage in OWN_MODELS else {}) | ({"spectra.cut": CUT} if stage in CUTS else {})
+    for stage in {*OWN_MODELS, *CUTS}
+}
 REPLACED = {"src/gapscope/models/__init__.py": "conf/no_own_model.txt"}  # of built-in models; its code was in a digest
 
 
 def path(old: str) -> str:
     """Return the new path of a record or of cached data."""
-    return old
+    return plain(old)
 
 
 def entry(old: str) -> str:
     """Return the new name of a lock entry."""
-    return old
+    return plain(old)
 
 
 # --- provenance beside the numbers ------------------------------------------------------------------------------------
@@ -139,6 +152,21 @@ def _restricted(values: Any, like: Any) -> Any:
     return values
 
 
+# --- spectra: every value up to the cut, instead of every value -------------------------------------------------------
+def keep_tails(stage: str, files: Files) -> Files:
+    """Convert the records of spectra and controls to the form that keeps tails and quantiles."""
+    return {name: convert(content) if name.endswith(".jsonl") else content for name, content in files.items()}
+
+
+def kept_tails(stage: str, before: Files, after: Files) -> list[str]:
+    """Return what the records in their new form say otherwise than the old ones."""
+    return [
+        f"{name}: {what}"
+        for name, content in before.items()
+        for what in (differences(content, after[name]) if name.endswith(".jsonl") else ())
+    ]
+
+
 # --- reading and writing ----------------------------------------------------------------------------------------------
 def is_record(name: str) -> bool:
     """Whether a file of an entry is a JSON record, with or without lines after it; not its provenance."""
@@ -203,6 +231,8 @@ def compared(name: str, old: Any, new: Any) -> list[str]:
     return [] if same and isinstance(old, bool) == isinstance(new, bool) else [name]
 
 
+NAMES = Step(plain_files, unlike)
+TAILS = Step(keep_tails, kept_tails)
 PROVENANCE = Step(split_provenance, joined_provenance)
 SETTINGS = Step(rename_settings, renamed_settings)
 MIGRATION = Migration(
@@ -210,10 +240,10 @@ MIGRATION = Migration(
     revisions=dict.fromkeys(STAGES, 1),
     left=LEFT,
     steps={  # stage -> conversions of its records, each on what the one before it left
-        "train": [PROVENANCE],
-        "spectra": [PROVENANCE],
-        "controls": [PROVENANCE],
-        "sharpness": [PROVENANCE],
+        "train": [NAMES, PROVENANCE],
+        "spectra": [NAMES, PROVENANCE, TAILS],
+        "controls": [NAMES, PROVENANCE, TAILS],
+        "sharpness": [NAMES, PROVENANCE],
         "curvature": [PROVENANCE],
         "noise_scale": [PROVENANCE, SETTINGS],
         "landscape": [PROVENANCE],

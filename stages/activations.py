@@ -17,13 +17,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
 
-    from gapscope import models
     from gapscope.data import datasets, images
     from gapscope.measures import activations
     from gapscope.records.activations import write_activations
     from gapscope.records.weights import read_weights
+    from gapscope.training.networks import restored
 
-    settings = load_params().section("activations", activations.ActivationSettings)
+    params = load_params()
+    settings = params.section("activations", activations.ActivationSettings)
     set_threads(settings.threads)
     device, dtype = pick_device(), activations.PRECISIONS[settings.precision]
     state, header = read_weights(args.weights)
@@ -32,10 +33,9 @@ def main() -> None:
         if header["status"] == "diverged":
             print("this run diverged: there is nothing to measure")
             return
-        model = models.build(models.ModelSpec.from_header(header["model"]))
-        model.load_state_dict(state)
-        model = model.to(device, dtype)
-        training = images.split_images(datasets.load(args.data), "train", device)
+        dataset = datasets.load(args.data)
+        model = restored(params, state, header, dataset, args.weights).to(device, dtype)
+        training = images.split_images(dataset, "train", device)
         sizes = header["batch_size"], header["seed"], settings.probe_images
         header["forward_error"] = {}
         for sample, index in activations.sample_indices(len(training), *sizes).items():

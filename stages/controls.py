@@ -1,4 +1,4 @@
-"""Stage controls: singular values where training at that batch size can have had no part; activations are not kept."""
+"""Stage controls: singular values of activations that training at that batch size did not shape; they are not kept."""
 
 import argparse
 import time
@@ -17,16 +17,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".jsonl to write")
     args = parser.parse_args()
 
-    from gapscope import models, seeds
     from gapscope.data import datasets, images
     from gapscope.measures import controls
     from gapscope.measures.activations import ActivationSettings
-    from gapscope.models import unit_layers
-    from gapscope.numerics.hosvd.singular_values import SpectraSettings, mode_singular_values
+    from gapscope.measures.spectra import SpectraSettings, layer_spectra
     from gapscope.records.provenance import write_provenance
     from gapscope.records.spectra import write_spectra
     from gapscope.records.weights import read_weights
-    from gapscope.training.evaluation import reestimate_batch_norm
+    from gapscope.training.networks import checked_spec
 
     params = load_params()
     settings = params.section("controls", controls.ControlSettings)
@@ -35,28 +33,23 @@ def main() -> None:
     device, start = pick_device(), time.perf_counter()
     state, header = read_weights(args.weights)
     kind = describe_device(device)
-    header |= {"activations": vars(forward), "spectra": vars(spectra), "device": kind}
+    header |= {"activations": vars(forward), "spectra": vars(spectra), "cut": spectra.cut, "device": kind}
     made = partial(write_provenance, args.out, stage="controls", device=kind, threads=settings.threads)
     if header["status"] == "diverged":
         write_spectra(args.out, header, [])
         made(wall_s=time.perf_counter() - start)
         return
-    spec = models.ModelSpec.from_header(header["model"])
-    with seeds.seeded(header["seed"], "initialisation"):
-        untrained = models.build(spec).to(device)
-    reference = models.build(spec).to(device)
-    reference.load_state_dict(state)
-    training = images.split_images(datasets.load(args.data), "train", device)
-    reestimate_batch_norm(untrained, training, settings.eval_batch)
-    nets, sizes = {"reference": reference, "untrained": untrained}, list(dict.fromkeys(params.batch_sizes))
+    dataset = datasets.load(args.data)
+    spec = checked_spec(params, header, dataset, args.weights)
+    training = images.split_images(dataset, "train", device)
+    nets = controls.networks(spec, state, training, settings, seed=header["seed"], device=device)
+    sizes = list(dict.fromkeys(params.batch_sizes))
     todo = controls.controls(nets, training, sizes, header["seed"], forward, folder=args.weights.parent)
-    rows = [
-        {"sample": c.sample, "batch_size": c.batch_size, "layer": c.layer, "mode": mode, "shape": c.tensor.shape}
-        | spectrum.to_row()
-        for c in progress(todo, args.out.stem, len(sizes) * (1 + 3 * len(unit_layers(reference))))
-        for mode, spectrum in enumerate(mode_singular_values(c.tensor, method=spectra.method, device=device))
+    layers = [
+        layer_spectra(c.tensor, spectra, device=device, sample=c.sample, layer=c.layer, batch_size=c.batch_size)
+        for c in progress(todo, args.out.stem, controls.number_of_tensors(nets, sizes))
     ]
-    write_spectra(args.out, header, rows)
+    write_spectra(args.out, header, layers)
     made(wall_s=time.perf_counter() - start)
 
 

@@ -17,26 +17,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".json to write")
     args = parser.parse_args()
 
-    from gapscope import models
     from gapscope.data import datasets, images
     from gapscope.measures import curvature as geometry
     from gapscope.numerics.loss_surface.sharpness import PRECISIONS
     from gapscope.records.provenance import write_provenance
     from gapscope.records.tables import write_record
     from gapscope.records.weights import read_weights
+    from gapscope.training.networks import restored
     from gapscope.training.objective import Objective
 
-    settings = load_params().section("curvature", geometry.GeometrySettings)
+    params = load_params()
+    settings = params.section("curvature", geometry.GeometrySettings)
     set_threads(settings.threads)
     device, start = pick_device(), time.perf_counter()
     state, header = read_weights(args.weights)
     record: dict[str, object] = {**header, "settings": vars(settings)}
     if header["status"] == "ok":
-        model = models.build(models.ModelSpec.from_header(header["model"]))
-        model.load_state_dict(state)
+        dataset = datasets.load(args.data)
+        model = restored(params, state, header, dataset, args.weights)
         objective = Objective.of_images(
             model.to(device),
-            images.split_images(datasets.load(args.data), "train", device),
+            images.split_images(dataset, "train", device),
             settings.images,
             settings.micro_batch,
             PRECISIONS[settings.precision],

@@ -22,15 +22,16 @@ def main() -> None:
 
     import pandas as pd
 
-    from gapscope import models
     from gapscope.data import datasets, images
     from gapscope.numerics.loss_surface import landscape
     from gapscope.records.provenance import write_provenance
     from gapscope.records.tables import write_record, write_table
     from gapscope.records.weights import read_weights
+    from gapscope.training.networks import restored
     from gapscope.training.objective import Objective
 
-    settings = load_params().section("landscape", landscape.LandscapeSettings)
+    params = load_params()
+    settings = params.section("landscape", landscape.LandscapeSettings)
     set_threads(settings.threads)
     start, device = time.perf_counter(), pick_device()
     read = {"small": read_weights(args.small), "large": read_weights(args.large)}
@@ -54,8 +55,7 @@ def main() -> None:
         )
         ends, vectors, curved = {}, {}, {}
         for name, (state, header) in read.items():
-            model = models.build(models.ModelSpec.from_header(header["model"])).to(device)
-            model.load_state_dict(state)
+            model = restored(params, state, header, dataset, getattr(args, name)).to(device)
             train, test = objective(model, training, settings.images), objective(model, testing, None)
             both = partial(landscape.loss_and_error, train, test)
             ends[name] = landscape.End(train.weights(), train.shapes, train, both)

@@ -11,7 +11,7 @@ from gapscope.runtime import describe_device, pick_device, run_stage, set_thread
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a built-in name or package.module:Class")
+    parser.add_argument("--model", required=True, help="a name of the study's models")
     parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, help="record to write: .json, and a row an epoch as .csv")
@@ -24,6 +24,7 @@ def main() -> None:
     from gapscope.measures import noise_scale as critical_batch
     from gapscope.records.provenance import write_provenance
     from gapscope.records.tables import write_record, write_table
+    from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
 
     params = load_params()
@@ -31,7 +32,7 @@ def main() -> None:
     training = params.section("train", TrainSettings)
     set_threads(settings.threads)
     device, start, dataset = pick_device(), time.perf_counter(), datasets.load(args.data)
-    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, training.batch_norm, training.linear)
+    spec = study_spec(params, args.model, dataset.image_shape, dataset.classes)
     with seeds.seeded(args.seed, "initialisation"):
         model = models.build(spec).to(device)
     status, rows = critical_batch.noise_scales(model, dataset, training, settings, seed=args.seed, device=device)

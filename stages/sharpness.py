@@ -17,23 +17,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".json to write")
     args = parser.parse_args()
 
-    from gapscope import models
     from gapscope.data import datasets, images
     from gapscope.numerics.loss_surface import sharpness
     from gapscope.records.provenance import write_provenance
     from gapscope.records.tables import write_record
     from gapscope.records.weights import read_weights
+    from gapscope.training.networks import restored
     from gapscope.training.objective import Objective
 
-    settings = load_params().section("sharpness", sharpness.SharpnessSettings)
+    params = load_params()
+    settings = params.section("sharpness", sharpness.SharpnessSettings)
     set_threads(settings.threads)
     device, start = pick_device(), time.perf_counter()
     state, header = read_weights(args.weights)
     record: dict[str, object] = {**header, "sharpness": [], "settings": vars(settings)}
     if header["status"] == "ok":
-        model = models.build(models.ModelSpec.from_header(header["model"]))
-        model.load_state_dict(state)
         dataset, precision = datasets.load(args.data), sharpness.PRECISIONS[settings.precision]
+        model = restored(params, state, header, dataset, args.weights)
         objectives = {
             split: Objective.of_images(
                 model.to(device),

@@ -8,6 +8,7 @@ import pandas as pd
 
 from gapscope.config import load_params
 from gapscope.errors import InputError
+from gapscope.measures.spectra import methods
 from gapscope.papers.keskar2017 import tables as keskar
 from gapscope.papers.oyedotun2022 import tables as paper
 from gapscope.records.cells import cells
@@ -33,16 +34,16 @@ def main() -> None:
             read_record(cell.record("train", ".json")),
             read_record(cell.record("sharpness", ".json")),
             near_rank,
-            exact_zeros=tables.exact_zeros_of(*found),
+            spectra_methods=methods(layers),
         )
-        for cell, found in zip(todo, spectra, strict=True)
+        for cell, (_, layers) in zip(todo, spectra, strict=True)
     ]
     runs = pd.DataFrame(rows)
     histories = [read_table(cell.record("train", ".csv")) for cell in todo]
     runs = runs.join(tables.best_epochs(runs, histories))
     batches = tables.batch_table(runs)
-    zeros = ((cell.columns(), header["exact_zeros"]) for cell, (header, _) in zip(todo, spectra, strict=True))
-    write_table(args.out / "layers.csv", tables.layer_table(zeros, near_rank))
+    by_cell = ((cell.columns(), layers) for cell, (_, layers) in zip(todo, spectra, strict=True))
+    write_table(args.out / "layers.csv", tables.layer_table(by_cell))
     write_table(args.out / "runs.csv", runs)
     write_table(args.out / "batch_sizes.csv", batches)
     write_text(args.out / "summary.json", json.dumps(tables.summary(batches), indent=2) + "\n")

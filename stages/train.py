@@ -11,7 +11,7 @@ from gapscope.runtime import describe_device, pick_device, progress, run_stage, 
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a built-in name or package.module:Class")
+    parser.add_argument("--model", required=True, help="a name of the study's models")
     parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
@@ -30,6 +30,7 @@ def main() -> None:
     from gapscope.records.weights import write_weights
     from gapscope.training.distributed import joined, launch
     from gapscope.training.loop import train
+    from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
     from gapscope.training.tuning import tune_rate
 
@@ -39,7 +40,7 @@ def main() -> None:
         return
     set_threads(settings.threads)
     dataset, start = datasets.load(args.data), time.perf_counter()
-    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, settings.batch_norm, settings.linear)
+    spec = study_spec(params, args.model, dataset.image_shape, dataset.classes)
 
     def initial() -> torch.nn.Module:
         with seeds.seeded(args.seed, "initialisation"):
@@ -49,7 +50,7 @@ def main() -> None:
     header = {"model": spec.to_header(), "dataset": dataset.name, **sizes}
     with joined(pick_device()) as (ranks, device), stop_requests() as stop:
         kind, own = describe_device(device), code_digest(Path(params.groups["code"]["model"]))
-        made = {"device": kind, "torch": torch.__version__, "ranks": ranks.world, "models": own}
+        made = {"device": kind, "torch": torch.__version__, "ranks": ranks.world, "models": own, "source": spec.source}
         identity = {
             **header,
             "settings": settings.identity(),
@@ -74,8 +75,10 @@ def main() -> None:
     spent = [row.pop("wall_s") for row in result.history]  # no seconds among the numbers
     write_table(args.record.with_name(args.record.name + ".csv"), result.history)
     training_s = result.final.pop("wall_s")
-    record = {**header, "lr_start": lr, "lr_sweep": swept, **result.final, "device": kind}
-    write_record(args.record.with_name(args.record.name + ".json"), record)
+    write_record(
+        args.record.with_name(args.record.name + ".json"),
+        {**header, "lr_start": lr, "lr_sweep": swept, **result.final, "device": kind},
+    )
     write_provenance(
         args.record, stage="train", device=kind, threads=settings.threads, wall_s=time.perf_counter() - start,
         ranks=ranks.world, training_s=training_s, epochs_s=spent,

@@ -12,7 +12,7 @@ from gapscope.runtime import describe_device, pick_device, run_stage, set_thread
 def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a built-in name or package.module:Class")
+    parser.add_argument("--model", required=True, help="a name of the study's models")
     parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--out", type=Path, required=True, help="path without suffix: .csv, a row a start, and .json")
@@ -30,6 +30,7 @@ def main() -> None:
     from gapscope.records.checkpoints import code_digest
     from gapscope.records.provenance import write_provenance
     from gapscope.records.tables import write_record, write_table
+    from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
 
     params, start = load_params(), time.perf_counter()
@@ -38,7 +39,7 @@ def main() -> None:
     sharpness = params.section("sharpness", SharpnessSettings)
     set_threads(settings.threads)
     dataset, device = datasets.load(args.data), pick_device()
-    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, training.batch_norm, training.linear)
+    spec = study_spec(params, args.model, dataset.image_shape, dataset.classes)
 
     def initial() -> torch.nn.Module:
         with seeds.seeded(args.seed, "initialisation"):
@@ -47,7 +48,7 @@ def main() -> None:
     header = {"model": spec.to_header(), "dataset": dataset.name, "seed": args.seed, "settings": vars(settings)}
     header |= {"train": training.identity(), "sharpness": vars(sharpness)}
     kind, own = describe_device(device), code_digest(Path(params.groups["code"]["model"]))
-    made = {"data": dataset.digest(), "device": kind, "torch": torch.__version__, "models": own}
+    made = {"data": dataset.digest(), "device": kind, "torch": torch.__version__, "models": own, "source": spec.source}
     identity = header | made | {"revision": revision("warmstart")}
     with stop_requests() as stop:
         cell = warm_start.Warmstart(

@@ -1,6 +1,5 @@
 """Networks: parameter counts, shapes, linear networks, and networks of one's own."""
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -11,14 +10,19 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.models import MODELS, ModelSpec, build
+from gapscope.models import MODELS, CodeSettings, ModelSpec, build
 from gapscope.models.lenet5 import LeNet5
+from gapscope.names import check_names
 
 DIRECT = 1e-12  # a few float64 products and sums
 
 
-def spec(name: str, *, batch_norm: bool = True, linear: bool | str = False, classes: int = 10) -> ModelSpec:
-    return ModelSpec(name, (1, 28, 28), classes, batch_norm, linear)
+def spec(
+    name: str, source: str | None = None, *, batch_norm: bool = True, linear: bool | str = False, classes: int = 10
+) -> ModelSpec:
+    """Return the spec of a built-in network, or of one of a user's own at an import path."""
+    own = {} if source is None else {name.partition("_w")[0]: source}
+    return ModelSpec(name, (1, 28, 28), classes, batch_norm, linear, own)
 
 
 def count(model: nn.Module) -> int:
@@ -170,11 +174,6 @@ def test_a_width_that_cannot_be_raises(name: str, remedy: str) -> None:
         build(spec(name))
 
 
-def test_a_spec_survives_its_header() -> None:
-    known = ModelSpec("lenet5", (3, 32, 30), 100, batch_norm=False, linear=True)
-    assert ModelSpec.from_header(json.loads(json.dumps(known.to_header()))) == known
-
-
 OWN = """
 from torch import nn
 
@@ -218,18 +217,18 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("attribute", ["Plain", "function"])
 def test_a_network_of_ones_own_is_imported_from_the_working_folder(own: str, attribute: str) -> None:
-    assert build(spec(f"{own}:{attribute}", classes=3)).made_with == ((1, 28, 28), 3)
+    assert build(spec("net", f"{own}:{attribute}", classes=3)).made_with == ((1, 28, 28), 3)
 
 
 def test_a_network_of_ones_own_may_take_a_width(own: str) -> None:
-    assert build(spec(f"{own}:Wide_w2.5")).width == 2.5
-    assert build(spec(f"{own}:Wide")).width == 1.0
-    with pytest.raises(InputError, match=f"{own}:Plain.*width"):
-        build(spec(f"{own}:Plain_w2"))
+    assert build(spec("net_w2.5", f"{own}:Wide")).width == 2.5
+    assert build(spec("net", f"{own}:Wide")).width == 1.0
+    with pytest.raises(InputError, match="net takes no width=, so there is no net_w2"):
+        build(spec("net_w2", f"{own}:Plain"))
 
 
 def test_a_network_of_ones_own_gets_the_settings_that_it_takes(own: str) -> None:
-    assert build(spec(f"{own}:Switched", batch_norm=False, linear=True)).switches == (False, True)
+    assert build(spec("net", f"{own}:Switched", batch_norm=False, linear=True)).switches == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -241,25 +240,25 @@ def test_a_network_of_ones_own_gets_the_settings_that_it_takes(own: str) -> None
 )
 def test_a_setting_that_the_network_does_not_take_raises(own: str, setting: dict[str, bool], remedy: str) -> None:
     with pytest.raises(InputError, match=remedy):
-        build(spec(f"{own}:Plain", **setting))
+        build(spec("net", f"{own}:Plain", **setting))
 
 
 def test_a_network_that_needs_more_raises(own: str) -> None:
-    with pytest.raises(InputError, match=r"Needy.*image_shape.*classes.*depth"):
-        build(spec(f"{own}:Needy"))
+    with pytest.raises(InputError, match=r"net cannot be called with image_shape=, classes=: .*'depth'"):
+        build(spec("net", f"{own}:Needy"))
 
 
 @pytest.mark.parametrize(
     "path", ["{own}:Absent", "{own}:", ":Plain", "no_such_module:Plain", "{own}.py:Plain", "./{own}.py:Plain"]
 )
 def test_a_path_that_leads_nowhere_raises(own: str, path: str) -> None:
-    with pytest.raises(InputError, match=re.escape(path.format(own=own))):
-        build(spec(path.format(own=own)))
+    with pytest.raises(InputError, match="cannot be imported"):
+        build(spec("net", path.format(own=own)))
 
 
 def test_a_path_to_something_that_is_no_network_raises(own: str) -> None:
-    with pytest.raises(InputError, match=f"{own}:LIMIT"):
-        build(spec(f"{own}:LIMIT"))
+    with pytest.raises(InputError, match="model net is a int, not a class"):
+        build(spec("net", f"{own}:LIMIT"))
 
 
 @pytest.mark.parametrize(
@@ -273,3 +272,33 @@ def test_a_path_to_something_that_is_no_network_raises(own: str) -> None:
 def test_an_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(InputError, match=f"'{name}'.*{hint}"):
         build(spec(name))
+
+
+@pytest.mark.parametrize(("name", "plain"), [("mine.nets:Net", "net"), ("mine.nets:Net_w0.5", "net_w0.5")])
+def test_an_import_path_as_a_name_is_answered_with_what_to_write(name: str, plain: str) -> None:
+    remedy = f'models: [{plain}], code: {{models: {{net: "mine.nets:Net"}}}}'
+    with pytest.raises(InputError, match=re.escape(remedy)):
+        build(spec(name))
+    with pytest.raises(InputError, match=re.escape(remedy)):
+        check_names({"models": [name]})
+
+
+@pytest.mark.parametrize(
+    ("models", "remedy"),
+    [
+        ({"lenet5": "mine.nets:Net"}, "lenet5 is a built-in network"),
+        ({"net_w2": "mine.nets:Net"}, "must be a plain name without a width"),
+        ({"a:b": "mine.nets:Net"}, "must be a plain name without a width"),
+        ({"net": "mine.nets.Net"}, "must be an import path, package.module:Class"),
+    ],
+)
+def test_a_mapping_that_cannot_be_raises(models: dict[str, str], remedy: str) -> None:
+    with pytest.raises(InputError, match=remedy):
+        CodeSettings("mine/nets.py", models)
+
+
+def test_names_of_ones_own_are_safe_in_paths_and_their_sources_are_import_paths() -> None:
+    check_names({"code": {"models": {"net": "mine.nets:Net"}}})
+    for models in ({"a:b": "mine.nets:Net"}, {"net": "$(touch x):Net"}, {"net": "mine"}):
+        with pytest.raises(InputError, match=r"code\.models"):
+            check_names({"code": {"models": models}})

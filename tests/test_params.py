@@ -16,10 +16,11 @@ from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings
 from gapscope.measures.controls import ControlSettings
 from gapscope.measures.curvature import GeometrySettings
+from gapscope.measures.near_rank import NearRankSettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
+from gapscope.measures.spectra import SpectraSettings
 from gapscope.measures.warm_start import WarmstartSettings
-from gapscope.numerics.hosvd.near_rank import NearRankSettings
-from gapscope.numerics.hosvd.singular_values import SpectraSettings
+from gapscope.models import CodeSettings
 from gapscope.numerics.loss_surface.landscape import LandscapeSettings
 from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
 from gapscope.numerics.perturbation import PerturbationSettings
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path.stem for path in (ROOT / "conf/study").glob("*.yaml"))
 OTHER_NAMES = {"keskar_table4": "keskar_table3"}  # of one study
 SETTINGS = {
+    "code": CodeSettings,
     "data": DataSettings,
     "train": TrainSettings,
     "activations": ActivationSettings,
@@ -49,7 +51,7 @@ SETTINGS = {
     "random_matrices": RandomMatrixSettings,
     "perturbation": PerturbationSettings,
 }
-READ_BY_DVC = {"pipelines", "code"}
+READ_BY_DVC = {"pipelines"}
 
 
 @cache

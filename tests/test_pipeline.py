@@ -85,10 +85,10 @@ def test_every_output_is_there_and_git_holds_only_the_small_ones(study: Path) ->
     for sample in ("reference", "untrained", "random"):
         assert runs[f"near_rank_{sample}_0.0001_structural"].tolist() == [52, 1844]
     assert runs["near_rank_input_0.0001_structural"].tolist() == [0, 240]  # 1024 images of 784 pixels
-    spectra = read_spectra(study / "metrics/smoke/controls/lenet5-digits-s0.jsonl")[1]
-    values = {(s["sample"], s["batch_size"], s["layer"], s["mode"]): s["values"] for s in spectra}
-    for (sample, *rest), found in values.items():
-        assert sample != "untrained" or not np.allclose(found, values["reference", *rest])
+    layers = read_spectra(study / "metrics/smoke/controls/lenet5-digits-s0.jsonl")[1]
+    largest = {(c.sample, c.batch_size, c.layer): [mode.largest for mode in c.modes] for c in layers}
+    for (sample, *rest), found in largest.items():
+        assert sample != "untrained" or not np.allclose(found, largest["reference", *rest])
     assert pd.read_csv(study / "metrics/smoke/layers.csv").shape[0] == 2 * 2 * 4  # cells, samples, layers
     assert not list((study / "data/runs/smoke/train").glob("tmp*"))
     summary = json.loads((study / "metrics/smoke/summary.json").read_text())
@@ -112,14 +112,23 @@ def test_a_new_threshold_reruns_only_the_counting_also_in_a_fresh_clone(study: P
     assert not (clone / "data").exists()
     before = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
     assert (clone / "metrics/smoke/params.yaml").read_text() == (clone / "params.yaml").read_text()
-    edit(clone / "params.yaml", "- 0.0001\n", "- 10.0\n")
+    edit(clone / "params.yaml", "- 0.0001\n", "- 0.01\n")
     assert ran(run(clone, "dvc", "repro", "--allow-missing")) == [
         "near_rank@smoke", "tables@smoke", "plots@smoke", "settings@smoke", "claims@smoke", "report@smoke",
     ]  # fmt: skip
     after = pd.read_csv(clone / "metrics/smoke/near_rank.csv")
-    assert sorted(set(after["threshold"])) == [1e-5, 10.0]
-    at_ten = after.loc[after["threshold"] == 10.0, "economy"]
-    assert at_ten.sum() > before.loc[before["threshold"] == 1e-4, "economy"].sum()
+    assert sorted(set(after["threshold"].dropna())) == [1e-5, 0.01]
+    at_cut = after.loc[after["threshold"] == 0.01, "value"]  # the highest threshold that needs no new spectra
+    assert at_cut.sum() > before.loc[before["threshold"] == 1e-4, "value"].sum()
+
+
+def test_a_threshold_above_the_cut_is_refused_with_the_command_that_helps(study: Path, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    run(study, "git", "clone", "-q", ".", str(clone))
+    edit(clone / "params.yaml", "- 0.0001\n", "- 0.5\n")
+    said = run(clone, "python", "stages/near_rank.py", "--out", "near_rank.csv", fails=True)
+    assert "every value only up to 0.01" in said
+    assert "gapscope run smoke -S spectra.cut=0.5" in said
 
 
 @pytest.mark.integration

@@ -13,7 +13,7 @@ from gapscope.errors import InputError
 LONGEST = 80  # of one name; the longest file name is made of two, and file systems end at 255
 _NAME = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
 NAME = re.compile(_NAME)
-MODEL = re.compile(rf"{_NAME}(?::{_NAME})?")  # with package.module:Class; to allow plain names only, make it NAME
+SOURCE = re.compile(rf"{_NAME}:{_NAME}")  # package.module:Class
 FILE = re.compile(rf"{_NAME}(?:/{_NAME})*")  # within the repository
 RESERVED = {"claims"}  # folders of metrics/ that belong to no study
 
@@ -68,6 +68,34 @@ def _study(name: str, value: Any) -> None:
         raise InputError(f"param {name}: {value!r} is refused; metrics/{value} belongs to no study, take another name")
 
 
+def _model(name: str, value: Any) -> None:
+    if isinstance(value, str) and ":" in value:
+        raise InputError(plain_name_for(value))
+    _name(name, value)
+
+
+def plain_name_for(path: str) -> str:
+    """Return what to write where an import path is a model's name.
+
+    Example:
+        >>> plain_name_for("mine.nets:Net_w2")
+        'a model has a plain name, not mine.nets:Net_w2; write models: [net_w2], code: {models: {net: "mine.nets:Net"}}'
+    """
+    module, _, attribute = path.partition(":")
+    cls, width = re.fullmatch(r"(.*?)((?:_w[\d.]+)?)", attribute, re.DOTALL).groups()  # type: ignore[union-attr]
+    name = cls.lower()
+    return (
+        f"a model has a plain name, not {path}; write models: [{name}{width}], "
+        f'code: {{models: {{{name}: "{module}:{cls}"}}}}'
+    )
+
+
+def _sources(name: str, value: Any) -> None:
+    for key, path in _mapping(name, value).items():
+        _name(name, key)
+        _one(SOURCE, "it is an import path, package.module:Class")(f"{name}.{key}", path)
+
+
 def _pipelines(name: str, value: Any) -> None:
     for key, studies in _mapping(name, value).items():
         _each(_name)(f"{name}.{key}", studies)
@@ -88,7 +116,7 @@ _BETWEEN = "a name is letters, digits and _, with single . or - between them"
 _name = _one(NAME, _BETWEEN)
 CHECKS: dict[str, Callable[[str, Any], None]] = {  # every param that dvc.yaml interpolates, and the names of data.files
     "study": _study,
-    "models": _each(_one(MODEL, f"{_BETWEEN}, or package.module:Class")),
+    "models": _each(_model),
     "datasets": _each(_name),
     "batch_sizes": _each(_whole),
     "batch_size": _whole,
@@ -99,6 +127,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {  # every param that dvc.yaml i
     "landscape.large": _optional_whole,
     "claims.reference": _name,
     "code.model": _one(FILE, "it is a path within the repository: names joined by /"),
+    "code.models": _sources,
     "data.files": _keys,
 }
 

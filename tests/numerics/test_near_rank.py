@@ -133,8 +133,46 @@ def test_bytes_of_an_image_are_those_of_the_shapes(name: str) -> None:
     assert activation_bytes(model, (1, 28, 28)) == 8 * values
 
 
-def test_a_spectrum_survives_its_row() -> None:
-    mode = spectrum([3.0, 1e-5 / 3], size=7, error_bound=1e-15)
-    again = ModeSpectrum.from_row({"layer": "conv1", **mode.to_row()})
-    assert again.values.tolist() == mode.values.tolist()
-    assert (again.size, again.structural, again.error_bound.tolist(), again.method) == (7, 5, [1e-15] * 2, "qr")
+# --- the tail: what a threshold up to the cut can count ---------------------------------------------------------------
+
+
+@given(
+    count=st.integers(1, 60),
+    bound_exponent=st.floats(-16, -1),
+    cut_exponent=st.floats(-8, 1),
+    part=st.floats(0, 1),
+    relative=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_tail_gives_the_counts_of_the_whole_spectrum_up_to_the_cut(
+    count: int, bound_exponent: float, cut_exponent: float, part: float, *, relative: bool, seed: int
+) -> None:
+    draws = np.random.default_rng(seed)
+    values = np.sort(10.0 ** draws.uniform(-9, 2, count))[::-1]
+    bounds = 10.0**bound_exponent * draws.uniform(0, 4, count) * values ** draws.choice([0, 1])
+    whole, cut = ModeSpectrum(values, count, bounds, "qr"), 10.0**cut_exponent
+    threshold = part * cut / (values[0] if relative else 1)
+    if relative and threshold * values[0] > cut:
+        threshold = np.nextafter(threshold, 0)
+    assert near_rank_count([whole], threshold, relative=relative) == near_rank_count(
+        [whole.tail(cut)], threshold, relative=relative
+    )
+
+
+def test_a_value_above_the_cut_that_may_lie_below_it_is_in_the_tail() -> None:
+    whole = ModeSpectrum(np.array([3.0, 0.02, 0.0101, 0.001]), 4, np.array([0.0, 0.001, 0.001, 0.0]), "qr")
+    assert whole.tail(0.01).values.tolist() == [0.0101, 0.001]
+    (found,) = near_rank_count([whole.tail(0.01)], 0.01)
+    assert (found.certain, found.economy, found.possible) == (1, 1, 2)
+
+
+@pytest.mark.parametrize(("threshold", "relative"), [(0.0100001, False), (0.5, True)])
+def test_a_threshold_above_the_cut_raises(threshold: float, relative: bool) -> None:
+    with pytest.raises(ValueError, match=r"above 0\.01, up to which"):
+        near_rank_count([spectrum([3.0, 1e-5]).tail(0.01)], threshold, relative=relative)
+
+
+def test_a_tail_of_zeros_has_all_of_them() -> None:
+    tail = spectrum([0.0, 0.0], size=5).tail(1e-2)
+    assert (len(tail.values), tail.structural) == (2, 3)
+    assert near_rank_count([tail], 0.5, relative=True)[0].full == 5

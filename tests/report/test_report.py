@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gapscope.measures.near_rank import exact_zero_values
 from gapscope.papers.oyedotun2022 import tables as paper
+from gapscope.records.spectra import LOG_POINTS, LayerRecord, ModeRecord
 from gapscope.report import figure_catalogue, figure_tables, figures, tables
 
 CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
@@ -23,16 +25,20 @@ def trained(error: float, status: str = "ok") -> dict[str, Any]:
 
 
 def counts(size: int, seed: int) -> list[dict[str, Any]]:
-    """Two modes of 10 values, 3 and 1 of them excess, and as many structural zeros as the batch size."""
-    about = {**CELL, "batch_size": size, "seed": seed, "sample": "run", "threshold": 1e-4, "layer": "fc1"}
-    about |= {"relative": False, "values": 10}
+    """Two modes of 10 values, 3 and 1 of them excess, and as many structural zeros as the batch size; 3 exact zeros."""
+    about = {**CELL, "batch_size": size, "seed": seed, "sample": "run", "layer": "fc1"}
+    at = {"threshold": 1e-4, "relative": False, "quantity": "near_rank_excess"}
     return [
-        about
-        | {"mode": m, "economy": e, "structural": s, "full": e + s, "certain": e, "possible": e + m}
-        | {"method": "gram" if m else "qr"}
-        | {"undecidable": False, "condition_number": 100.0 * (m + 1) + size}
-        for m, e, s in ((0, 3, size), (1, 1, 0))
+        *(about | {"mode": mode, "quantity": "singular_values", "value": 10} for mode in (0, 1)),
+        about | {"mode": 0, "quantity": "near_rank_structural", "value": size},
+        about | {"mode": 0, **at, "value": 3, "low": 3, "high": 3},
+        about | {"mode": 1, **at, "value": 1, "low": 1, "high": 2},
+        about | {"quantity": "exact_zeros", "value": 3},
+        about | {"mode": 0, "quantity": "condition_number", "value": 100.0 + size},
     ]
+
+
+METHODS = {"spectra_methods": "gram qr"}
 
 
 @pytest.fixture
@@ -49,9 +55,7 @@ def runs() -> pd.DataFrame:
             "conditions": {"train": {"images": 64}, "test": {"images": 32}},
         }
         record = trained(error) if error is not None else trained(0.0, "diverged")
-        rows.append(
-            tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, sharp, near_rank, exact_zeros={"run": 3})
-        )
+        rows.append(tables.run_row({**CELL, "batch_size": size, "seed": seed}, record, sharp, near_rank, **METHODS))
     return pd.DataFrame(rows)
 
 
@@ -104,7 +108,7 @@ def test_a_run_that_only_guesses_is_left_out_and_named(
 ) -> None:
     record = trained(70.0) | {"train_cross_entropy": entropy, "train_error_pct": error, "model": {"classes": 10}}
     cell = {**CELL, "batch_size": 128, "seed": 2}
-    row = tables.run_row(cell, record, {"sharpness": []}, pd.DataFrame(counts(128, 2)), exact_zeros={})
+    row = tables.run_row(cell, record, {"sharpness": []}, pd.DataFrame(counts(128, 2)), **METHODS)
     both = pd.concat([runs, pd.DataFrame([row])], ignore_index=True)
     table = tables.batch_table(both).set_index("batch_size")
     assert table["stuck"].to_dict() == {128: stuck, 512: 0}
@@ -237,11 +241,10 @@ def test_an_undecidable_count_is_marked_in_table_and_figure(runs: pd.DataFrame) 
 
 
 def test_a_relative_threshold_has_columns_and_a_panel_of_its_own() -> None:
-    rows = pd.DataFrame(counts(128, 0) + [row | {"relative": True, "economy": 0} for row in counts(128, 0)])
+    also = [row | {"relative": True, "value": 0} for row in counts(128, 0) if row["quantity"] == "near_rank_excess"]
+    rows = pd.DataFrame(counts(128, 0) + also)
     sharp = {"sharpness": []}
-    runs = pd.DataFrame(
-        [tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), sharp, rows, exact_zeros={})]
-    )
+    runs = pd.DataFrame([tables.run_row({**CELL, "batch_size": 128, "seed": 0}, trained(7.0), sharp, rows, **METHODS)])
     assert runs["near_rank_run_0.0001_excess"].tolist() == [4]
     assert runs["near_rank_run_0.0001-relative_excess"].tolist() == [0]
     figure = figures.styled(figures.draw_near_rank, figure_tables.near_rank(runs))
@@ -250,12 +253,17 @@ def test_a_relative_threshold_has_columns_and_a_panel_of_its_own() -> None:
     plt.close(figure)
 
 
-def test_a_layers_dead_units_and_duplicates_are_listed_beside_its_companions() -> None:
+def spectrum(values: list[float], bounds: np.ndarray | None = None, method: str = "gram") -> ModeRecord:
+    bounds = np.full(len(values), 1e-9) if bounds is None else bounds
+    ranks = {"stable_rank": 1.5, "effective_rank": 2.0, "participation_ratio": 3.0}
+    return ModeRecord(method, values[0], values[-1], bounds, np.array(values), ranks=ranks)
+
+
+def test_a_layers_dead_units_and_duplicates_are_listed_beside_its_effective_ranks() -> None:
     cell = {**CELL, "batch_size": 128, "seed": 0}
-    figures_of = dict(zip(tables.COMPANIONS, (1.5, 2.0, 3.0, 4.0), strict=True))
-    near_rank = pd.DataFrame([row | figures_of for row in counts(128, 0)])
-    zeros = {"sample": "run", "layer": "fc1", "samples": 128, "units": 9, "dead_units": [2, 5], "duplicate_samples": []}
-    (row,) = tables.layer_table([(cell, [zeros])], near_rank).to_dict("records")
+    layer = LayerRecord("run", "fc1", (128, 9), [spectrum([4.0] * 8 + [1.0])], None, [2, 5], [])
+    (row,) = tables.layer_table([(cell, [layer])]).to_dict("records")
+    assert (row["samples"], row["units"]) == (128, 9)
     assert (row["dead_units"], row["dead_units_count"], row["duplicate_samples_count"]) == ("2 5", 2, 0)
     assert (row["stable_rank"], row["condition_number"]) == (1.5, 4.0)
 
@@ -270,11 +278,7 @@ def test_zeros_of_dead_units_and_equal_images_are_those_that_the_spectra_have(
     unfoldings = [np.moveaxis(tensor, mode, 0).reshape(size, -1) for mode, size in enumerate(shape)]
     zeros = [np.linalg.svd(unfolding, compute_uv=False) < 1e-12 for unfolding in unfoldings]
     known = sum(int(found.sum()) for found in (zeros if len(shape) > 2 else zeros[:1]))
-    layer = {"sample": "run", "layer": "one", "dead_units": [*range(dead)], "duplicate_samples": [*range(equal)]}
-    other = {"sample": "probe", "layer": "one", "dead_units": [], "duplicate_samples": []}
-    rows = [{"sample": sample, "layer": "one", "shape": [*shape]} for sample in ("run", "probe")]
-    assert tables.exact_zeros_of({"exact_zeros": [layer, other]}, rows) == {"run": known, "probe": 0}
-    assert tables.exact_zeros_of({"exact_zeros": [layer, layer]}, rows) == {"run": 2 * known}
+    assert exact_zero_values(shape, dead, equal) == known
 
 
 def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None:
@@ -291,14 +295,14 @@ def test_the_sharpness_figure_has_accuracy_beside_it(runs: pd.DataFrame) -> None
 
 def test_a_thinned_spectrum_keeps_both_ends() -> None:
     values = list(np.geomspace(10, 1e-6, 500))
-    record = {"sample": "run", "layer": "fc1", "mode": 0, "values": values, "error_bound": [[400, 1e-9], [100, 1e-13]]}
-    record |= {"method": "deflation"}
-    rows = figure_tables.spectra([({**CELL, "batch_size": 500, "seed": 0}, [record, record | {"sample": "probe"}])])
+    mode = spectrum(values, np.repeat([1e-9, 1e-13], [400, 100]), "deflation")
+    layers = [LayerRecord(sample, "fc1", (500, 600), [mode]) for sample in ("run", "probe")]
+    rows = figure_tables.spectra([({**CELL, "batch_size": 500, "seed": 0}, layers)])
     assert rows["index"].is_monotonic_increasing
     assert rows["value"].tolist() == [values[index - 1] for index in rows["index"]]
     assert {1, 2, 499, 500} <= set(rows["index"])
     assert rows["error_bound"].tolist() == [1e-9 if index <= 400 else 1e-13 for index in rows["index"]]
-    assert len(rows) <= figure_tables.SPECTRUM_POINTS
+    assert len(rows) <= LOG_POINTS
     figure = figures.styled(lambda table: figures.draw_spectra(table, (1e-4,)), rows)
     assert figure.axes[0].get_title() == "fc1, samples x units"
     assert "solver: deflation" in figure.get_suptitle()
@@ -306,10 +310,11 @@ def test_a_thinned_spectrum_keeps_both_ends() -> None:
 
 
 def test_of_a_deep_network_some_layers_are_drawn_the_ends_among_them() -> None:
-    record = {"sample": "run", "mode": 0, "values": [1.0], "error_bound": [[1, 1e-9]], "method": "qr"}
     cell = {**CELL, "batch_size": 500, "seed": 0}
     for depth, shown in ((55, figure_tables.LAYERS), (figure_tables.LAYERS, figure_tables.LAYERS), (3, 3), (1, 1)):
-        rows = figure_tables.spectra([(cell, [{**record, "layer": f"layer{i}"} for i in range(depth)])])
+        rows = figure_tables.spectra(
+            [(cell, [LayerRecord("run", f"layer{i}", (9, 1), [spectrum([1.0])]) for i in range(depth)])]
+        )
         assert len(rows) == shown
         assert {"layer0", f"layer{depth - 1}"} <= set(rows["layer"])
 

@@ -30,7 +30,7 @@ def spectra(file: Path, thresholds: list[float], relative: list[float], method: 
     import numpy as np
     import pandas as pd
 
-    from gapscope.numerics.hosvd.effective_ranks import companions
+    from gapscope.numerics.hosvd.effective_ranks import effective_ranks
     from gapscope.numerics.hosvd.near_rank import NearRank, near_rank_count
     from gapscope.numerics.hosvd.singular_values import mode_singular_values
     from gapscope.records.tensors import read_tensors
@@ -50,15 +50,15 @@ def spectra(file: Path, thresholds: list[float], relative: list[float], method: 
             counts |= {f"<= {t:g} of largest": near_rank_count(modes, t, relative=True) for t in relative}
         except ValueError as error:
             raise InputError(f"{name}: {error}") from error
-        for mode, (spectrum, companion) in enumerate(zip(modes, companions(modes), strict=True)):
+        for mode, (spectrum, ranks) in enumerate(zip(modes, effective_ranks(modes), strict=True)):
             bound = np.max(spectrum.error_bound)
             rows.append(
                 {"tensor": name, "mode": mode, "size": spectrum.size, "structural": spectrum.structural}
                 | {"values": len(spectrum.values)}
                 | {label: counted(found[mode]) for label, found in counts.items()}
                 | {"largest": spectrum.values[0], "smallest": spectrum.values[-1], "error": bound}
-                | {"stable rank": companion.stable_rank, "effective rank": companion.effective_rank}
-                | {"condition": companion.condition_number, "method": spectrum.method}
+                | {"stable rank": ranks.stable_rank, "effective rank": ranks.effective_rank}
+                | {"condition": ranks.condition_number, "method": spectrum.method}
             )
     if left_out:
         print(f"left out, of fewer than two axes: {', '.join(left_out)}")

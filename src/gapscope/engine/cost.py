@@ -31,6 +31,7 @@ from gapscope.runtime import set_threads
 from gapscope.training.evaluation import decayed_parameters, evaluate
 from gapscope.training.gradient import recomputed, recomputes, updates
 from gapscope.training.graphs import recorded
+from gapscope.training.networks import study_spec
 from gapscope.training.settings import TrainSettings
 
 SMALL, LARGE = 8, 512  # images in the probe's batches; the larger one grows no further once it lasts ENOUGH_S
@@ -129,7 +130,7 @@ def estimate(params: Params, speed: Callable[[ModelSpec, TrainSettings], Speed])
         size = size_of(run.dataset, params)
         if size is None:
             return None
-        spec = ModelSpec(run.model, size.image_shape, size.classes, settings.batch_norm, settings.linear)
+        spec = study_spec(params, run.model, size.image_shape, size.classes)
         seconds += run_seconds(speed(spec, settings), size, settings, run.batch_size, run.epochs)
         if params.groups["pipelines"]["networks"]:
             with torch.device("meta"):

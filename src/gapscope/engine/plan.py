@@ -12,11 +12,13 @@ from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings, activation_bytes
 from gapscope.measures.curvature import GeometrySettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
-from gapscope.models import ModelSpec, build
+from gapscope.measures.spectra import SpectraSettings
+from gapscope.models import build
 from gapscope.numerics.loss_surface.landscape import LandscapeSettings
 from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
 from gapscope.records.cells import cells
 from gapscope.runtime import check_disk
+from gapscope.training.networks import study_spec
 from gapscope.training.objective import BATCH_NORM
 from gapscope.training.settings import TrainSettings, check_batches
 
@@ -49,6 +51,11 @@ def check_measures(params: Params, train_images: int) -> None:
         raise InputError(f"activations.probe_images must be in 1..{train_images}, the training images, got {probe}")
     if not (of := params.groups["controls"]["seeds"]):
         raise InputError(f"controls.seeds must name at least one of the study's seeds, {list(params.seeds)}; got {of}")
+    cut = params.section("spectra", SpectraSettings).cut
+    if (highest := max(params.thresholds)) > cut:
+        raise InputError(
+            f"spectra.cut must be at least the highest threshold, {highest:g}, to count there; got {cut:g}"
+        )
     if unknown := set(of) - set(params.seeds):
         raise InputError(f"controls.seeds must be of the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
 
@@ -88,9 +95,8 @@ def check(
     todo = [cell for cell in cells(params) if cell.dataset == dataset]
     updates = needed_bytes = 0
     for cell in todo:
-        spec = ModelSpec(cell.model, image_shape, classes, settings.batch_norm, settings.linear)
         with torch.device("meta"):
-            model = build(spec)
+            model = build(study_spec(params, cell.model, image_shape, classes))
         run = settings.schedule(train_images, cell.batch_size, params.epochs)
         check_batches(model, train_images, run, settings)
         check_sweep(model, train_images, cell.batch_size, settings)

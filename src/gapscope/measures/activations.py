@@ -1,9 +1,10 @@
-"""Units' activations: the output of every hidden unit layer over a batch of images, H^l of Oyedotun et al. 2022.
+"""Activations: the output of every hidden unit layer over a batch of images, H^l of Oyedotun et al. 2022.
 
-The paper leaves open which outputs, in which batch-norm mode and in which precision. Here: after the non-linearity,
-before pooling; eval mode with re-estimated statistics (train mode by param); no augmentation; a float64 forward pass,
-into which float32 weights convert exactly (a float32 pass adds noise of about 1e-7 sigma_max, which hides values under
-1e-5). Forward hooks live in this module only.
+The paper does not say which outputs it takes, in which batch-norm mode and in which precision. We take the outputs
+after the non-linearity and before pooling, without augmentation. Batch norm is in eval mode with re-estimated
+statistics, or in train mode by a param. The forward pass is in float64, into which float32 weights convert exactly. A
+float32 pass adds noise of about 1e-7 sigma_max, which hides values under 1e-5. Forward hooks are used in this module
+only.
 """
 
 import copy
@@ -18,14 +19,17 @@ from torch import Tensor, nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
+from gapscope.measures.quantity import Quantity
 from gapscope.models import unit_layers
 
+RUNS_ON = "cell"
+QUANTITIES: dict[str, Quantity] = {}  # what is measured on activations belongs to the spectra
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
 class ActivationSettings:
-    """Params of the activations stage; `conf/config.yaml` says what each is."""
+    """Params of the activations stage; `conf/config.yaml` explains each."""
 
     batch_norm: str
     precision: str
@@ -46,11 +50,11 @@ def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -
     """Draw the training images to measure on, without replacement.
 
     Returns:
-        "run": `batch_size` images drawn by the run's seed (Algorithm 1 of the paper; of one seed, a smaller batch
-        is the beginning of a larger one). "probe": the control, the same `probe_images` images in every run.
+        "run": `batch_size` images drawn by the run's seed, as in Algorithm 1 of the paper. With one seed, a smaller
+        batch is the beginning of a larger one. "probe": a control, the same `probe_images` images in every run.
 
     Raises:
-        InputError: more images asked for than there are.
+        InputError: more images are asked for than there are.
     """
     if max(batch_size, probe_images) > images:
         raise InputError(f"{max(batch_size, probe_images)} images asked for, but the training set has {images}")
@@ -68,14 +72,14 @@ def extract(
     *,
     only: Collection[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Run the model over `images` inputs and write each unit layer's output into what `open_layer` gives for it.
+    """Run the model over `images` inputs and write each unit layer's output into the array from `open_layer`.
 
     Args:
-        model: on its device, in the precision of its inputs; left in eval mode.
+        model: on its device, in the precision of its inputs; it is left in eval mode.
         inputs: slice of 0..images -> normalised images (b, c, h, w) on the model's device.
         images: number of inputs; the first axis of every array.
-        open_layer: layer name, shape -> array to fill. At most `forward_batch` images of a layer are in memory (in
-            batch-norm mode "train" the whole batch goes through at once, since its statistics are part of the result).
+        open_layer: layer name, shape -> array to fill. At most `forward_batch` images of a layer are in memory. In
+            batch-norm mode "train" the whole batch goes through at once, since the statistics are those of the batch.
         settings: mode and sizes.
         only: names of the layers to write; None: all.
 
@@ -117,15 +121,15 @@ def forward_errors(
     written: Mapping[str, np.ndarray],
     settings: ActivationSettings,
 ) -> dict[str, float]:
-    """Return how far each layer's outputs are from those of a float64 forward pass: Frobenius norm of the difference.
+    """Return the Frobenius norm of the difference between each layer's outputs and those of a float64 forward pass.
 
-    By Weyl's inequality no singular value of any unfolding is off by more.
+    By Weyl's inequality it bounds the error of every singular value of every unfolding.
 
     Args:
         model: as for `extract`, in float64.
-        inputs: the same.
-        written: layer name -> what a pass in another precision gave.
-        settings: as it was given to that pass.
+        inputs: as for that pass.
+        written: layer name -> outputs of a pass in another precision.
+        settings: as for that pass.
     """
     differences = {name: _Difference(array) for name, array in written.items()}
     images = len(next(iter(written.values())))
@@ -135,7 +139,7 @@ def forward_errors(
 
 @dataclass
 class _Difference:
-    # takes the place of an array that is filled: adds up the squares of the difference to what is there
+    # stands in for an array to fill: sums the squared differences to the array that is there
     array: np.ndarray
     squares: float = 0.0
 
@@ -144,7 +148,7 @@ class _Difference:
 
 
 def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Return the float64 bytes of all unit layers for one image; nothing is computed (meta device)."""
+    """Return the float64 bytes of all unit layers for one image, by a pass on the meta device."""
     total = 0
 
     def count(_: str, output: Tensor) -> None:
@@ -172,7 +176,7 @@ def _hooks(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) ->
 
 @contextmanager
 def _batch_statistics(model: nn.Module, wanted: bool) -> Iterator[None]:
-    # only the batch-norm layers: dropout stays off; untracked, their buffers stay as they were
+    # train mode for batch-norm layers only, so dropout stays off; without tracking their buffers do not change
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if wanted else []
     tracked = [norm.track_running_stats for norm in norms]
     for norm in norms:

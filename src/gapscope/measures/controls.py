@@ -1,15 +1,15 @@
-"""Controls of the near-rank count: what it gives where training at that batch size can have had no part in it.
+"""Controls of the near-rank count: tensors that training at that batch size did not shape.
 
-- `reference`: the model trained at the study's first batch size, on the b images that the run at b is measured on. Its
-  count grows with b by shape alone, since its training does not differ.
-- `untrained`: the initial weights of the same seed, batch norm's statistics estimated over the training set
-  (`controls.eval_batch` images at a time, as they are), on the same images.
-- `random`: independent normal entries in each layer's shape, scaled to the Frobenius norm of `reference` (in
-  expectation), as the thresholds are absolute.
+- `reference`: the model trained at the study's first batch size, on the same b images as the run at b. Its training is
+  the same for every b, so its count grows with b by shape alone.
+- `untrained`: the initial weights of the same seed, on the same images. Batch norm's statistics are estimated over the
+  training set without augmentation, `controls.eval_batch` images at a time.
+- `random`: independent normal entries in each layer's shape. They are scaled to the expected Frobenius norm of
+  `reference`, since the thresholds are absolute.
 - `input`: the images themselves (H^0).
 
-(The fifth control, every model on one fixed probe, is a sample of the activations stage.) Some layers at a time are
-held, in unnamed temporary files that memory caches; nothing of them is kept.
+A fifth control, every model on one fixed probe, is a sample of the activations stage. A group of layers is held at a
+time, in unnamed temporary files that memory caches. None of them is kept.
 """
 
 import math
@@ -21,20 +21,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gapscope import seeds
 from gapscope.data.images import Images
 from gapscope.measures.activations import ActivationSettings, extract, sample_indices
-from gapscope.models import unit_layers
+from gapscope.measures.quantity import Quantity
+from gapscope.models import ModelSpec, build, unit_layers
+from gapscope.training.evaluation import reestimate_batch_norm
 
+RUNS_ON = "seed"
+QUANTITIES: dict[str, Quantity] = {}  # near_rank and effective_ranks count in the controls' spectra
 HELD = 2**31  # bytes of one model's activations at a time, or one layer's
 CONTROLS = ("reference", "untrained", "random", "input")
 
 
 @dataclass(frozen=True)
 class ControlSettings:
-    """Params of the controls stage; `conf/config.yaml` says what each is."""
+    """Params of the controls stage; `conf/config.yaml` explains each."""
 
     seeds: tuple[int, ...]
     eval_batch: int
@@ -43,12 +47,38 @@ class ControlSettings:
 
 @dataclass(frozen=True)
 class Control:
-    """One tensor to count in."""
+    """One tensor whose spectra are a control."""
 
     sample: str  # one of CONTROLS
     batch_size: int
     layer: str
     tensor: np.ndarray
+
+
+def networks(
+    spec: ModelSpec, state: Mapping[str, Tensor], training: Images, settings: ControlSettings, *, seed: int, device: str
+) -> dict[str, nn.Module]:
+    """Return the models of the controls: "reference", and "untrained" with re-estimated batch-norm statistics.
+
+    Args:
+        spec: of the network.
+        state: weights of the reference.
+        training: training images, for the statistics.
+        settings: images at a time.
+        seed: of the initial weights.
+        device: of the models.
+    """
+    with seeds.seeded(seed, "initialisation"):
+        untrained = build(spec).to(device)
+    reference = build(spec).to(device)
+    reference.load_state_dict(dict(state))
+    reestimate_batch_norm(untrained, training, settings.eval_batch)
+    return {"reference": reference, "untrained": untrained}
+
+
+def number_of_tensors(models: Mapping[str, nn.Module], batch_sizes: Sequence[int]) -> int:
+    """Return the number of tensors that `controls` yields, if the forward pass uses every unit layer."""
+    return len(batch_sizes) * (1 + 3 * len(unit_layers(models["reference"])))
 
 
 def controls(
@@ -60,24 +90,24 @@ def controls(
     *,
     folder: Path,
 ) -> Iterator[Control]:
-    """Yield the controls at every batch size, a layer at a time; a tensor is to be used before the next is asked for.
+    """Yield the controls at every batch size, one layer at a time. Use a tensor before asking for the next one.
 
     Args:
-        models: "reference" and "untrained", on the device of `training`; left in float64.
+        models: "reference" and "untrained", on the device of `training`; they are converted to float64.
         training: training images.
         batch_sizes: numbers of images.
         seed: draws the images, as it does for the runs, and the random tensors.
         settings: of the activations stage.
-        folder: where the temporary files are put; three times HELD must fit, or three layers of the largest batch.
+        folder: of the temporary files; three times HELD must fit there, or three layers of the largest batch.
 
     Raises:
         InputError: a batch size above the number of training images.
     """
     for model in models.values():
-        model.double()  # whatever `settings.precision`: a float32 pass would add its own error to the controls
+        model.double()  # also if `settings.precision` is float32, whose pass would add an error of its own
 
     def open_layer(_: str, shape: tuple[int, ...]) -> np.ndarray:
-        with tempfile.TemporaryFile(dir=folder) as file:  # the map keeps the file, which has no name to be left behind
+        with tempfile.TemporaryFile(dir=folder) as file:  # unlinked: nothing remains after a crash
             return np.memmap(file, dtype=np.float64, mode="w+", shape=shape)
 
     for size in batch_sizes:
@@ -89,7 +119,9 @@ def controls(
             images[rows] = inputs(rows).cpu().numpy()
         yield Control("input", size, "input", images)
         few = extract(models["reference"], inputs, min(size, 2), lambda _, shape: np.empty(shape), settings)
-        used = [name for name in unit_layers(models["reference"]) if name in few]  # a network may have a spare one
+        used = [
+            name for name in unit_layers(models["reference"]) if name in few
+        ]  # a network may have unit layers that it does not use
         for layers in _groups({name: few[name][0].nbytes * size for name in used}):
             held = {
                 name: extract(model, inputs, size, open_layer, settings, only=layers) for name, model in models.items()
@@ -101,7 +133,7 @@ def controls(
 
 
 def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """Yield the layers, in their order, in groups of at most HELD bytes: a forward pass a layer would take too long."""
+    """Yield the layers in order, in groups of at most HELD bytes: one forward pass per layer would take too long."""
     group: list[str] = []
     for layer, size in sizes.items():
         if group and sum(sizes[name] for name in group) + size > HELD:

@@ -1,6 +1,6 @@
-"""Networks by name: a dict, or an import path `package.module:Class` of one's own.
+"""Networks by name: the built-in ones of `MODELS`, and a study's own, which `code.models` maps to import paths.
 
-Either may end in a width factor, if the network takes `width`: `lenet5_w2` is `lenet5` with hidden layers twice as
+A name may end in a width factor, if the network takes `width`: `lenet5_w2` is `lenet5` with hidden layers twice as
 wide. It is part of the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
 
 A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. It may also take
@@ -11,8 +11,8 @@ that layer's unit activations (after the non-linearity, before pooling), in forw
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from gapscope.models.lenet5 import LeNet5
 from gapscope.models.resnet import ResNet18, ResNet56
 from gapscope.models.units import Linear
 from gapscope.models.vgg import VGG16
+from gapscope.names import NAME, plain_name_for
 from gapscope.records.cells import WIDENED
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -46,34 +47,74 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 @dataclass(frozen=True)
+class CodeSettings:
+    """Params of a user's own code; `conf/config.yaml` explains each."""
+
+    model: str
+    models: dict[str, str]
+
+    def __post_init__(self) -> None:
+        for name, path in self.models.items():
+            if not NAME.fullmatch(name) or WIDENED.fullmatch(name):
+                raise InputError(f"code.models: {name!r} must be a plain name without a width")
+            if name in MODELS:
+                raise InputError(f"code.models: {name} is a built-in network; choose another name for {path}")
+            if path.count(":") != 1:
+                raise InputError(f"code.models.{name} must be an import path, package.module:Class, got {path!r}")
+
+
+@dataclass(frozen=True)
 class ModelSpec:
-    """What is needed to build a network again: it travels in the header of its weights."""
+    """What is needed to build a network.
+
+    Attributes:
+        name: built-in or one of `own`, perhaps with a width.
+        image_shape: channels, height, width.
+        classes: number of outputs.
+        batch_norm, linear: as `train.batch_norm` and `train.linear`.
+        own: a study's own names and their import paths (`code.models`). They come from params alone: no file's header
+            holds them.
+    """
 
     name: str
     image_shape: tuple[int, int, int]
     classes: int
     batch_norm: bool
     linear: Linear
+    own: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def to_header(self) -> dict[str, Any]:
-        """Return a JSON object."""
-        return asdict(self)
+        """Return a JSON object for the header of the network's weights."""
+        return {name: value for name, value in asdict(self).items() if name != "own"}
 
-    @classmethod
-    def from_header(cls, header: dict[str, Any]) -> "ModelSpec":
-        """Return the spec that `to_header` gave."""
-        return cls(**{**header, "image_shape": tuple(header["image_shape"])})
+    @property
+    def base(self) -> tuple[str, float | None]:
+        """The name without its width, and the width; None where the name has none."""
+        widened = WIDENED.fullmatch(self.name)
+        return (widened["name"], float(widened["width"])) if widened else (self.name, None)
+
+    @property
+    def source(self) -> str | None:
+        """Import path of the class; None for a built-in network."""
+        return self.own.get(self.base[0])
 
 
 def build(spec: ModelSpec) -> nn.Module:
-    """Build a network; it draws its initial weights from torch's global generator (see `seeds.seeded`).
+    """Build a network. It draws its initial weights from torch's global generator (see `seeds.seeded`).
 
     Raises:
         InputError: unknown name, an import path that leads nowhere, or a setting that the network does not take.
     """
-    widened = WIDENED.fullmatch(spec.name)
-    name, width = (widened["name"], float(widened["width"])) if widened else (spec.name, 1.0)
-    make = MODELS.get(name) or _imported(name)
+    if ":" in spec.name:
+        raise InputError(plain_name_for(spec.name))
+    name, width = spec.base
+    if name not in MODELS and spec.source is None:
+        known = {*MODELS, *spec.own}
+        raise InputError(
+            f"unknown model {name!r}; {did_you_mean(name, known)} "
+            f'A network of your own goes into code.models (code: {{models: {{{name}: "package.module:Class"}}}})'
+        )
+    make = MODELS[name] if spec.source is None else _imported(spec.name, spec.source)
     if not callable(make):
         raise InputError(f"model {spec.name} is a {type(make).__name__}, not a class or function")
     taken = inspect.signature(make).parameters
@@ -84,9 +125,9 @@ def build(spec: ModelSpec) -> nn.Module:
             options[option] = value
         elif value != plain:
             raise InputError(f"model {spec.name} takes no {option}=, so train.{option} must be {str(plain).lower()}")
-    if widened and "width" not in taken:
+    if width is not None and "width" not in taken:
         raise InputError(f"model {name} takes no width=, so there is no {spec.name}; it is {name} alone")
-    if widened:
+    if width is not None:
         options["width"] = width
     try:
         return make(image_shape=spec.image_shape, classes=spec.classes, **options)
@@ -94,15 +135,11 @@ def build(spec: ModelSpec) -> nn.Module:
         raise InputError(f"model {spec.name} cannot be called with image_shape=, classes=: {error}") from error
 
 
-def _imported(path: str) -> Callable[..., nn.Module]:
-    if ":" not in path:
-        raise InputError(
-            f"unknown model {path!r}; {did_you_mean(path, MODELS)} (or an import path, package.module:Class)"
-        )
+def _imported(name: str, path: str) -> Callable[..., nn.Module]:
     module, _, attribute = path.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a script's own folder is on the path, the study's folder is not
     try:
         return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(f"model {path!r} cannot be imported from {Path.cwd().name}/: {error}") from error
+        raise InputError(f"model {name}: {path!r} cannot be imported from {Path.cwd().name}/: {error}") from error

@@ -1,4 +1,4 @@
-"""A study's cells, one training run each, and where their files lie."""
+"""A study's cells, one training run each, and the paths of their files."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from typing import Any
 from gapscope.config import Params
 from gapscope.errors import InputError
 
-WIDENED = re.compile(r"(?P<name>[\w.:]+)_w(?P<width>\d+(\.\d+)?)", re.ASCII)  # lenet5_w2: lenet5, twice as wide
+WIDENED = re.compile(r"(?P<name>[\w.-]+)_w(?P<width>\d+(\.\d+)?)", re.ASCII)  # lenet5_w2: lenet5, twice as wide
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Cell:
         return f"{self.model}-{self.dataset}-b{self.batch_size}-s{self.seed}"
 
     def columns(self) -> dict[str, object]:
-        """Return what identifies it in a table."""
+        """Return the columns that identify it in a table."""
         return {"model": self.model, "dataset": self.dataset, "batch_size": self.batch_size, "seed": self.seed}
 
     def run(self, stage: str) -> Path:
@@ -42,7 +42,10 @@ class Cell:
 
 
 def seed_records(params: Params, stage: str, seeds: Iterable[int]) -> list[tuple[dict[str, Any], Path]]:
-    """Return what identifies each record of a stage with one a model, data set and seed, and its path, no suffix."""
+    """Return the records of a stage that has one per model, data set and seed: what identifies each, and its path.
+
+    The path has no suffix.
+    """
     folder = Path("metrics") / params.study / stage
     return [
         ({"model": model, "dataset": dataset, "seed": seed}, folder / f"{model}-{dataset}-s{seed}")
@@ -51,10 +54,10 @@ def seed_records(params: Params, stage: str, seeds: Iterable[int]) -> list[tuple
 
 
 def cells(params: Params) -> list[Cell]:
-    """Return the study's cells in the order of its lists; what is listed twice is one cell.
+    """Return the study's cells in the order of its lists; a value listed twice gives one cell.
 
     Raises:
-        InputError: a list is empty, as those of a study that trains nothing are.
+        InputError: a list is empty, as in a study that trains nothing.
     """
     for name in ("models", "datasets", "batch_sizes", "seeds"):
         if not getattr(params, name):

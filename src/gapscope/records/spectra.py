@@ -1,45 +1,250 @@
-"""Singular values: JSON lines, a header and then one spectrum a line, values with 10 significant digits."""
+"""Spectra as small JSON lines: every singular value up to a cut, and of the values above it what figures need.
+
+The first line is a header and the last one counts the others. An object on a line of its own describes the tensor of a
+layer. One list per mode follows it, in the order of `COLUMNS`. A mode keeps:
+
+- `tail`: every value that may be at or below the cut within its error bound, to ten significant digits (see
+  `gapscope.records.descending`). That rounding is 5e-14 at the threshold 1e-4, where a solver's bound is about 1e-15 of
+  the largest value.
+- `error_bound`: the bounds of all values as runs [count, exponent of 2]. A bound that is no power of two is a float.
+- `quantiles`: about 200 values above the tail by index (`kept_indices`), to four significant digits, for figures.
+- the largest and the smallest value, and three effective ranks, which need all values; to ten digits.
+
+Records of 0.1 (schema 1) list every value. They are read too: their cut is infinite.
+"""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gapscope.errors import InputError
+from gapscope.records.descending import decode, encode, rounded
 from gapscope.records.files import write_text
-from gapscope.records.tables import SCHEMA
+
+SCHEMA = 2
+ALL_VALUES = 1  # schema of the records that list every value
+DIGITS = 10  # of values in the tail, extremes and effective ranks
+FIGURE_DIGITS = 4  # of the quantiles: a figure of 20 decades shows no more
+LOG_POINTS, EVEN_POINTS = 120, 80  # of the quantiles: spaced in log(index) from both ends, and evenly
+RANKS = ("stable_rank", "effective_rank", "participation_ratio")
+COLUMNS = ("method", "largest", "smallest", *RANKS, "error_bound", "tail", "quantiles")
 
 
-def write_spectra(path: Path, header: Mapping[str, Any], spectra: Iterable[Mapping[str, Any]]) -> None:
-    """Write a header and spectra, each a mapping whose `values` are floats in descending order.
+@dataclass(frozen=True)
+class ModeRecord:
+    """What a record holds of one mode's spectrum.
 
-    Ten digits move a value by at most 5e-10 of itself: 5e-14 at the threshold 1e-4, where a solver's bound is about
-    1e-15 of the largest value.
+    Attributes:
+        method: of the solver.
+        largest, smallest: extreme values.
+        error_bound: one per value of the whole spectrum.
+        tail: the last values, descending: all that a threshold up to the cut can count.
+        quantiles: values by index (from 0), of `kept_indices`, without the tail.
+        ranks: `RANKS` by name; empty in a record that lists every value.
     """
-    lines = [json.dumps({"schema": SCHEMA, **header}, allow_nan=False)]
-    for spectrum in spectra:
-        values = [float(f"{value:.10g}") for value in spectrum["values"]]
-        lines.append(json.dumps({**spectrum, "values": values}, allow_nan=False))
-    write_text(path, "\n".join([*lines, json.dumps({"end": len(lines)})]) + "\n")
+
+    method: str
+    largest: float
+    smallest: float
+    error_bound: np.ndarray
+    tail: np.ndarray
+    quantiles: Mapping[int, float] = field(default_factory=dict)
+    ranks: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of values of the whole spectrum."""
+        return len(self.error_bound)
+
+    def value(self, index: int) -> float:
+        """Return the value at an index of `kept_indices`, or of the tail."""
+        in_tail = index - (self.count - len(self.tail))
+        return float(self.tail[in_tail]) if in_tail >= 0 else self.quantiles[index]
 
 
-def read_spectra(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the header and the spectra.
+@dataclass(frozen=True)
+class LayerRecord:
+    """The spectra of one layer's activations.
+
+    Attributes:
+        sample: the images: `run`, `probe`, or a control.
+        layer: its name.
+        shape: of the tensor.
+        modes: one spectrum per mode.
+        batch_size: number of images of a control, None otherwise.
+        dead_units, duplicate_samples: as in `numerics.hosvd.exact_zeros`; None where they were not looked for.
+    """
+
+    sample: str
+    layer: str
+    shape: tuple[int, ...]
+    modes: Sequence[ModeRecord]
+    batch_size: int | None = None
+    dead_units: Sequence[int] | None = None
+    duplicate_samples: Sequence[int] | None = None
+
+
+def log_indices(count: int) -> list[int]:
+    """Return indices (from 0) of a descending spectrum, spaced evenly in log(index) from both ends.
+
+    The last values are the ones in question, so half of the points are spaced from the end.
+    """
+    ends = np.rint(np.geomspace(1, count, LOG_POINTS // 2)).astype(int).tolist()
+    return sorted({index - 1 for index in ends} | {count - index for index in ends})
+
+
+def kept_indices(count: int) -> list[int]:
+    """Return the indices of the quantiles: `log_indices`, and evenly spaced ones; of a short spectrum all."""
+    if count <= LOG_POINTS + EVEN_POINTS:
+        return list(range(count))
+    even = np.rint(np.linspace(0, count - 1, EVEN_POINTS)).astype(int).tolist()
+    return sorted({*log_indices(count), *even})
+
+
+def write_spectra(path: Path, header: Mapping[str, Any], layers: Iterable[LayerRecord]) -> None:
+    """Write a header, which must name the `cut`, and the spectra of each layer.
+
+    Raises:
+        ValueError: a value that is not finite.
+    """
+    write_text(path, spectra_text(header, layers))
+
+
+def spectra_text(header: Mapping[str, Any], layers: Iterable[LayerRecord]) -> str:
+    """Return the text of a record of spectra; arguments and errors as of `write_spectra`."""
+    known = {name: value for name, value in header.items() if name not in ("schema", "columns")}
+    lines = [_json({"schema": SCHEMA, **known, "cut": header["cut"], "columns": COLUMNS})]
+    for layer in layers:
+        about: dict[str, Any] = {"sample": layer.sample, "layer": layer.layer, "shape": layer.shape}
+        if layer.batch_size is not None:
+            about["batch_size"] = layer.batch_size
+        for name in ("dead_units", "duplicate_samples"):
+            if (indices := getattr(layer, name)) is not None:
+                about[name] = _ranges(indices)
+        lines.append(_json(about))
+        lines += [_json(_row(mode)) for mode in layer.modes]
+    return "\n".join([*lines, _json({"end": len(lines)})]) + "\n"
+
+
+def read_spectra(path: Path) -> tuple[dict[str, Any], list[LayerRecord]]:
+    """Return the header, with the `cut`, and the spectra by layer.
 
     Raises:
         InputError: the file is missing or not whole (its last line counts the others).
     """
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return parse_spectra(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the spectra stage") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError, KeyError, IndexError) as error:
         raise InputError(f"{path} is not whole ({error}); run the spectra stage again") from error
-    if (
-        len(lines) < 2
-        or lines[-1] != {"end": len(lines) - 1}
-        or not isinstance(lines[0], dict)
-        or lines[0].get("schema") != SCHEMA
-    ):
-        raise InputError(f"{path} is not whole; run the spectra stage again")
-    return lines[0], lines[1:-1]
+
+
+def parse_spectra(text: str) -> tuple[dict[str, Any], list[LayerRecord]]:
+    """Return what the text of a record holds.
+
+    Raises:
+        ValueError, TypeError, KeyError, IndexError: the text is damaged.
+    """
+    header, *lines = [json.loads(line) for line in text.splitlines()]
+    if not lines or lines.pop() != {"end": len(lines) + 1}:
+        raise ValueError("its last line does not count the others")
+    if header["schema"] == ALL_VALUES:
+        zeros = {(entry["sample"], entry["layer"]): entry for entry in header.pop("exact_zeros", [])}
+        return {**header, "cut": math.inf}, list(_all_values(lines, zeros))
+    if header["schema"] != SCHEMA:
+        raise ValueError(f"schema {header['schema']!r}; known: {ALL_VALUES}, {SCHEMA}")
+    if header.pop("columns") != list(COLUMNS):
+        raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+    return header, list(_layers(lines))
+
+
+def _row(mode: ModeRecord) -> list[Any]:
+    largest = rounded(mode.largest, DIGITS)
+    known = [largest, rounded(mode.smallest, DIGITS), *(rounded(mode.ranks[name], DIGITS) for name in RANKS)]
+    bounds = [[len(list(run)), _exponent(bound)] for bound, run in groupby(mode.error_bound.tolist())]
+    above = [value for index, value in sorted(mode.quantiles.items()) if 0 < index < mode.count - len(mode.tail)]
+    tail = encode(mode.tail, digits=DIGITS, start=largest)
+    return [mode.method, *known, bounds, tail, encode(above, digits=FIGURE_DIGITS, start=largest)]
+
+
+def _mode(row: Sequence[Any]) -> ModeRecord:
+    method, largest, smallest, *ranks, bounds, tail, quantiles = row
+    values = decode(tail, digits=DIGITS, start=largest)
+    counts, exponents = zip(*bounds, strict=True)
+    error_bound = np.repeat([_bound(exponent) for exponent in exponents], counts)
+    first = len(error_bound) - len(values)
+    indices = [index for index in kept_indices(len(error_bound)) if 0 < index < first]
+    above = decode(quantiles, digits=FIGURE_DIGITS, start=largest).tolist()
+    known = dict(zip(indices, above, strict=True)) | ({0: largest} if first else {})
+    return ModeRecord(method, largest, smallest, error_bound, values, known, dict(zip(RANKS, ranks, strict=True)))
+
+
+def _layers(lines: Iterable[Any]) -> Iterator[LayerRecord]:
+    about: dict[str, Any] | None = None
+    modes: list[ModeRecord] = []
+    for line in lines:
+        if isinstance(line, list):
+            modes.append(_mode(line))
+            continue
+        if about is not None:
+            yield _layer(about, modes)
+        about, modes = line, []
+    if about is not None:
+        yield _layer(about, modes)
+
+
+def _layer(about: Mapping[str, Any], modes: Sequence[ModeRecord]) -> LayerRecord:
+    lists = {name: _indices(about[name]) if name in about else None for name in ("dead_units", "duplicate_samples")}
+    shape = tuple(about["shape"])
+    if len(modes) != (1 if len(shape) == 2 else len(shape)):
+        raise ValueError(f"{len(modes)} spectra for the shape {shape}")
+    return LayerRecord(about["sample"], about["layer"], shape, modes, about.get("batch_size"), **lists)
+
+
+def _all_values(rows: Iterable[Mapping[str, Any]], zeros: Mapping[Any, Mapping[str, Any]]) -> Iterator[LayerRecord]:
+    """Yield the spectra of a record that lists every value: all of them are the tail."""
+    for (size, sample, layer), group in groupby(rows, lambda row: (row.get("batch_size"), row["sample"], row["layer"])):
+        modes, shape = [], ()
+        for row in group:
+            values, shape = np.asarray(row["values"], dtype=np.float64), tuple(row["shape"])
+            counts, bounds = zip(*row["error_bound"], strict=True)
+            error_bound = np.repeat(np.asarray(bounds, dtype=np.float64), counts)
+            modes.append(ModeRecord(row["method"], float(values[0]), float(values[-1]), error_bound, values))
+        found = zeros.get((sample, layer), {})
+        yield LayerRecord(sample, layer, shape, modes, size, found.get("dead_units"), found.get("duplicate_samples"))
+
+
+def _exponent(bound: float) -> int | float:
+    mantissa, exponent = math.frexp(bound)
+    return exponent - 1 if mantissa == 0.5 else bound
+
+
+def _bound(exponent: int | float) -> float:
+    return math.ldexp(1.0, exponent) if isinstance(exponent, int) else exponent
+
+
+def _ranges(indices: Iterable[int]) -> str:
+    """Return ascending indices as text: "3 7-19"."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return " ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
+
+
+def _indices(text: str) -> list[int]:
+    pairs = (word.partition("-") for word in text.split())
+    return [index for first, _, last in pairs for index in range(int(first), int(last or first) + 1)]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))

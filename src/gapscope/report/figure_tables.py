@@ -1,18 +1,18 @@
 """What each figure draws, as a table: the CSV files in plots/<study>, and nothing else, are what the figures show."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from gapscope.records.spectra import LayerRecord, log_indices
 from gapscope.report import names
 from gapscope.report.tables import KEYS
 
 LONG = [*KEYS, "seed", "panel", "series", "value", "source"]
 LAYERS = 8  # of a network in the figure of spectra, spaced evenly, the first and the last among them
-SPECTRUM_POINTS = 120  # of a spectrum in a figure, spaced evenly in log(index); the records hold every value
 
 
 def gap(runs: pd.DataFrame, paper: pd.DataFrame | None) -> pd.DataFrame:
@@ -102,34 +102,24 @@ def curves(histories: Iterable[tuple[Mapping[str, Any], pd.DataFrame]]) -> pd.Da
     return frame[[*KEYS, "seed", "epoch", "updates", "train_error_pct", "test_error_pct", "train_cross_entropy"]]
 
 
-def spectra(records: Iterable[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]]) -> pd.DataFrame:
-    """Return the spectra over b images, thinned to `SPECTRUM_POINTS` indices (the first is 1) spaced in log(index).
-
-    Of a network with more layers than `LAYERS` so many are kept.
-    """
+def spectra(records: Iterable[tuple[Mapping[str, Any], Iterable[LayerRecord]]]) -> pd.DataFrame:
+    """Return the spectra over b images at `log_indices`, counted from 1; of a deep network at most `LAYERS` layers."""
     return pd.DataFrame(
         [
-            {**cell, "layer": row["layer"], "mode": row["mode"], "index": index + 1, "value": row["values"][index]}
-            | {"error_bound": bounds[index], "count": len(row["values"]), "method": row["method"]}
-            for cell, rows in records
-            for row in _kept([row for row in rows if row["sample"] == "run"])
-            for bounds in [np.repeat([bound for _, bound in row["error_bound"]], [n for n, _ in row["error_bound"]])]
-            for index in _indices(len(row["values"]))
+            {**cell, "layer": layer.layer, "mode": mode, "index": index + 1, "value": spectrum.value(index)}
+            | {"error_bound": spectrum.error_bound[index], "count": spectrum.count, "method": spectrum.method}
+            for cell, layers in records
+            for layer in _shown([layer for layer in layers if layer.sample == "run"])
+            for mode, spectrum in enumerate(layer.modes)
+            for index in log_indices(spectrum.count)
         ],
         columns=[*KEYS, "seed", "layer", "mode", "index", "value", "error_bound", "count", "method"],
     )
 
 
-def _kept(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
-    shown = {layers[place] for place in np.linspace(0, len(layers) - 1, min(LAYERS, len(layers))).round().astype(int)}
-    yield from (row for row in rows if row["layer"] in shown)
-
-
-def _indices(count: int) -> Iterator[int]:
-    # the last values are the ones in question, so half of the points are spaced from the end
-    ends = np.rint(np.geomspace(1, count, SPECTRUM_POINTS // 2)).astype(int).tolist()
-    yield from sorted({index - 1 for index in ends} | {count - index for index in ends})
+def _shown(layers: Sequence[LayerRecord]) -> list[LayerRecord]:
+    places = np.linspace(0, len(layers) - 1, min(LAYERS, len(layers))).round().astype(int)
+    return [layers[place] for place in dict.fromkeys(places.tolist())]
 
 
 def _runs_long(

@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from gapscope.measures import effective_ranks, near_rank
 from gapscope.records.columns import sharpness_column, threshold_label
+from gapscope.records.spectra import LayerRecord
 
 KEYS = ["model", "dataset", "batch_size"]
 TRAINED = (
@@ -31,16 +33,24 @@ STUCK = "learned nothing"  # a status beside "ok" and "diverged"
 # classes may be of unequal size: to call every digit of MNIST the commonest one is wrong for 88.8 %, not 90
 GUESSING = {"cross_entropy": 0.99, "error": 0.9}
 FAILED = {"diverged": "diverged", "stuck": STUCK}  # column of counts -> status
-COMPANIONS = ("stable_rank", "effective_rank", "participation_ratio", "condition_number")
+COUNTS = {  # end of a column's name -> quantity of a run, and which of its numbers
+    "excess": ("near_rank_excess", "value"),
+    "structural": ("near_rank_structural", "value"),
+    "full": ("near_rank_full", "value"),
+    "fraction": ("near_rank_fraction", "value"),
+    "certain": ("near_rank_excess", "low"),
+    "possible": ("near_rank_excess", "high"),
+    "undecidable": ("undecidable_spectra", "value"),
+}
 
 
 def run_row(
     cell: Mapping[str, Any],
     trained: Mapping[str, Any],
     sharp: Mapping[str, Any],
-    near_rank: pd.DataFrame,
+    counts: pd.DataFrame,
     *,
-    exact_zeros: Mapping[str, int],
+    spectra_methods: str,
 ) -> dict[str, Any]:
     """Return one run's row.
 
@@ -48,8 +58,8 @@ def run_row(
         cell: model, dataset, batch_size, seed.
         trained: record of the train stage.
         sharp: record of the sharpness stage.
-        exact_zeros: sample -> how many values, as `exact_zeros_of` gives them.
-        near_rank: all rows of the near_rank stage. A column sums over layers and modes, as Algorithm 1 of Oyedotun et
+        spectra_methods: those that the run's spectra needed.
+        counts: all rows of the near_rank stage. A column sums over layers and modes, as Algorithm 1 of Oyedotun et
             al. 2022 does; `excess` are values at or below the threshold, `structural` zeros by shape, `full` both;
             `undecidable` is the number of spectra whose count is; `exact_zeros` are those of the excess, at any
             threshold, that dead units and duplicate images make. `condition_number_*` is the median over layers, each
@@ -66,22 +76,18 @@ def run_row(
     for split in ("train", "test"):
         parts = (trained.get(name) for name in (f"{split}_cross_entropy", "penalty", "penalty"))
         row[f"{split}_loss_keras"] = _sum(*parts)
-    mine = near_rank[(near_rank[list(cell)] == pd.Series(cell)).all(axis=1)]
-    by = ["sample", "threshold", "relative"]
-    counted = mine.dropna(subset=["threshold"])
-    for (sample, threshold, relative), group in counted.groupby(by, sort=False):
-        prefix = f"near_rank_{sample}_{threshold_label(threshold, relative)}"
-        for name, column in (("excess", "economy"), ("structural", "structural"), ("full", "full")):
-            row[f"{prefix}_{name}"] = group[column].sum()
-        row[f"{prefix}_fraction"] = group["economy"].sum() / group["values"].sum()
-        row[f"{prefix}_certain"] = group["certain"].sum()
-        row[f"{prefix}_possible"] = group["possible"].sum()
-        row[f"{prefix}_undecidable"] = int(group["undecidable"].sum())
-    row |= {f"near_rank_{sample}_exact_zeros": count for sample, count in exact_zeros.items()}
-    first = counted[counted["mode"] == 0].drop_duplicates(["sample", "layer"])
-    row |= {f"condition_number_{name!s}": of["condition_number"].median() for name, of in first.groupby("sample")}
-    if len(counted):
-        row["spectra_methods"] = " ".join(sorted(counted["method"].unique()))
+    mine = counts[(counts[list(cell)] == pd.Series(cell)).all(axis=1)]
+    if len(mine):
+        counted = near_rank.run_rows(mine)
+        for (sample, threshold, relative), group in counted.groupby(["sample", "threshold", "relative"], sort=False):
+            of = group.set_index("quantity")
+            prefix = f"near_rank_{sample}_{threshold_label(threshold, relative)}"
+            row |= {f"{prefix}_{name}": of.loc[quantity, end] for name, (quantity, end) in COUNTS.items()}
+        zeros = counted[counted["quantity"] == "exact_zeros"].set_index("sample")["value"]
+        row |= {f"near_rank_{sample}_exact_zeros": count for sample, count in zeros.items()}
+        medians = effective_ranks.run_rows(mine).set_index("sample")["value"].sort_index()
+        row |= {f"condition_number_{sample}": median for sample, median in medians.items()}
+        row["spectra_methods"] = spectra_methods
     for entry in sharp["sharpness"]:
         row[sharpness_column(entry["split"], entry["space"], entry["epsilon"])] = entry["sharpness"]
     row["sharpness_images"] = sharp.get("conditions", {}).get("train", {}).get("images")
@@ -119,52 +125,21 @@ def _is_stuck(trained: Mapping[str, Any]) -> bool:
     return bool(wrong and trained["train_cross_entropy"] >= GUESSING["cross_entropy"] * math.log(classes))
 
 
-def exact_zeros_of(header: Mapping[str, Any], spectra: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """Return sample -> how many singular values dead units and duplicate images alone make zero, over all layers.
-
-    Without them the unfoldings are of a smaller tensor; what its spectra have fewer are zeros of the whole one's, and
-    part of its near-rank excess whatever the threshold.
+def layer_table(spectra: Iterable[tuple[Mapping[str, Any], Iterable[LayerRecord]]]) -> pd.DataFrame:
+    """Return one row per run, sample and layer: sources of exact zeros, and effective ranks of the samples' mode.
 
     Args:
-        header: of a run's spectra; its `exact_zeros` list what is dead and what is equal.
-        spectra: with the shapes of the layers.
+        spectra: cell and layers of each run; indices are written with spaces between.
     """
-    shapes = {(row["sample"], row["layer"]): row["shape"] for row in spectra}
-    found: dict[str, int] = {}
-    for layer in header.get("exact_zeros", []):
-        samples, units, *rest = shapes[layer["sample"], layer["layer"]]
-        alive = (samples - len(layer["duplicate_samples"]), units - len(layer["dead_units"]), *rest)
-        lost = _values((samples, units, *rest)) - _values(alive)
-        found[layer["sample"]] = found.get(layer["sample"], 0) + lost
-    return found
-
-
-def _values(shape: Sequence[int]) -> int:
-    """Of how many singular values the spectra of a tensor consist, one a mode; a matrix has one spectrum."""
-    modes = shape if len(shape) > 2 else shape[:1]
-    return sum(min(size, math.prod(shape) // size) for size in modes if size)
-
-
-def layer_table(
-    exact_zeros: Iterable[tuple[Mapping[str, Any], Iterable[Mapping[str, Any]]]], near_rank: pd.DataFrame
-) -> pd.DataFrame:
-    """Return one row a run, sample and layer: what explains exact zeros, and companions that need no threshold.
-
-    Args:
-        exact_zeros: (cell, rows of the layers) a run; indices are written with spaces between.
-        near_rank: all rows of the near_rank stage. The companions are those of the layer's first mode, the samples.
-    """
-    if "stable_rank" not in near_rank:  # every run diverged
-        return pd.DataFrame()
     rows = []
-    first = near_rank[near_rank["mode"] == 0].drop_duplicates([*KEYS, "seed", "sample", "layer"])
-    known = first.set_index([*KEYS, "seed", "sample", "layer"])[list(COMPANIONS)]
-    for cell, layers in exact_zeros:
+    for cell, layers in spectra:
         for layer in layers:
-            key = (*cell.values(), layer["sample"], layer["layer"])
-            listed = {name: " ".join(map(str, layer[name])) for name in ("dead_units", "duplicate_samples")}
-            counted = {f"{name}_count": len(layer[name]) for name in listed}
-            rows.append({**cell, **layer, **counted, **listed, **known.loc[key].to_dict()})
+            samples, units, *_ = layer.shape
+            zeros = {"dead_units": layer.dead_units or (), "duplicate_samples": layer.duplicate_samples or ()}
+            about = {"sample": layer.sample, "layer": layer.layer, "samples": samples, "units": units}
+            listed = {name: " ".join(map(str, indices)) for name, indices in zeros.items()}
+            counted = {f"{name}_count": len(indices) for name, indices in zeros.items()}
+            rows.append({**cell, **about, **listed, **counted, **effective_ranks.of_mode(layer.modes[0])})
     return pd.DataFrame(rows)
 
 

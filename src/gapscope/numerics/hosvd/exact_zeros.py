@@ -1,13 +1,12 @@
-"""Dead units and duplicate samples: what makes exact zeros among singular values, apart from training and from shape.
+"""Dead units and duplicate samples: two sources of exact zeros among singular values, beside the shape.
 
-A unit that is zero for every sample of the batch is a row of zeros in its mode's unfolding; two samples whose outputs
-agree bit for bit are two equal rows in the samples' mode. Each takes one from the rank.
+A unit that is zero for every sample is a row of zeros in its mode's unfolding. Two samples with the same outputs, bit
+for bit, are two equal rows in the samples' mode. Each lowers the rank by one.
 """
 
 import hashlib
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ BLOCK = 2**22  # values read at a time
 
 @dataclass(frozen=True)
 class ExactZeros:
-    """Of one layer over one batch.
+    """Dead units and duplicate samples of one layer over one batch.
 
     Attributes:
         samples, units: sizes of the first two axes.
@@ -30,10 +29,6 @@ class ExactZeros:
     units: int
     dead_units: list[int]
     duplicate_samples: list[int]
-
-    def to_row(self) -> dict[str, Any]:
-        """Return a JSON object."""
-        return asdict(self)
 
 
 def exact_zeros(tensor: Tensor | np.ndarray) -> ExactZeros:

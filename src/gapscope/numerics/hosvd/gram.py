@@ -1,24 +1,29 @@
-"""Singular values through Gram matrices, each with an interval that it provably lies in.
+"""Singular values from Gram matrices, each with an interval that provably holds it.
 
-Forming G = A A^T costs a fraction of an SVD, but squares the condition: its eigenvalues are known only to within
-Delta = (gamma + p u) ||A||_F^2, and values below about 1e-7 sigma_max drown. So the values below a level tau are found
-from a second Gram matrix, of the data projected on G's trailing eigenvectors ("deflation"), free of all that is large.
+Forming G = A A^T costs a fraction of an SVD, but it squares the condition number. G's eigenvalues are known only to
+within Delta = (gamma + p u) ||A||_F^2, so values below about 1e-7 sigma_max are lost. Values below a level tau are
+therefore computed from a second Gram matrix ("deflation"). It is formed from the data projected on G's trailing
+eigenvectors, so nothing large is in it.
 
-Notation: A (m, N); u = 2^-53; gamma_n = n u / (1 - n u) bounds the rounding of a sum of n products in any order (Higham
-2002, chapter 3); n is here the length of a chunk plus the number of partial sums, as counted. p(n) = n + 10: LAPACK's
-eigenvalues and eigenvectors are exact for a matrix within p u ||G|| of the one given. Assumed, not proved: this p (its
-guide promises "modestly growing"), and that a matrix product is a sum of products (no Strassen, no emulated precision).
+Notation: A is (m, N) and u = 2^-53. gamma_n = n u / (1 - n u) bounds the rounding of a sum of n products in any order
+(Higham 2002, chapter 3). Here n is the length of a chunk plus the number of partial sums, which the code counts. p(n) =
+n + 10: LAPACK's eigenvalues and eigenvectors are exact for a matrix within p u ||G|| of the one given. Two things are
+assumed, not proved: this p (LAPACK's guide promises "modestly growing"), and that a matrix product is a sum of products
+(no Strassen, no emulated precision).
 
 1. By Weyl's inequality sigma_i(A)^2 lies within Delta of the i-th eigenvalue of the computed G.
-2. [Q1 Q2] = computed eigenvectors, A1 = Q1^T A, B = Q2^T A, C = A1 A1^T, E = B A1^T. Where delta = ||Q^T Q - I||
-   (measured), sigma_i(A) and sigma_i(Q^T A) differ by at most a factor sqrt(1 +- delta) (Ostrowski). By Sylvester's law
-   of inertia as many squares of Q^T A's singular values are below mu < lambda_min(C) as S(mu) = B B^T - mu
-   - E (C - mu)^-1 E^T has negative eigenvalues. E is measured, as Q1^T (A B^T) or (Q1^T A) B^T, and C is diag(lambda)
-   to a relative theta = Delta / tau^2. So those squares are the eigenvalues of S = B B^T - E diag(1 / lambda) E^T to
-   within eta(mu) = sum_i |E_i|^2 (theta lambda_i + mu) / (lambda_i ((1 - theta) lambda_i - mu)), plus Delta of S. As mu
-   is the upper end of what is claimed, twice eta is claimed, if at the upper end that gives eta is no more than that.
-   Rounding in B itself moves a value by gamma ||Q2||_F ||A||_F (Weyl).
-3. Of the intervals from 1 and 2 the intersection is kept.
+2. Let [Q1 Q2] be the computed eigenvectors, A1 = Q1^T A, B = Q2^T A, C = A1 A1^T and E = B A1^T.
+   - Let delta = ||Q^T Q - I||, which is measured. Then sigma_i(A) and sigma_i(Q^T A) differ by at most a factor
+     sqrt(1 +- delta) (Ostrowski).
+   - Take mu < lambda_min(C) and S(mu) = B B^T - mu - E (C - mu)^-1 E^T. By Sylvester's law of inertia, the number of
+     squared singular values of Q^T A below mu is the number of negative eigenvalues of S(mu).
+   - E is measured, as Q1^T (A B^T) or (Q1^T A) B^T. C is diag(lambda) up to a relative theta = Delta / tau^2.
+   - So the squares are the eigenvalues of S = B B^T - E diag(1 / lambda) E^T to within Delta of S plus
+     eta(mu) = sum_i |E_i|^2 (theta lambda_i + mu) / (lambda_i ((1 - theta) lambda_i - mu)).
+   - mu is the upper end of the interval, which is not known beforehand. The code claims twice eta, and checks that eta
+     at the resulting upper end is no larger.
+   - Rounding in B itself moves a value by gamma ||Q2||_F ||A||_F (Weyl).
+3. The interval kept is the intersection of those from 1 and 2.
 """
 
 import math
@@ -30,12 +35,12 @@ import torch
 from torch import Tensor
 
 U = 2.0**-53
-CHUNK = 1024  # columns summed by one matrix product; longer ones are hardly faster, and each adds to gamma
+CHUNK = 1024  # columns summed by one matrix product: longer ones are hardly faster, and gamma grows with them
 PANEL = 128  # rows, of the lower triangle; the blocks above it are not computed
 SLAB = 512  # rows summed by one matrix product of a projection
-RELATIVE = 1e-3  # a value is settled once known to this part of itself, or to ...
-ABSOLUTE = 2e-10  # ... this part of the largest: where that is 1e4, zeros to 2e-6 and values at 1e-5 to about 2 %
-LEVEL = 1e-5  # tau / ||A||_F; lower: E / tau grows; higher: the second Gram matrix's floor, 1e-6 tau, rises
+RELATIVE = 1e-3  # a value is accurate enough if its error is at most this part of itself ...
+ABSOLUTE = 2e-10  # ... or this part of the largest; if that is 1e4: 2e-6, a fifth of the threshold 1e-5
+LEVEL = 1e-5  # tau / ||A||_F. A lower level lets E / tau grow, a higher one the second matrix's floor of 1e-6 tau
 
 Blocks = Callable[[], Iterable[Tensor]]
 
@@ -52,7 +57,7 @@ def solver(n: int) -> float:
 
 @dataclass
 class Sum:
-    """X Y^T summed over blocks of columns, chunk by chunk; of Y = X the lower triangle only."""
+    """X Y^T summed over blocks of columns, chunk by chunk. If Y is X, only the lower triangle is summed."""
 
     total: Tensor
     blocks: int = 0
@@ -66,7 +71,7 @@ class Sum:
         for x, y in pieces:
             for end in range(PANEL, len(x) + PANEL, PANEL):
                 rows, columns = slice(end - PANEL, end), slice(end if Y is None else len(y))
-                # not addmm_: BLAS may add the products to `part` one at a time, which makes a chunk of all the columns
+                # not addmm_: BLAS may add the products to `part` one by one, which would make one chunk of all columns
                 part[rows, columns] += x[rows] @ y[columns].T
         if part is not self.total:
             self.total += part
@@ -75,7 +80,7 @@ class Sum:
 
     @property
     def gamma(self) -> float:
-        """Bound of the rounding error, entry by entry, in units of |X| |Y|^T."""
+        """Bound of each entry's rounding error, in units of |X| |Y|^T."""
         return gamma(self.chunk + self.chunks + self.blocks)
 
 
@@ -85,23 +90,23 @@ class Gram(Sum):
 
     @classmethod
     def empty(cls, rows: int, device: torch.device) -> "Gram":
-        """Return a sum of nothing."""
+        """Return a sum of zero blocks."""
         return cls(torch.zeros(rows, rows, dtype=torch.float64, device=device))
 
     @property
     def trace(self) -> float:
-        """Return an upper bound of ||A||_F^2; not a number or infinite where the data are."""
+        """Return an upper bound of ||A||_F^2; NaN or infinite if the data hold such values."""
         return float(self.total.diagonal().sum()) * (1 + self.gamma + gamma(len(self.total)))
 
     @property
     def error(self) -> float:
-        """Delta: no eigenvalue computed from the sum is off by more."""
+        """Delta: every eigenvalue computed from the sum is within this of the exact one."""
         return (self.gamma + solver(len(self.total))) * self.trace
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Singular values, descending, and the intervals that they lie in."""
+    """Singular values, descending, and the intervals that hold the exact ones."""
 
     values: np.ndarray
     low: np.ndarray
@@ -116,33 +121,35 @@ class Intervals:
 
     @property
     def error(self) -> np.ndarray:
-        """The most that each value can be off by, rounding of the three columns included."""
+        """The largest possible error of each value, rounding of the three columns included."""
         return np.asarray(np.maximum(self.high - self.values, self.values - self.low) + 4 * U * self.values)
 
     @property
-    def settled(self) -> bool:
-        """Whether every value is known well enough; no if an interval is empty, which only a fault can cause."""
+    def accurate(self) -> bool:
+        """Whether every value is known well enough. An empty interval, which only a fault can cause, is not."""
         enough = np.maximum(RELATIVE * self.values, ABSOLUTE * self.values[0])
         return bool((self.error <= enough).all() and (self.low <= self.high).all())
 
     def with_last(self, other: "Intervals") -> "Intervals":
-        """Return the same with the last values known from `other` as well: the intersections."""
+        """Return the same with the intervals of the last values intersected with those of `other`."""
         first = len(self.values) - len(other.values)
         low, high = np.maximum(self.low[first:], other.low), np.minimum(self.high[first:], other.high)
         last = (np.clip(other.values, low, np.maximum(low, high)), low, high)
         return Intervals(*(np.concatenate([a[:first], b]) for a, b in zip((self.values, self.low, self.high), last)))
 
     def sorted(self) -> "Intervals":
-        """Return the same with each column in descending order, which keeps the i-th value in the i-th interval."""
+        """Return the same with each column in descending order; the i-th value stays in the i-th interval."""
         return Intervals(*(np.sort(column)[::-1].copy() for column in (self.values, self.low, self.high)))
 
 
-def settle(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
-    """Return the singular values of A, as far as one Gram matrix and one deflation settle them, and which were needed.
+def gram_singular_values(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
+    """Return the singular values of A by one Gram matrix and, if needed, one deflation; and "gram" or "deflation".
+
+    They need not be accurate enough: check `Intervals.accurate`.
 
     Args:
-        blocks: called for a second pass over A, in blocks of columns.
-        gram: A A^T; emptied.
+        blocks: returns A in blocks of columns; called for a second pass.
+        gram: A A^T; overwritten.
     """
     trace, error = gram.trace, gram.error
     level = max(LEVEL**2 * trace, error / (2 * RELATIVE))
@@ -152,7 +159,7 @@ def settle(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
     gram.total = gram.total.new_empty(0)  # overwritten
     first = Intervals.of_squares(squares.flip(0), error)
     small = int((squares < level).sum())
-    if first.settled or small == len(squares):
+    if first.accurate or small == len(squares):
         return first, "gram"
     theta = (gram.gamma + 4 * solver(len(squares))) * trace / float(squares[small])
     second = _deflated(blocks, trace, squares[small:], vectors, theta)
@@ -160,8 +167,8 @@ def settle(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
 
 
 def _all_above(G: Tensor, level: float) -> bool:
-    # Cholesky is cheap beside eigenvectors; it decides only which routine is called, so its rounding does no harm
-    shifted = G.clone().T  # transposed, LAPACK's order, it is overwritten: one copy, not two
+    # Cholesky is cheap beside eigenvectors. It only chooses the routine, so its rounding does no harm
+    shifted = G.clone().T  # transposed is LAPACK's order, so it can be overwritten: one copy instead of two
     shifted.diagonal().sub_(level)
     info = torch.empty((), dtype=torch.int32, device=G.device)
     torch.linalg.cholesky_ex(shifted, upper=True, out=(shifted, info))
@@ -169,19 +176,19 @@ def _all_above(G: Tensor, level: float) -> bool:
 
 
 def _eigenvectors(G: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues, ascending, and eigenvectors, which overwrite G: LAPACK's workspace is two such matrices."""
+    """Return eigenvalues, ascending, and eigenvectors. These overwrite G, since LAPACK needs two more such matrices."""
     squares, vectors = G.new_empty(len(G)), G.T
     torch.linalg.eigh(vectors, UPLO="U", out=(squares, vectors))
     return squares, vectors
 
 
 def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, theta: float) -> Intervals:
-    """Return the singular values but the large ones, from the data projected on their eigenvectors (step 2).
+    """Return all singular values except the large ones, from the data projected on their eigenvectors (step 2).
 
     Args:
         blocks: A.
         trace: at least ||A||_F^2.
-        large: the eigenvalues, ascending, of the last columns of `vectors`.
+        large: the eigenvalues that belong to the last columns of `vectors`, ascending.
         vectors: Q2, then Q1.
         theta: relative error of `large` as Q1^T A A^T Q1.
     """
@@ -200,9 +207,9 @@ def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, thet
 
 
 def _project(blocks: Blocks, Q2: Tensor, Q1: Tensor, trace: float) -> tuple[Gram, Tensor, float, float]:
-    """Return B B^T, A1 B^T, what rounding can have done to A1 B^T (norm), and through B to B's singular values."""
+    """Return B B^T, A1 B^T, and bounds of the rounding error of A1 B^T (norm) and of B's singular values."""
     (rows, small), large = Q2.shape, Q1.shape[1]
-    # A1 B^T as Q1^T (A B^T), or as (Q1^T A) B^T where that is less work (and memory)
+    # A1 B^T is Q1^T (A B^T) or (Q1^T A) B^T, whichever takes less work and memory
     late = rows * small <= large * (rows + small)
     B, W = Gram.empty(small, Q2.device), Sum(Q2.new_zeros(rows if late else large, small))
     for block in blocks():
@@ -221,7 +228,7 @@ def _project(blocks: Blocks, Q2: Tensor, Q1: Tensor, trace: float) -> tuple[Gram
 
 
 def _times(Q: Tensor, block: Tensor) -> Tensor:
-    """Return Q^T X, by partial sums, for a small gamma."""
+    """Return Q^T X by partial sums, which keep gamma small."""
     product = Q.new_zeros(Q.shape[1], block.shape[1])
     for q, x in zip(Q.split(SLAB), block.split(SLAB)):
         product += q.T @ x
@@ -229,7 +236,7 @@ def _times(Q: Tensor, block: Tensor) -> Tensor:
 
 
 def _coupling(scaled: Tensor, large: Tensor, mu: Tensor, theta: float) -> np.ndarray:
-    """Return more than eta(mu) for each of the squares `mu`; infinite where mu is too near to the large ones."""
+    """Return an upper bound of eta(mu) for each square `mu`; infinite where mu is too close to the large ones."""
     weight = (scaled**2).sum(1)[:, None]  # |E_i|^2 / lambda_i
 
     def eta(mu: Tensor) -> Tensor:

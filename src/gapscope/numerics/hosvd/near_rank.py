@@ -1,30 +1,17 @@
-"""Near-rank loss: how many singular values are at most a threshold. Oyedotun et al. 2022, Definition 1, Algorithm 1.
+"""Near-rank loss: the number of singular values at or below a threshold. Oyedotun et al. 2022, Algorithm 1.
 
-The paper does not say which values count. Mode-n has I_n of them if its structural zeros (zero by shape: I_n minus the
-number of columns, where that is positive) are included ("full"), min(I_n, columns) if not ("economy"). Structural zeros
-follow the batch size whatever training did (a dense layer of u units has |b - u|), so both are given apart, with the
-interval that the solver's error leaves.
+The paper does not say which values count. The mode-n unfolding has I_n rows but only min(I_n, columns) singular values;
+the rest are structural zeros, which the shape forces. The paper's count may include them ("full") or leave them out
+("economy", also called excess). Structural zeros follow the batch size whatever training did: a dense layer of u units
+has |b - u|. So both are given apart. The solver's error bounds give each count an interval.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from gapscope.errors import InputError
-from gapscope.numerics.hosvd.spectrum import ModeSpectrum
-
-
-@dataclass(frozen=True)
-class NearRankSettings:
-    """Params of the near_rank stage beside the study's `thresholds`; `conf/config.yaml` says what each is."""
-
-    relative_thresholds: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if not all(0 <= threshold < 1 for threshold in self.relative_thresholds):
-            raise InputError(f"near_rank.relative_thresholds must lie in [0, 1), got {list(self.relative_thresholds)}")
+from gapscope.numerics.hosvd.spectrum import ModeSpectrum, SpectrumTail
 
 
 @dataclass(frozen=True)
@@ -32,11 +19,12 @@ class NearRank:
     """Counts of one mode at one threshold.
 
     Attributes:
-        economy: values <= threshold, structural zeros left out ("excess").
-        structural: zeros by shape.
-        full: their sum.
+        economy: values at or below the threshold, without structural zeros (the excess).
+        structural: zeros that the shape forces.
+        full: economy plus structural.
         fraction: economy over the number of values.
-        certain, possible: economy lies in this interval whatever each value's error within its bound was (Weyl).
+        certain: values that are at or below the threshold whatever their error within its bound (Weyl).
+        possible: values that may be.
     """
 
     economy: int
@@ -48,24 +36,27 @@ class NearRank:
 
     @property
     def undecidable(self) -> bool:
-        """Whether the interval is wider than 1 % of the number of values it counts (and than one value)."""
-        return self.possible - self.certain > max(1.0, 0.01 * self.possible)
-
-    def to_row(self) -> dict[str, Any]:
-        """Return the columns of a table."""
-        return {**asdict(self), "undecidable": self.undecidable}
+        """Whether the interval is wider than one value and than 1 % of the values that it may count."""
+        return undecidable(self.certain, self.possible)
 
 
-def near_rank_count(spectra: Sequence[ModeSpectrum], threshold: float, *, relative: bool = False) -> list[NearRank]:
+def undecidable(certain: int, possible: int) -> bool:
+    """Return whether an interval of counts is wider than one value and than 1 % of its upper end."""
+    return possible - certain > max(1.0, 0.01 * possible)
+
+
+def near_rank_count(
+    spectra: Sequence[ModeSpectrum | SpectrumTail], threshold: float, *, relative: bool = False
+) -> list[NearRank]:
     """Return the counts of each mode.
 
     Args:
-        spectra: one a mode.
-        threshold: counted are values at most this.
+        spectra: one per mode, whole or the tails.
+        threshold: values at or below it count.
         relative: the threshold is a part of each mode's largest value.
 
     Raises:
-        ValueError: a threshold that is negative or not finite.
+        ValueError: a threshold that is negative, not finite, or above the cut of a tail.
 
     Example:
         >>> spectrum = ModeSpectrum(np.array([2.0, 1e-6]), size=5, error_bound=1e-15, method="qr")
@@ -74,16 +65,24 @@ def near_rank_count(spectra: Sequence[ModeSpectrum], threshold: float, *, relati
     """
     if not (np.isfinite(threshold) and threshold >= 0):
         raise ValueError(f"threshold must be a finite number >= 0, got {threshold}")
-    return [_count(spectrum, threshold, relative) for spectrum in spectra]
+    tails = (spectrum.tail() if isinstance(spectrum, ModeSpectrum) else spectrum for spectrum in spectra)
+    return [_count(tail, threshold, relative) for tail in tails]
 
 
-def _count(spectrum: ModeSpectrum, threshold: float, relative: bool) -> NearRank:
-    values, bounds = spectrum.values, spectrum.error_bound
+def absolute(threshold: float, largest: float, *, relative: bool) -> float:
+    """Return the threshold itself, or the part of the largest value that it stands for."""
+    return threshold * largest if relative else threshold
+
+
+def _count(tail: SpectrumTail, threshold: float, relative: bool) -> NearRank:
+    values, bounds = tail.values, tail.error_bound
     if relative:
-        bounds = bounds + threshold * bounds[0]  # the largest value is itself known to its bound only
-        threshold *= float(values[0])
+        bounds = bounds + threshold * tail.largest_bound  # the largest value has an error of its own
+    threshold = absolute(threshold, tail.largest, relative=relative)
+    if threshold > tail.cut:
+        raise ValueError(f"threshold {threshold:g} is above {tail.cut:g}, up to which this spectrum has every value")
     economy, certain, possible = (
         int(np.count_nonzero(shifted <= threshold)) for shifted in (values, values + bounds, values - bounds)
     )
-    structural = spectrum.structural
-    return NearRank(economy, structural, economy + structural, economy / len(values), certain, possible)
+    structural = tail.structural
+    return NearRank(economy, structural, economy + structural, economy / tail.count, certain, possible)

@@ -1,46 +1,32 @@
-"""Mode-n singular values of a tensor (HOSVD): the spectra of its unfoldings, each value with a bound of its error.
+"""Mode-n singular values of a tensor (HOSVD): the spectra of its unfoldings, each value with an error bound.
 
-De Lathauwer et al. 2000; used by Oyedotun et al. 2022, section 4.4, to count values under 1e-4 and 1e-5. Such counts
-need an error far below the threshold: a float32 SVD is off by 5-20 eps32 sigma_max, an eigenvalue solver on the float64
-Gram matrix by 1.5e-8 sigma_max, so both invent or lose small values once sigma_max is large. Methods:
+De Lathauwer et al. 2000. Oyedotun et al. 2022, section 4.4, count such values below 1e-4 and 1e-5. Such a count needs
+an error far below the threshold. A float32 SVD has an error of 5-20 eps32 sigma_max, and an eigenvalue solver on the
+float64 Gram matrix one of 1.5e-8 sigma_max. Both miscount small values once sigma_max is large. Methods:
 
-- `certified` (the default): Gram matrix, deflation where it leaves values unsettled, and Householder QR where that does
-  too. A Gram matrix of all modes costs a third to a tenth of SVDs, and most layers need no more; the second pass costs
-  about twice the part of the values that are small, so at worst about as much as QR. `gram` has the proof of the
-  bounds. A value is settled once known to 1e-3 of itself or to 2e-10 sigma_max.
-- `qr`: each unfolding is reduced to a small triangle by Householder QR, block by block (TSQR), and the triangle's
-  singular values are computed by LAPACK's gesdd. Granted to each of these is a backward error of (k + 10) u ||X||_F, X
-  of k rows: rounding adds up over long columns (1e-12 sigma_max for 2 x 10^6 equal values), and block after block.
-- `tensorly`: tensorly's own HOSVD of the tensor in float32, with float32's bound: for comparison. Its PyTorch backend
-  computes in float32; its NumPy backend would compute in float64 and round the result.
+- `certified` (the default): a Gram matrix; deflation if some values are not accurate enough; Householder QR if some
+  still are not. Accurate enough is an error of 1e-3 of the value or 2e-10 sigma_max. The Gram matrices of all modes
+  cost a tenth to a third of SVDs, and most layers need no more. Deflation costs about twice the share of small values,
+  so at worst about as much as QR. `gram` has the proof of the bounds.
+- `qr`: Householder QR reduces each unfolding to a small triangle, block by block (TSQR). LAPACK's gesdd computes the
+  triangle's singular values. Each step is granted a backward error of (k + 10) u ||X||_F, where X has k rows. Rounding
+  adds up over long columns (1e-12 sigma_max for 2 x 10^6 equal values) and over blocks.
+- `tensorly`: tensorly's own HOSVD of the tensor in float32, with float32's bound, for comparison. Its PyTorch backend
+  computes in float32. Its NumPy backend would compute in float64 and round the result.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gapscope.errors import InputError
-from gapscope.numerics.hosvd.gram import Gram, settle, solver
+from gapscope.numerics.hosvd.gram import Gram, gram_singular_values, solver
 from gapscope.numerics.hosvd.spectrum import ModeSpectrum, round_up
 from gapscope.numerics.hosvd.unfold import Unfolding, shared_blocks
 
-DENORMAL = 2.0**-1074  # least float64: rounding of results that are as small
-SAFE = (1e-120, 1e120)  # sums of squares outside of which products of two such may over- or underflow
-
-
-@dataclass(frozen=True)
-class SpectraSettings:
-    """Params of the spectra stage."""
-
-    method: str
-    threads: int
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"spectra.method must be one of {', '.join(METHODS)}, got {self.method!r}")
+DENORMAL = 2.0**-1074  # the smallest float64: the rounding of results near it
+SAFE = (1e-120, 1e120)  # outside of it a product of two sums of squares may over- or underflow
 
 
 def mode_singular_values(
@@ -49,13 +35,13 @@ def mode_singular_values(
     """Return the singular values of every unfolding of a tensor.
 
     Args:
-        tensor: shape (I_1, ..., I_N), N >= 2; any real or whole-number type; may be a memory-mapped array. It is read
-            in blocks (except by `tensorly`).
+        tensor: shape (I_1, ..., I_N), N >= 2; any real or integer type; may be a memory-mapped array. It is read in
+            blocks (except by `tensorly`).
         method: one of METHODS.
         device: where the work is done.
 
     Returns:
-        One spectrum a mode, in the order of the axes. A matrix has one spectrum, not two; its size is the larger side.
+        One spectrum per mode, in the order of the axes. A matrix has one spectrum; its size is the longer side.
 
     Raises:
         ValueError: fewer than two axes, a zero-size axis, a complex type, NaN or infinity, an unknown method.
@@ -79,13 +65,13 @@ def _certified(unfoldings: list[Unfolding]) -> list[ModeSpectrum]:
     grams = [Gram.empty(unfolding.rows, unfolding.device) for unfolding in unfoldings]
     for index, block in shared_blocks(unfoldings):
         grams[index].add(block)
-    return [_settled(unfolding, gram) for unfolding, gram in zip(unfoldings, grams)]
+    return [_gram_or_qr(unfolding, gram) for unfolding, gram in zip(unfoldings, grams)]
 
 
-def _settled(unfolding: Unfolding, gram: Gram) -> ModeSpectrum:
+def _gram_or_qr(unfolding: Unfolding, gram: Gram) -> ModeSpectrum:
     if SAFE[0] < gram.trace < SAFE[1]:
-        found, method = settle(unfolding.blocks, gram)
-        if found.settled:
+        found, method = gram_singular_values(unfolding.blocks, gram)
+        if found.accurate:
             return _spectrum(unfolding, found.values, found.error, method)
     return _qr(unfolding)
 
@@ -94,7 +80,7 @@ def _qr(unfolding: Unfolding) -> ModeSpectrum:
     peak = _peak(unfolding)
     if peak == 0:
         return _spectrum(unfolding, np.zeros(unfolding.rows), 0.0, "qr")
-    half = math.frexp(peak)[1] // 2  # powers of two, in two steps: one alone may over- or underflow
+    half = math.frexp(peak)[1] // 2  # powers of two in two steps: one step may over- or underflow
     triangle: Tensor | None = None
     terms = unfolding.rows  # of svdvals
     # blocks about twice as tall as wide: QR of a stacked triangle then wastes a third of its work
@@ -147,7 +133,7 @@ def _spectrum(unfolding: Unfolding, values: np.ndarray, error: float | np.ndarra
     return ModeSpectrum(values=values, size=int(size), error_bound=round_up(np.asarray(error)), method=method)
 
 
-METHODS = {
+METHODS = {  # the names are spectrum.METHODS
     "certified": _certified,
     "qr": lambda unfoldings: [_qr(unfolding) for unfolding in unfoldings],
     "tensorly": lambda unfoldings: [_tensorly(unfolding) for unfolding in unfoldings],

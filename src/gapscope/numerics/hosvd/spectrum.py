@@ -1,11 +1,40 @@
-"""One mode's singular values and what is known of their accuracy. No torch: counting and plotting need only this."""
+"""Singular values of one mode and their error bounds. No torch: counting and drawing need only this."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any
 
 import numpy as np
+
+METHODS = ("certified", "qr", "tensorly")  # of singular_values, which imports torch
+
+
+@dataclass(frozen=True)
+class SpectrumTail:
+    """The smallest singular values of one mode: all that a threshold up to `cut` can count.
+
+    Attributes:
+        values: float64, descending; every value that lies at or below `cut` within its error bound.
+        error_bound: float64, one per value: the value is off by at most this (absolute).
+        count: number of values in the whole spectrum.
+        size: I_n, as in `ModeSpectrum`.
+        largest: the largest value of the whole spectrum.
+        largest_bound: its error bound.
+        cut: infinite where `values` are all values of the spectrum.
+    """
+
+    values: np.ndarray
+    error_bound: np.ndarray
+    count: int
+    size: int
+    largest: float
+    largest_bound: float
+    cut: float
+
+    @property
+    def structural(self) -> int:
+        """Number of structural zeros: I_n minus the number of values."""
+        return self.size - self.count
 
 
 @dataclass(frozen=True)
@@ -13,11 +42,11 @@ class ModeSpectrum:
     """Singular values of one mode-n unfolding, I_n x (product of the other sizes).
 
     Attributes:
-        values: float64, descending; min(I_n, product of the others) of them.
-        size: I_n; for a matrix, which has one spectrum, its larger side.
-        error_bound: float64, one a value: it is off by no more than this (absolute); a number stands for all of them.
-            The solvers round it up to powers of two, so that few runs of equal ones are kept in a record.
-        method: how they were computed.
+        values: float64, descending; there are min(I_n, product of the others).
+        size: I_n. A matrix has one spectrum; its size is the longer side.
+        error_bound: float64, one per value: the value is off by at most this (absolute). One number stands for all.
+            The solvers round bounds up to powers of two, so that a record needs few of them.
+        method: how the values were computed.
     """
 
     values: np.ndarray
@@ -31,33 +60,42 @@ class ModeSpectrum:
 
     @property
     def structural(self) -> int:
-        """Number of zeros that the shape alone forces: I_n minus the number of values."""
+        """Number of structural zeros, which the shape alone forces: I_n minus the number of values."""
         return self.size - len(self.values)
 
     def widened(self, by: float) -> "ModeSpectrum":
-        """Return the same values, each known to `by` less: for data that are off by a matrix of that norm (Weyl)."""
+        """Return the same values with `by` added to every bound: the data are off by a matrix of that norm (Weyl)."""
         return replace(self, error_bound=round_up(self.error_bound + by)) if by else self
 
-    def to_row(self) -> dict[str, Any]:
-        """Return a JSON object; the bounds as runs [count, bound]."""
-        return {
-            "size": self.size,
-            "structural": self.structural,
-            "error_bound": [[len(list(run)), bound] for bound, run in groupby(self.error_bound.tolist())],
-            "method": self.method,
-            "values": self.values.tolist(),
-        }
+    def tail(self, cut: float = math.inf) -> SpectrumTail:
+        """Return what thresholds up to `cut` can count, absolute or as a part of the largest value.
 
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "ModeSpectrum":
-        """Return the spectrum that `to_row` gave; other keys are ignored."""
-        counts, bounds = zip(*row["error_bound"], strict=True)
-        return cls(
-            np.asarray(row["values"], dtype=np.float64),
-            row["size"],
-            np.repeat(np.asarray(bounds, dtype=np.float64), counts),
-            row["method"],
+        A value belongs to it if it may be at or below the cut within its bound. A relative threshold shifts by the
+        error of the largest value too, so the cut is widened by that.
+
+        Example:
+            >>> ModeSpectrum(np.array([2.0, 1e-3]), size=2, error_bound=1e-15, method="qr").tail(1e-2).values
+            array([0.001])
+        """
+        largest, bound = float(self.values[0]), float(self.error_bound[0])
+        reach = cut * (1 + 1e-9) * (1 + bound / largest) if largest > 0 else math.inf  # 1e-9: its own rounding
+        first = int(np.argmax(np.append(self.values - self.error_bound <= reach, True)))
+        return SpectrumTail(
+            self.values[first:], self.error_bound[first:], len(self.values), self.size, largest, bound, cut
         )
+
+
+def mode_sizes(shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Return size I_n and number of values for each spectrum of a tensor of this shape; a matrix has one spectrum.
+
+    Example:
+        >>> mode_sizes((128, 6, 5)), mode_sizes((128, 84))
+        ([(128, 30), (6, 6), (5, 5)], [(128, 84)])
+    """
+    if len(shape) == 2:
+        return [(max(shape), min(shape))]
+    whole = math.prod(shape)
+    return [(size, min(size, whole // size) if size else 0) for size in shape]
 
 
 def round_up(bound: np.ndarray) -> np.ndarray:

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 2**20  # values read at a time: 8 MB in float64, most of which stays in the cache while the modes use it
-COLUMNS = 512  # at least, in a block: with fewer, updating a large Gram matrix waits for memory
+BLOCK = 2**20  # values read at a time: 8 MB in float64, which mostly stays in the cache while the modes use it
+COLUMNS = 512  # smallest number in a block: with fewer, updating a large Gram matrix waits for memory
 
 
 @dataclass(frozen=True)
 class Unfolding:
-    """Mode-n unfolding of a tensor, or its transpose, whichever has fewer rows: they have the same singular values.
+    """Mode-n unfolding of a tensor, or its transpose: the one with fewer rows. Both have the same singular values.
 
     Attributes:
-        tensor: anything with a shape and slices: torch, numpy, a memory map.
+        tensor: anything with a shape and slices: a torch or numpy array, a memory map.
         mode: n, from 0.
-        device: where blocks are put.
+        device: of the blocks.
     """
 
     tensor: Tensor | np.ndarray
@@ -29,18 +29,18 @@ class Unfolding:
 
     @property
     def wide(self) -> bool:
-        """Whether the unfolding has no more rows than columns, so that it is not transposed."""
+        """Whether the unfolding has at most as many rows as columns, and so is not transposed."""
         return self.tensor.shape[self.mode] ** 2 <= math.prod(self.tensor.shape)
 
     @property
     def rows(self) -> int:
-        """The shorter side: the number of singular values."""
+        """Length of the shorter side: the number of singular values."""
         side = int(self.tensor.shape[self.mode])
         return side if self.wide else math.prod(self.tensor.shape) // side
 
     @property
     def free(self) -> tuple[int, ...]:
-        """Axes along which a block may be a part; it is whole along the others, so that its columns are whole."""
+        """Axes along which the tensor may be cut into blocks whose columns are whole."""
         others = tuple(axis for axis in range(len(self.tensor.shape)) if axis != self.mode)
         return others if self.wide else (self.mode,)
 
@@ -50,14 +50,14 @@ class Unfolding:
         return unfolded if self.wide else unfolded.T
 
     def blocks(self, columns: int = COLUMNS) -> Iterator[Tensor]:
-        """Yield the columns in blocks (rows, k), the same blocks at every call; about `columns` of them at least."""
+        """Yield the columns in blocks (rows, k), the same at every call; k is about `columns` or more."""
         values = max(BLOCK, columns * self.rows)
         for box in _boxes(self.tensor, self.free, values, self.device):
             yield self.matrix(box)
 
 
 def shared_blocks(unfoldings: Sequence[Unfolding]) -> Iterator[tuple[int, Tensor]]:
-    """Yield (index, block) of all unfoldings of a tensor; those cut along the first axis share a reading."""
+    """Yield (index, block) of all unfoldings of a tensor. Those cut along the first axis share one pass over it."""
     shape = unfoldings[0].tensor.shape
     each = math.prod(shape[1:])
     together = [index for index, unfolding in enumerate(unfoldings) if 0 in unfolding.free and each <= BLOCK]
@@ -72,7 +72,7 @@ def shared_blocks(unfoldings: Sequence[Unfolding]) -> Iterator[tuple[int, Tensor
 def _boxes(tensor: Tensor | np.ndarray, free: Sequence[int], values: int, device: torch.device) -> Iterator[Tensor]:
     shape = [int(side) for side in tensor.shape]
     steps = list(shape)
-    for axis in free:  # the first free axis is cut first: slabs of it lie together
+    for axis in free:  # the first free axis is cut first: its slabs are contiguous
         steps[axis] = max(1, min(shape[axis], values * steps[axis] // math.prod(steps)))
     cuts = ([slice(start, start + step) for start in range(0, side, step)] for side, step in zip(shape, steps))
     for index in product(*cuts):

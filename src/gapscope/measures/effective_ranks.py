@@ -1,0 +1,71 @@
+"""Effective ranks and condition number of each layer's activations: how near they are to losing directions.
+
+Remark 1 of Oyedotun et al. 2022 says that the condition number rises with the batch size; the paper prints none.
+`gapscope.numerics.hosvd.effective_ranks` has the definitions. Rows are of the samples' mode (mode 0, samples x units),
+and of the controls they have the condition number only; the records of spectra hold everything else. A run's condition
+number is the median over its layers, since one dead unit makes a layer's infinite.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gapscope.measures.quantity import Quantity
+from gapscope.numerics.hosvd.effective_ranks import condition_number, effective_ranks
+from gapscope.numerics.hosvd.spectrum import ModeSpectrum
+from gapscope.records.long import RUN
+from gapscope.records.spectra import RANKS, LayerRecord, ModeRecord
+
+if TYPE_CHECKING:  # pandas takes a second to import
+    import pandas as pd
+
+RUNS_ON = "cell"
+QUANTITIES = {
+    "condition_number": Quantity("condition number, median over layers", "", ("sample",), None),
+}
+OF_LAYERS = {
+    name: Quantity(label, "", ("sample", "layer", "mode"), None)
+    for name, label in {
+        "stable_rank": "stable rank",
+        "effective_rank": "effective rank",
+        "participation_ratio": "participation ratio",
+        "condition_number": "condition number",
+    }.items()
+}
+
+
+def rows(run: Mapping[str, Any], layers: Iterable[LayerRecord]) -> Iterator[dict[str, Any]]:
+    """Yield the long rows of one record of spectra: `OF_LAYERS` of each layer's mode 0.
+
+    Args:
+        run: its `RUN` columns; a control's batch size is in its layers.
+        layers: the spectra.
+    """
+    for layer in layers:
+        about = {**run, "sample": layer.sample, "layer": layer.layer, "mode": 0}
+        if layer.batch_size is not None:
+            about["batch_size"] = layer.batch_size
+        for quantity, value in of_mode(layer.modes[0]).items():
+            if layer.batch_size is not None and quantity not in QUANTITIES:
+                continue  # a control
+            yield {**about, "quantity": quantity, "value": value}
+
+
+def of_mode(mode: ModeRecord) -> dict[str, float]:
+    """Return the effective ranks and the condition number of one mode by name."""
+    ranks = mode.ranks
+    if not ranks:  # a record that lists every value
+        (found,) = effective_ranks([ModeSpectrum(mode.tail, mode.count, mode.error_bound, mode.method)])
+        ranks = {name: getattr(found, name) for name in RANKS}
+    condition = condition_number(mode.largest, mode.smallest, float(mode.error_bound[-1]))
+    return {**ranks, "condition_number": condition}
+
+
+def run_rows(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return each run's condition number as long rows: the median over layers.
+
+    Args:
+        table: near_rank.csv, which has the rows of `rows`.
+    """
+    of_layers = table[(table["quantity"] == "condition_number") & (table["mode"] == 0)]
+    medians = of_layers.groupby([*RUN, "sample"], sort=False)["value"].median()
+    return medians.reset_index().assign(quantity="condition_number")

@@ -1,0 +1,177 @@
+"""Near-rank counts of a study's runs and controls, as a long table, and their sums per run.
+
+Oyedotun et al. 2022, Definition 1 and Algorithm 1: singular values at or below a threshold, summed over layers. The sum
+over modes, and the split into excess and structural zeros, are ours (`gapscope.numerics.hosvd.near_rank`).
+
+`near_rank.csv` has one row per value. Per spectrum (sample, layer, mode): `near_rank_excess` at each threshold, with
+the counts that the error bounds allow as low and high; `near_rank_structural`, left out where it is zero;
+`singular_values`, the number of values. Per layer: `exact_zeros`, `dead_units`, `duplicate_samples`. `run_rows` sums
+them per run.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapscope.config import Params
+from gapscope.errors import InputError
+from gapscope.measures.quantity import Quantity
+from gapscope.measures.spectra import tails
+from gapscope.numerics.hosvd.near_rank import absolute, near_rank_count, undecidable
+from gapscope.numerics.hosvd.spectrum import mode_sizes
+from gapscope.records.long import RUN
+from gapscope.records.spectra import LayerRecord
+
+if TYPE_CHECKING:  # pandas takes a second to import
+    import pandas as pd
+
+RUNS_ON = "cell"
+COUNTED = ("sample", "threshold", "relative")
+QUANTITIES = {
+    "near_rank_full": Quantity(
+        "near-rank loss as the paper counts: structural zeros + excess", "values", COUNTED, None
+    ),
+    "near_rank_structural": Quantity("structural zeros, which the shape forces", "values", COUNTED, None),
+    "near_rank_excess": Quantity("near-rank excess: values at or below the threshold", "values", COUNTED, None),
+    "near_rank_fraction": Quantity("near-rank excess as a share of all values", "", COUNTED, None),
+    "undecidable_spectra": Quantity("spectra whose count the error bounds leave open", "spectra", COUNTED, None),
+    "exact_zeros": Quantity("of each excess, zeros of dead units and duplicate images", "values", ("sample",), None),
+}
+COLUMNS = (*RUN, "sample", "layer", "mode", "threshold", "relative", "quantity", "value", "low", "high")
+
+Threshold = tuple[float, bool]  # and whether it is a part of the largest value
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NearRankSettings:
+    """Params of the near_rank stage beside the study's `thresholds`; `conf/config.yaml` explains each."""
+
+    relative_thresholds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not all(0 <= threshold < 1 for threshold in self.relative_thresholds):
+            raise InputError(f"near_rank.relative_thresholds must lie in [0, 1), got {list(self.relative_thresholds)}")
+
+
+def thresholds(params: Params) -> list[Threshold]:
+    """Return a study's thresholds: the absolute ones, then the relative ones."""
+    relative = params.section("near_rank", NearRankSettings).relative_thresholds
+    return [(t, False) for t in params.thresholds] + [(t, True) for t in relative]
+
+
+def rows(
+    run: Mapping[str, Any], layers: Sequence[LayerRecord], of: Sequence[Threshold], *, cut: float, path: Path
+) -> Iterator[Row]:
+    """Yield the long rows of one record of spectra.
+
+    Args:
+        run: its `RUN` columns; a control's batch size is in its layers.
+        layers: the spectra.
+        of: thresholds.
+        cut: up to it the record has every value.
+        path: of the record, for messages.
+
+    Raises:
+        InputError: a threshold above the cut.
+    """
+    _check(layers, of, cut, path)
+    for layer in layers:
+        about = {**run, "sample": layer.sample, "layer": layer.layer}
+        if layer.batch_size is not None:
+            about["batch_size"] = layer.batch_size
+        for mode, tail in enumerate(tails(layer, cut)):
+            where = about | {"mode": mode}
+            yield _row(where, "singular_values", tail.count)
+            if tail.structural:
+                yield _row(where, "near_rank_structural", tail.structural)
+            for threshold, relative in of:
+                (found,) = near_rank_count([tail], threshold, relative=relative)
+                at = where | {"threshold": threshold, "relative": relative}
+                yield _row(at, "near_rank_excess", found.economy, found.certain, found.possible)
+        if layer.dead_units is not None and layer.duplicate_samples is not None:
+            dead, duplicates = len(layer.dead_units), len(layer.duplicate_samples)
+            yield _row(about, "exact_zeros", exact_zero_values(layer.shape, dead, duplicates))
+            yield _row(about, "dead_units", dead)
+            yield _row(about, "duplicate_samples", duplicates)
+
+
+def exact_zero_values(shape: Sequence[int], dead_units: int, duplicate_samples: int) -> int:
+    """Return how many singular values of a tensor are zero because of dead units and duplicate samples alone.
+
+    Without these the unfoldings are those of a smaller tensor. It has fewer singular values; the missing ones are zeros
+    of the whole tensor, and so are part of its near-rank excess at any threshold.
+
+    Args:
+        shape: samples, units, and the other axes.
+        dead_units: number of units that are zero for every sample.
+        duplicate_samples: number of samples that equal an earlier one.
+
+    Example:
+        >>> exact_zero_values((128, 84), dead_units=4, duplicate_samples=0)
+        4
+    """
+    samples, units, *rest = shape
+    alive = (samples - duplicate_samples, units - dead_units, *rest)
+    whole, left = (sum(count for _, count in mode_sizes(of)) for of in (shape, alive))
+    return whole - left
+
+
+def run_rows(table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return the quantities of each run as long rows: sums over its layers and modes.
+
+    Args:
+        table: near_rank.csv, as `rows` made it.
+
+    Returns:
+        `QUANTITIES` with the columns RUN, sample, threshold, relative, quantity, value, low, high. The fraction is the
+        summed excess over the summed number of values. Low and high are given for the excess.
+    """
+    import pandas as pd
+
+    sample, at = [*RUN, "sample"], [*RUN, *COUNTED]
+    excess = table[table["quantity"] == "near_rank_excess"]
+    wide = pd.Series(
+        [undecidable(low, high) for low, high in zip(excess["low"], excess["high"], strict=True)], excess.index, bool
+    )
+    counted = excess.assign(undecidable=wide).groupby(at, sort=False)
+    sums = counted[["value", "low", "high", "undecidable"]].sum().reset_index()
+    total = {name: _sums(table, name, sample) for name in ("singular_values", "near_rank_structural", "exact_zeros")}
+    keys = pd.MultiIndex.from_frame(sums[sample])
+    structural = total["near_rank_structural"].reindex(keys, fill_value=0).to_numpy()
+    values = total["singular_values"].reindex(keys).to_numpy()
+    parts: dict[str, dict[str, Any]] = {
+        "near_rank_full": {"value": sums["value"] + structural},
+        "near_rank_structural": {"value": structural},
+        "near_rank_excess": {"value": sums["value"], "low": sums["low"], "high": sums["high"]},
+        "near_rank_fraction": {"value": sums["value"] / values},
+        "undecidable_spectra": {"value": sums["undecidable"]},
+    }
+    frames = [sums[at].assign(quantity=name, **columns) for name, columns in parts.items()]
+    frames.append(total["exact_zeros"].rename("value").reset_index().assign(quantity="exact_zeros"))
+    columns = [*at, "quantity", "value", "low", "high"]
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1]).reindex(columns=columns)
+
+
+def _sums(table: "pd.DataFrame", quantity: str, by: list[str]) -> "pd.Series[float]":
+    return table[table["quantity"] == quantity].groupby(by, sort=False)["value"].sum()
+
+
+def _row(about: Mapping[str, Any], quantity: str, value: float, low: Any = None, high: Any = None) -> Row:
+    known = {**about, "quantity": quantity, "value": value, "low": low, "high": high}
+    return {name: known.get(name) for name in COLUMNS}
+
+
+def _check(layers: Sequence[LayerRecord], of: Sequence[Threshold], cut: float, path: Path) -> None:
+    """Raise InputError where a threshold is above the cut in any spectrum of a record."""
+    largest = max((mode.largest for layer in layers for mode in layer.modes), default=0.0)
+    needed, relative = max((absolute(threshold, largest, relative=relative), relative) for threshold, relative in of)
+    if needed <= cut:
+        return
+    kind = f"relative threshold, {needed:.4g} at the largest value," if relative else f"threshold {needed:g}"
+    new = float(f"{2 * needed:.0e}") if relative else needed  # other records may have larger values
+    raise InputError(
+        f"{path} has every value only up to {cut:g}, and the {kind} is above it; to compute the spectra again, repeat "
+        f"the study's overrides in: gapscope run {path.parts[-3]} -S spectra.cut={new:g}"
+    )

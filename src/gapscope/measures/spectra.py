@@ -1,0 +1,122 @@
+"""Spectra: the singular values of every unfolding of every layer's activations, thinned to what later stages need.
+
+De Lathauwer et al. 2000 (HOSVD). `gapscope.numerics.hosvd.singular_values` computes them; this module says what of them
+is kept. A near-rank count needs the values near zero, one by one; a figure needs the course of the others.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gapscope.config import Params
+from gapscope.errors import InputError
+from gapscope.measures.quantity import Quantity
+from gapscope.numerics.hosvd.effective_ranks import effective_ranks
+from gapscope.numerics.hosvd.spectrum import METHODS, ModeSpectrum, SpectrumTail, mode_sizes
+from gapscope.records.cells import cells, seed_records
+from gapscope.records.descending import rounded
+from gapscope.records.spectra import DIGITS, RANKS, LayerRecord, ModeRecord, kept_indices
+
+RUNS_ON = "cell"
+QUANTITIES: dict[str, Quantity] = {}  # what is counted in spectra belongs to near_rank and effective_ranks
+
+
+@dataclass(frozen=True)
+class SpectraSettings:
+    """Params of the spectra stage; `conf/config.yaml` explains each."""
+
+    method: str
+    cut: float
+    threads: int
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"spectra.method must be one of {', '.join(METHODS)}, got {self.method!r}")
+        if not (np.isfinite(self.cut) and self.cut >= 0):
+            raise InputError(f"spectra.cut must be a finite number >= 0, got {self.cut}")
+
+
+def spectra(
+    layers: Iterable[tuple[str, str, np.ndarray]],
+    settings: SpectraSettings,
+    *,
+    device: str,
+    errors: Mapping[str, Mapping[str, float]],
+) -> Iterator[LayerRecord]:
+    """Yield the record of each layer's spectra, with its dead units and duplicate samples.
+
+    Args:
+        layers: sample, layer, activations with the batch axis first.
+        settings: method and cut.
+        device: for the solver.
+        errors: sample -> layer -> norm of the error that a float32 forward pass left; empty after a float64 pass.
+    """
+    from gapscope.numerics.hosvd.exact_zeros import exact_zeros
+
+    for sample, layer, tensor in layers:
+        zeros, error = exact_zeros(tensor), errors.get(sample, {}).get(layer, 0.0)
+        about = {"dead_units": zeros.dead_units, "duplicate_samples": zeros.duplicate_samples}
+        yield layer_spectra(tensor, settings, device=device, widened=error, sample=sample, layer=layer, **about)
+
+
+def layer_spectra(
+    tensor: np.ndarray, settings: SpectraSettings, *, device: str, widened: float = 0.0, **about: Any
+) -> LayerRecord:
+    """Return the record of one layer's spectra.
+
+    Args:
+        tensor: activations, the batch axis first.
+        settings: method and cut.
+        device: for the solver.
+        widened: added to each error bound: the norm of an error that the activations have.
+        about: the other fields of the record, such as sample and layer.
+    """
+    from gapscope.numerics.hosvd.singular_values import mode_singular_values
+
+    spectra = mode_singular_values(tensor, method=settings.method, device=device)
+    modes = [mode_record(spectrum.widened(widened), settings.cut) for spectrum in spectra]
+    return LayerRecord(shape=tuple(map(int, tensor.shape)), modes=modes, **about)
+
+
+def mode_record(spectrum: ModeSpectrum, cut: float) -> ModeRecord:
+    """Return what a record keeps of a spectrum; the numbers are of its values rounded to ten digits."""
+    values = np.array([rounded(value, DIGITS) for value in spectrum.values.tolist()])
+    whole = ModeSpectrum(values, spectrum.size, spectrum.error_bound, spectrum.method)
+    tail, (ranks,) = whole.tail(cut).values, effective_ranks([whole])
+    above = [index for index in kept_indices(len(values)) if index < len(values) - len(tail)]
+    return ModeRecord(
+        spectrum.method,
+        float(values[0]),
+        float(values[-1]),
+        whole.error_bound,
+        tail,
+        {index: float(values[index]) for index in above},
+        {name: getattr(ranks, name) for name in RANKS},
+    )
+
+
+def tails(layer: LayerRecord, cut: float) -> list[SpectrumTail]:
+    """Return each mode's tail, to count in; `cut` is that of the record's header."""
+    return [
+        SpectrumTail(
+            mode.tail, mode.error_bound[mode.count - len(mode.tail) :], mode.count, size, mode.largest,
+            float(mode.error_bound[0]), cut,
+        )
+        for (size, _), mode in zip(mode_sizes(layer.shape), layer.modes, strict=True)
+    ]  # fmt: skip
+
+
+def records(params: Params) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Yield a study's records of spectra: the `RUN` columns that each has, and its path; controls come last."""
+    for cell in cells(params):
+        yield cell.columns(), cell.record("spectra", ".jsonl")
+    for about, path in seed_records(params, "controls", params.groups["controls"]["seeds"]):
+        yield about, Path(f"{path}.jsonl")
+
+
+def methods(layers: Iterable[LayerRecord]) -> str:
+    """Return the names of the methods that a run's spectra needed, with spaces between."""
+    return " ".join(sorted({mode.method for layer in layers for mode in layer.modes}))

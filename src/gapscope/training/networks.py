@@ -1,0 +1,61 @@
+"""A study's own networks, built from its params alone.
+
+The header of a weights file says what network it holds. It never chooses what is built or imported: it is compared with
+what the study trains, and a difference is refused.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from gapscope.config import Params
+from gapscope.data.datasets import Dataset
+from gapscope.errors import InputError
+from gapscope.models import CodeSettings, ModelSpec, build
+from gapscope.training.settings import TrainSettings
+
+
+def study_spec(params: Params, name: str, image_shape: tuple[int, int, int], classes: int) -> ModelSpec:
+    """Return the spec of one of a study's models on a data set of this shape."""
+    train = params.section("train", TrainSettings)
+    own = params.section("code", CodeSettings).models
+    return ModelSpec(name, image_shape, classes, train.batch_norm, train.linear, own)
+
+
+def checked_spec(params: Params, header: Mapping[str, Any], dataset: Dataset, weights: Path) -> ModelSpec:
+    """Return the study's own spec of the network that a weights file says it holds.
+
+    Args:
+        params: of the study.
+        header: of the weights file.
+        dataset: that the network was trained on.
+        weights: path of the file, for messages.
+
+    Raises:
+        InputError: the study has no such model, or another one by that name.
+    """
+    held: dict[str, Any] = header["model"] if isinstance(header.get("model"), dict) else {}
+    name = held.get("name")
+    if name is None or name not in params.models:
+        known = ", ".join(params.models)
+        raise InputError(
+            f"{weights} holds the model {name!r}, which study {params.study} has not ({known}); train again"
+        )
+    spec = study_spec(params, name, dataset.image_shape, dataset.classes)
+    own = json.loads(json.dumps(spec.to_header()))
+    if differing := [key for key in {**own, **held} if held.get(key) != own.get(key)]:
+        pairs = ", ".join(f"{key} {held.get(key)} (study: {own.get(key)})" for key in differing)
+        raise InputError(f"{weights} holds another {name} than study {params.study}: {pairs}; train again")
+    return spec
+
+
+def restored(
+    params: Params, state: Mapping[str, Tensor], header: Mapping[str, Any], dataset: Dataset, weights: Path
+) -> nn.Module:
+    """Return the study's network with the weights of a file; arguments and errors as of `checked_spec`."""
+    model = build(checked_spec(params, header, dataset, weights))
+    model.load_state_dict(dict(state))
+    return model
