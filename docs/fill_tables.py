@@ -1,24 +1,23 @@
-"""The tables of README.md and docs/results.md, made of committed records.
+"""The numbers and tables of README.md and docs/, filled in from committed records.
 
-`python docs/fill_tables.py` writes them anew, each between `<!-- NAME -->` and `<!-- end -->`; a test checks it.
+`python docs/fill_tables.py` writes them again. A table stands between `<!-- NAME -->` and `<!-- end -->`. A number in a
+sentence stands between `<!--NAME-->` and `<!--/-->`. A test checks that the pages are what this script writes.
 """
 
+import functools
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
+from facts import METRICS, ROOT, TABLES, VERDICTS, facts
 
 from gapscope.report import overview
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "docs/results.md"]
-METRICS = ROOT / "metrics"
-VERDICTS = overview.read_verdicts(METRICS / "claims")
+PAGES = [ROOT / "README.md", *(ROOT / f"docs/{name}.md" for name in ("results", "studies", "training", "own_model"))]
 
 HEADS = {
     "table05": "5", "table06": "6", "table07": "7", "table08": "8", "table09": "9", "table10": "10",
-    "table10_linear": "10, linear throughout", "keskar_table3": "F1",
+    "table10_linear": "10, fully linear", "keskar_table3": "F1",
 }  # fmt: skip
 SHOWN = [
     "train_cross_entropy_rises", "train_loss_rises", "penalty_rises_more", "test_cross_entropy_rises",
@@ -35,13 +34,13 @@ ARMS = [
 
 
 def signs() -> str:
-    """Return the verdicts of the claims shown, a column a study."""
+    """Return the verdicts of selected claims, one column per study."""
     heads = {study: head for study, head in HEADS.items() if study in set(VERDICTS["study"])}
     return overview.sign_table(VERDICTS[VERDICTS["study"].isin(heads) & VERDICTS["claim"].isin(SHOWN)], heads)
 
 
 def arms() -> str:
-    """Return the claims of the arms of Table 5, and of warm starts."""
+    """Return the claims about the remedies of Table 5, and about warm starts."""
     return overview.arm_table(pd.concat([VERDICTS[VERDICTS["study"] == arm] for arm in ARMS]))
 
 
@@ -51,18 +50,33 @@ def paper(study: str) -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
-    "gaps": lambda: overview.gap_table(METRICS),
+    "gaps": lambda: overview.gap_table(METRICS, pages="../reports/"),
     "signs": signs,
     "arms": arms,
     "table05": lambda: paper("table05"),
     "keskar_table3": lambda: paper("keskar_table3"),
+    **TABLES,
 }
+TABLE = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
+FACT = re.compile(r"<!--(\w+)-->[^<]*<!--/-->")
+
+
+@functools.cache  # the records stay as they are while this runs
+def made(name: str) -> str:
+    """Return a table."""
+    return MADE[name]()
+
+
+@functools.cache
+def known() -> dict[str, str]:
+    """Return all numbers, by name."""
+    return facts()
 
 
 def filled(text: str) -> str:
-    """Return a page with its tables made anew."""
-    block = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)
-    return block.sub(lambda found: f"<!-- {found[1]} -->\n\n{MADE[found[1]]()}\n\n<!-- end -->", text)
+    """Return a page with its tables and numbers made again."""
+    text = TABLE.sub(lambda found: f"<!-- {found[1]} -->\n\n{made(found[1])}\n\n<!-- end -->", text)
+    return FACT.sub(lambda found: f"<!--{found[1]}-->{known()[found[1]]}<!--/-->", text)
 
 
 if __name__ == "__main__":

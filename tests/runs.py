@@ -1,9 +1,8 @@
-"""A small run that tests start in processes of their own: `python runs.py OUT CHECKPOINT|- [variant]`, or by torchrun.
+"""A small run, which tests start in processes of their own too: `main` there, for each rank where several train.
 
 The network has convolutions, batch norm and dropout, in float64, so that what differs by rounding differs by 1e-15.
 """
 
-import sys
 import time
 from pathlib import Path
 
@@ -70,10 +69,10 @@ def plain(history: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "wall_s"} for row in history]
 
 
-def main() -> None:
+def main(out: Path, state: Path | None = None, variant: str = "right") -> None:
+    """Train and write the weights and history to `out`; with a file for its state it goes on from there, slowly."""
     torch.set_num_threads(1)
-    out, variant = Path(sys.argv[1]), sys.argv[3] if len(sys.argv) > 3 else "right"
-    checkpoint = Checkpoint(Path(sys.argv[2]), {"a": 1}, 1) if len(sys.argv) > 2 and sys.argv[2] != "-" else None
+    checkpoint = Checkpoint(state, {"a": 1}, 1) if state else None
     if variant == "mean of each rank":
         gradient.cross_entropy = lambda logits, labels, reduction: (
             BATCH / max(len(labels), 1) / int(torch.distributed.get_world_size())
@@ -89,7 +88,3 @@ def main() -> None:
         if mine.writes:
             with atomic_path(out) as temporary:
                 torch.save((model.state_dict(), plain(result.history)), temporary)
-
-
-if __name__ == "__main__":
-    main()

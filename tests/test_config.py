@@ -80,24 +80,24 @@ def test_whole_file_is_read_as_it_stands(load):
 
 def test_null_or_a_value_where_null_is_allowed(load):
     assert load(train=STUDY["train"] | {"images": 512}).section("train", TrainSettings).images == 512
-    with pytest.raises(InputError, match=r"train\.images must be of type int, got 'all'"):
+    with pytest.raises(InputError, match=r"train\.images.*int.*'all'"):
         load(train=STUDY["train"] | {"images": "all"}).section("train", TrainSettings)
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("bacth_sizes", "batch_sizes"), ("epoch", "epochs"), ("trian", "train")])
 def test_unknown_top_level_key_names_the_nearest(load, params_file, wrong, right):
-    with pytest.raises(InputError, match=f"unknown param '{wrong}'; did you mean '{right}'") as caught:
+    with pytest.raises(InputError, match=f"'{wrong}'.*'{right}'") as caught:
         load(**{wrong: [1]})
     assert str(params_file) in str(caught.value)
 
 
 def test_unknown_key_near_to_none_lists_the_known(load):
-    with pytest.raises(InputError, match=r"unknown param 'zzz'; known: batch_size, batch_sizes, .*thresholds, train"):
+    with pytest.raises(InputError, match=r"'zzz'.*batch_size, batch_sizes, .*thresholds, train"):
         load(zzz=1)
 
 
 def test_the_hydra_defaults_list_is_no_param(load):
-    with pytest.raises(InputError, match="unknown param 'defaults'"):
+    with pytest.raises(InputError, match="'defaults'"):
         load(defaults=[])
 
 
@@ -105,50 +105,50 @@ def test_group_is_known_when_the_configuration_declares_it(load, declared, param
     declared.write_text(declared.read_text() + "curvature: {}\n")
     assert load(curvature={"probes": 8}).groups["curvature"] == {"probes": 8}
     declared.write_text(declared.read_text().replace("curvature: {}\n", ""))
-    with pytest.raises(InputError, match="unknown param 'curvature'"):
+    with pytest.raises(InputError, match="'curvature'"):
         load_params(params_file, declared)
 
 
 def test_unknown_nested_key_names_the_nearest(load):
     params = load(train=STUDY["train"] | {"lr_strat": 0.1})
-    with pytest.raises(InputError, match=r"unknown param 'train\.lr_strat'; did you mean 'lr_start'"):
+    with pytest.raises(InputError, match=r"'train\.lr_strat'.*'lr_start'"):
         params.section("train", TrainSettings)
 
 
 @pytest.mark.parametrize("key", sorted(without(STUDY, "train")))
 def test_missing_top_level_key(params_file, declared, key):
     params_file.write_text(yaml.safe_dump(without(STUDY, key)))
-    with pytest.raises(InputError, match=f"missing param '{key}'"):
+    with pytest.raises(InputError, match=f"'{key}'"):
         load_params(params_file, declared)
 
 
 @pytest.mark.parametrize("key", sorted(STUDY["train"]))
 def test_missing_nested_key(load, key):
     params = load(train=without(STUDY["train"], key))
-    with pytest.raises(InputError, match=rf"missing param 'train\.{key}'"):
+    with pytest.raises(InputError, match=rf"'train\.{key}'"):
         params.section("train", TrainSettings)
 
 
 def test_missing_group_names_the_nearest(load):
-    with pytest.raises(InputError, match="no group 'trains'; did you mean 'train'"):
+    with pytest.raises(InputError, match=r"'trains'.*'train'"):
         load().section("trains", TrainSettings)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"study": 5}, "study must be of type str, got 5"),
-        ({"epochs": "3"}, "epochs must be of type int, got '3'"),
-        ({"epochs": 3.0}, r"epochs must be of type int, got 3\.0"),
-        ({"epochs": True}, "epochs must be of type int, got True"),
-        ({"epochs": None}, "epochs must be of type int, got None"),
-        ({"batch_sizes": [32, True]}, "batch_sizes must be of type int, got True"),
-        ({"seeds": [False]}, "seeds must be of type int, got False"),
-        ({"thresholds": [True]}, "thresholds must be of type float, got True"),
-        ({"batch_sizes": 32}, "batch_sizes must be a list, got 32"),
-        ({"models": "lenet5"}, "models must be a list, got 'lenet5'"),
-        ({"models": {"lenet5": 1}}, "models must be a list"),
-        ({"datasets": [5]}, "datasets must be of type str, got 5"),
+        ({"study": 5}, "study.*\\bstr\\b.*\\b5\\b"),
+        ({"epochs": "3"}, "epochs.*int.*'3'"),
+        ({"epochs": 3.0}, r"epochs.*int.*3\.0"),
+        ({"epochs": True}, "epochs.*int.*True"),
+        ({"epochs": None}, "epochs.*int.*None"),
+        ({"batch_sizes": [32, True]}, "batch_sizes.*int.*True"),
+        ({"seeds": [False]}, "seeds.*int.*False"),
+        ({"thresholds": [True]}, "thresholds.*float.*True"),
+        ({"batch_sizes": 32}, "batch_sizes.*list.*32"),
+        ({"models": "lenet5"}, "models.*list.*'lenet5'"),
+        ({"models": {"lenet5": 1}}, "models.*list"),
+        ({"datasets": [5]}, "datasets.*\\bstr\\b.*\\b5\\b"),
     ],
 )
 def test_wrong_type_at_the_top_level(load, changes, message):
@@ -159,15 +159,15 @@ def test_wrong_type_at_the_top_level(load, changes, message):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("lr_start", "1e-4", r"train\.lr_start must be a number, got the text '1e-4' \(YAML wants 1\.0e-4"),
-        ("lr_start", True, r"train\.lr_start must be of type float, got True"),
-        ("lr_start", [0.1], r"train\.lr_start must be of type float, got \[0\.1\]"),
-        ("nesterov", 1, r"train\.nesterov must be of type bool, got 1"),
-        ("nesterov", "true", r"train\.nesterov must be of type bool, got 'true'"),
-        ("decay", None, r"train\.decay must be of type str, got None"),
-        ("epsilons", 1.0e-3, r"train\.epsilons must be a list, got 0\.001"),
-        ("epsilons", ["1e-3"], r"train\.epsilons must be a number, got the text '1e-3' \(YAML wants 1\.0e-4"),
-        ("images", True, r"train\.images must be of type int, got True"),
+        ("lr_start", "1e-4", r"train\.lr_start.*'1e-4'.*1\.0e-4"),
+        ("lr_start", True, r"train\.lr_start.*float.*True"),
+        ("lr_start", [0.1], r"train\.lr_start.*float.*\[0\.1\]"),
+        ("nesterov", 1, r"train\.nesterov.*bool.*1"),
+        ("nesterov", "true", r"train\.nesterov.*bool.*'true'"),
+        ("decay", None, r"train\.decay.*str.*None"),
+        ("epsilons", 1.0e-3, r"train\.epsilons.*list.*0\.001"),
+        ("epsilons", ["1e-3"], r"train\.epsilons.*'1e-3'.*1\.0e-4"),
+        ("images", True, r"train\.images.*int.*True"),
     ],
 )
 def test_wrong_type_in_a_group(load, key, value, message):
@@ -178,18 +178,18 @@ def test_wrong_type_in_a_group(load, key, value, message):
 
 def test_number_that_yaml_reads_as_text_says_how_to_write_it(params_file, declared):
     params_file.write_text(yaml.safe_dump(without(STUDY, "thresholds")) + "thresholds: [1e-4]\n")
-    with pytest.raises(InputError, match=r"thresholds must be a number, got the text '1e-4' \(YAML wants 1\.0e-4"):
+    with pytest.raises(InputError, match=r"thresholds .*'1e-4'.*1\.0e-4"):
         load_params(params_file, declared)
 
 
 @pytest.mark.parametrize("group", [None, 3, "text", ["lr_start"]])
 def test_group_that_is_no_mapping(load, group):
-    with pytest.raises(InputError, match="param train must be a mapping"):
+    with pytest.raises(InputError, match=r"\btrain\b"):
         load(train=group).section("train", TrainSettings)
 
 
 def test_empty_thresholds(load):
-    with pytest.raises(InputError, match="thresholds is empty"):
+    with pytest.raises(InputError, match="thresholds"):
         load(thresholds=[])
 
 
@@ -203,20 +203,20 @@ def test_what_is_listed_twice_is_one_cell(load, name):
 @pytest.mark.parametrize("name", ["models", "datasets", "batch_sizes", "seeds"])
 def test_a_study_with_an_empty_list_is_read_and_has_no_cells(load, name):
     params = load(**{name: []})
-    with pytest.raises(InputError, match=f"{name} is empty; give at least one"):
+    with pytest.raises(InputError, match=name):
         cells(params)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_sizes": [32, 0]}, "batch size must be at least 1, got 0"),
-        ({"batch_sizes": [-8]}, "batch size must be at least 1, got -8"),
-        ({"batch_size": 0}, "batch size must be at least 1, got 0"),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"thresholds": [1.0e-4, -1.0e-9]}, r"threshold must be a finite number >= 0, got -1e-09"),
-        ({"thresholds": [float("nan")]}, "threshold must be a finite number >= 0, got nan"),
-        ({"thresholds": [float("inf")]}, "threshold must be a finite number >= 0, got inf"),
+        ({"batch_sizes": [32, 0]}, "batch.size.*1.*0"),
+        ({"batch_sizes": [-8]}, "batch.size.*1.*-8"),
+        ({"batch_size": 0}, "batch.size.*1.*0"),
+        ({"epochs": 0}, "epochs.*1.*0"),
+        ({"thresholds": [1.0e-4, -1.0e-9]}, r"threshold.*-1e-09"),
+        ({"thresholds": [float("nan")]}, "threshold.*nan"),
+        ({"thresholds": [float("inf")]}, "threshold.*inf"),
     ],
 )
 def test_value_out_of_range(load, changes, message):
@@ -245,20 +245,20 @@ def test_unreadable_yaml_is_one_line_with_the_file(params_file, declared, conten
 
 
 def test_missing_file(params_file, declared):
-    with pytest.raises(InputError, match="is missing") as caught:
+    with pytest.raises(InputError) as caught:
         load_params(params_file, declared)
     assert str(params_file) in str(caught.value)
 
 
 def test_key_that_is_no_text(params_file, declared):
     params_file.write_text(yaml.safe_dump({**STUDY, 1: "one"}))
-    with pytest.raises(InputError, match="unknown param"):
+    with pytest.raises(InputError, match=r"\b1\b"):
         load_params(params_file, declared)
 
 
 def test_date_that_does_not_exist(params_file, declared):
     params_file.write_text("study: 2026-13-45\n")
-    with pytest.raises(InputError, match="is not readable YAML"):
+    with pytest.raises(InputError, match=str(params_file)):
         load_params(params_file, declared)
 
 

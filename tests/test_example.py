@@ -20,6 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.mark.integration
 def test_the_example_answers_its_question_and_a_remedy_is_set_against_it(folder: Path) -> None:
     run(folder, "gapscope", "run", "example", "-j", "2", *CUT)
     gap = pd.read_csv(folder / "metrics/example/gap.csv").set_index("batch_size")

@@ -52,9 +52,9 @@ def test_logits_are_one_a_class(name: str, image_shape: tuple[int, int, int]) ->
 
 def test_images_that_pooling_uses_up_raise() -> None:
     assert LeNet5((1, 16, 16), 10, padding=0)(torch.zeros(2, 1, 16, 16)).shape == (2, 10)  # the smallest
-    with pytest.raises(InputError, match="larger images than 15 x 16"):
+    with pytest.raises(InputError, match="15 x 16"):
         LeNet5((1, 15, 16), 10, padding=0)
-    with pytest.raises(InputError, match="larger images than 16 x 4"):
+    with pytest.raises(InputError, match="16 x 4"):
         LeNet5((1, 16, 4), 10)
 
 
@@ -162,11 +162,11 @@ def test_a_width_of_one_is_the_network_itself() -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("lenet5_w0.05", "a width of 0.05 leaves LeNet-5's first layer of 6 without a channel"),
-        ("lenet5_w0", "a width of 0 leaves"),
-        ("vgg16_w2", "vgg16 takes no width=, so there is no vgg16_w2"),
-        ("lenet_w2", "unknown model 'lenet'; did you mean 'lenet5'"),
-        ("lenet5_w-1", "unknown model 'lenet5_w-1'"),
+        ("lenet5_w0.05", "0.05.*6"),
+        ("lenet5_w0", r"\b0\b"),
+        ("vgg16_w2", "vgg16.*width"),
+        ("lenet_w2", "'lenet'.*'lenet5'"),
+        ("lenet5_w-1", "'lenet5_w-1'"),
     ],
 )
 def test_a_width_that_cannot_be_raises(name: str, remedy: str) -> None:
@@ -234,8 +234,8 @@ def test_a_network_of_ones_own_gets_the_settings_that_it_takes(own: str) -> None
 @pytest.mark.parametrize(
     ("setting", "remedy"),
     [
-        ({"batch_norm": False}, "takes no batch_norm=, so train.batch_norm must be true"),
-        ({"linear": True}, "takes no linear=, so train.linear must be false"),
+        ({"batch_norm": False}, "train.batch_norm"),
+        ({"linear": True}, "train.linear"),
     ],
 )
 def test_a_setting_that_the_network_does_not_take_raises(own: str, setting: dict[str, bool], remedy: str) -> None:
@@ -264,13 +264,13 @@ def test_a_path_to_something_that_is_no_network_raises(own: str) -> None:
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("lenet", r"did you mean 'lenet5'\?"),
-        ("lenet5_cafe", r"did you mean 'lenet5_caffe'\?"),
-        ("inception", "known: alexnet, c1, "),
+        ("lenet", "'lenet5'"),
+        ("lenet5_cafe", "'lenet5_caffe'"),
+        ("inception", "alexnet, c1, "),
     ],
 )
 def test_an_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:
-    with pytest.raises(InputError, match=f"unknown model '{name}'; {hint}"):
+    with pytest.raises(InputError, match=f"'{name}'.*{hint}"):
         build(spec(name))
 
 

@@ -389,7 +389,7 @@ def test_images_that_the_pooling_of_alexnet_uses_up_raise(side: int, fits: bool)
     if fits:
         assert make()(torch.zeros(1, 1, 40, side)).shape == (1, 3)
     else:
-        with pytest.raises(InputError, match=f"AlexNet needs larger images than 40 x {side}: nothing is left"):
+        with pytest.raises(InputError, match=f"AlexNet.*40 x {side}"):
             make()
 
 
@@ -410,7 +410,7 @@ def test_the_size_left_is_that_of_a_forward_pass(linear: bool, layer: Callable[[
         try:
             known = module(torch.zeros(1, 1, side, 11)).numel()
         except RuntimeError:
-            with pytest.raises(InputError, match=f"a net needs larger images than {side} x 11"):
+            with pytest.raises(InputError, match=f"{side} x 11"):
                 flat_size("a net", (1, side, 11), [module])
         else:
             assert flat_size("a net", (1, side, 11), [module]) == known

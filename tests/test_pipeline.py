@@ -131,6 +131,7 @@ def test_a_threshold_above_the_cut_is_refused_with_the_command_that_helps(study:
     assert "gapscope run smoke -S spectra.cut=0.5" in said
 
 
+@pytest.mark.integration
 def test_run_adds_a_seed_to_a_fresh_clone_and_trains_no_other_cell(study: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     run(study, "git", "clone", "-q", ".", str(clone))
@@ -169,6 +170,7 @@ def test_an_edited_figure_is_drawn_anew_and_nothing_else_runs(study: Path) -> No
         run(study, "dvc", "repro")
 
 
+@pytest.mark.integration
 def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
     output = run(study, "dvc", "exp", "run", "-S", "study=smoke", "-S", "batch_size=512", "-S", "models=[lenet5]")
     assert ran(output) == [
@@ -184,10 +186,8 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
 
 def test_a_batch_size_above_the_training_set_is_one_line(study: Path) -> None:
     output = run(study, "dvc", "exp", "run", "-S", "study=smoke", "-S", "batch_size=9999", fails=True)
-    assert (
-        "plan: batch_size must be in [1, 2874], got 9999; there are 2874 training images (set batch_sizes)"
-        in output.splitlines()
-    )
+    (line,) = [line for line in output.splitlines() if line.startswith("plan: ")]
+    assert re.search(r"batch_size\b.*\b2874\b.*\b9999\b", line)
     assert "Traceback" not in output
     run(study, "git", "checkout", "-q", "--", ".")
 
@@ -198,6 +198,7 @@ TINY = [
 ]  # fmt: skip
 
 
+@pytest.mark.integration
 def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_results(study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "random"
     shutil.copytree(study, copy, symlinks=True)
@@ -223,6 +224,7 @@ def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_resul
     assert set((copy / "dvc.lock").read_text().splitlines()) == set((study / "dvc.lock").read_text().splitlines())
 
 
+@pytest.mark.integration
 def test_a_diverged_run_is_recorded_and_the_stages_after_it_go_on(study: Path, tmp_path: Path) -> None:
     copy = tmp_path / "diverged"
     shutil.copytree(study, copy, symlinks=True)
@@ -247,7 +249,18 @@ def test_a_truncated_input_is_one_line_and_loses_nothing(study: Path, tmp_path: 
     assert out.read_text() == "before"
 
 
-@pytest.mark.parametrize("stage", sorted(path.stem for path in (ROOT / "stages").glob("*.py")))
-def test_help_answers_without_torch(stage: str) -> None:
-    script = f"import sys, runpy; sys.argv = ['{stage}', '--help']\ntry: runpy.run_path('stages/{stage}.py', run_name='__main__')\nexcept SystemExit: print('torch' in sys.modules)"  # noqa: E501
-    assert run(ROOT, "python", "-c", script).splitlines()[-1] == "False"
+HELP = """
+import pathlib, runpy, sys
+for path in sorted(pathlib.Path("stages").glob("*.py")):
+    sys.argv = [path.name, "--help"]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as end:
+        assert end.code == 0, path
+    assert "torch" not in sys.modules, path
+"""
+
+
+def test_help_answers_without_torch() -> None:
+    printed = run(ROOT, "python", "-c", HELP)
+    assert printed.count("usage: ") == len(list((ROOT / "stages").glob("*.py")))

@@ -10,10 +10,10 @@ from gapscope.runtime import describe_device, pick_device
 @pytest.mark.parametrize(
     ("wanted", "gpus", "said"),
     [
-        ("cuda", 0, "GAPSCOPE_DEVICE=cuda, but torch finds no GPU here; unset it or use cpu"),
-        ("cuda:2", 2, "GAPSCOPE_DEVICE=cuda:2, but torch finds 2 GPUs, from cuda:0 on"),
-        ("tpu", 0, "GAPSCOPE_DEVICE must be cpu, cuda or cuda:N, got 'tpu'"),
-        ("meta", 1, "must be cpu, cuda or cuda:N"),
+        ("cuda", 0, "GAPSCOPE_DEVICE=cuda.*cpu"),
+        ("cuda:2", 2, "GAPSCOPE_DEVICE=cuda:2.*2 GPUs"),
+        ("tpu", 0, "GAPSCOPE_DEVICE.*'tpu'"),
+        ("meta", 1, "GAPSCOPE_DEVICE.*'meta'"),
     ],
 )
 def test_a_device_that_is_not_here_is_one_clear_line(

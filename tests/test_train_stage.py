@@ -1,7 +1,7 @@
 """The train stage as DVC starts it: stopped by a signal and started again, under a launcher, after an edit of code."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from processes import Forked
 from safetensors.torch import load_file
+from scripts import run
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 20
+LEARNING_RATE = 1e-3  # so small that ten updates do not amplify the rounding of sums in another order
 
 
 @pytest.fixture
@@ -36,58 +39,60 @@ def write_params(folder: Path, epochs: int = EPOCHS, **train: object) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 
-def start(folder: Path, out: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(ROOT / "stages/train.py"), "--model", "lenet5", "--data", "noise.npz"]
-    command += ["--batch-size", "40", "--seed", "0", "--checkpoint", f"{out}.checkpoint.safetensors"]
-    command += ["--weights", f"{out}.safetensors", "--record", out]
-    environment = os.environ | {"GAPSCOPE_DEVICE": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
-
-
-def ended(folder: Path, out: str) -> str:
-    process = start(folder, out)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
+def arguments(out: str) -> list[str]:
+    return [
+        "--model", "lenet5", "--data", "noise.npz", "--batch-size", "40", "--seed", "0",
+        "--checkpoint", f"{out}.checkpoint.safetensors", "--weights", f"{out}.safetensors", "--record", out,
+    ]  # fmt: skip
 
 
 def stopped(folder: Path, out: str, number: int) -> int:
     """Send the signal once two epochs are done, and return the exit status."""
-    process = start(folder, out)
-    lines = iter(process.stdout.readline, "")
-    assert any(": 2/" in line for line in lines)
+    process = Forked(folder / "log", run, folder, "train", *arguments(out))
+    process.wait_for_output(": 2/")
     process.send_signal(number)
-    process.communicate(timeout=300)
-    return process.returncode
+    return process.end()
 
 
-def test_a_stage_that_is_stopped_ends_with_the_bits_of_one_that_is_not(folder: Path) -> None:
-    ended(folder, "known")
+def test_a_stage_that_is_stopped_ends_with_the_bits_of_one_that_is_not(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended(out: str) -> str:
+        run(folder, "train", *arguments(out))
+        return capsys.readouterr().out
+
+    ended("known")
     known = (folder / "known.safetensors").read_bytes()
-    assert stopped(folder, "a", signal.SIGTERM) != 0
+    assert stopped(folder, "a", signal.SIGTERM) == 130
     assert not (folder / "a.safetensors").exists()
-    assert "going on from update" in ended(folder, "a")
+    shutil.copy(folder / "a.checkpoint.safetensors", folder / "c.checkpoint.safetensors")
+    assert "going on from update" in ended("a")
     assert (folder / "a.safetensors").read_bytes() == known
     assert stopped(folder, "b", signal.SIGKILL) == -signal.SIGKILL
-    assert "going on from update" in ended(folder, "b")
+    assert "going on from update" in ended("b")
     assert (folder / "b.safetensors").read_bytes() == known
+    (folder / "digests/train.txt").write_text("as it is now\n")
+    refused = ended("c")  # the state of other code
+    assert "code" in refused
+    assert "going on from update" not in refused
+    assert (folder / "c.safetensors").read_bytes() == known
     assert not list(folder.glob("*checkpoint*"))
 
 
-def test_the_state_of_other_code_is_refused(folder: Path) -> None:
-    stopped(folder, "a", signal.SIGTERM)
-    (folder / "digests/train.txt").write_text("as it is now\n")
-    assert "is of another run (code was " in ended(folder, "a")
-
-
-def test_a_launcher_starts_ranks_that_train_as_one(folder: Path) -> None:
-    write_params(folder, epochs=2)  # in float32 more would drive sums in another order apart
-    ended(folder, "one")
-    write_params(folder, 2, launcher=f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2")
-    ended(folder, "two")
+def test_a_launcher_starts_ranks_that_train_as_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That they do to 1e-12 is tested of `train`; here that the stage starts, joins and writes, in float32."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    small = {"epochs": 1, "lr_start": LEARNING_RATE, "lr_end": LEARNING_RATE}
+    write_params(folder, **small)
+    run(folder, "train", *arguments("one"))
+    write_params(folder, **small, launcher=f"{sys.executable} -m torch.distributed.run --standalone --nproc_per_node=2")
+    command = [str(ROOT / "stages/train.py"), *arguments("two")]
+    with monkeypatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("GAPSCOPE_DEVICE", "cpu")
+        subprocess.run([sys.executable, *command], check=True)
     records = [json.loads((folder / f"{out}.json").read_text()) for out in ("one", "two")]
     assert [record["provenance"]["ranks"] for record in records] == [1, 2]
     one, two = (load_file(folder / f"{out}.safetensors") for out in ("one", "two"))
-    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-    assert len((folder / "two.csv").read_text().splitlines()) == 1 + 2  # written once
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    assert len((folder / "two.csv").read_text().splitlines()) == 1 + 1  # written once

@@ -225,7 +225,7 @@ def test_a_subset_is_no_prefix(supply, out):
 @pytest.mark.parametrize("images", [0, 8])
 def test_a_subset_of_more_images_than_there_are_is_refused(supply, out, images):
     _, files = supply("mine", **some_arrays(0))
-    with pytest.raises(InputError, match=f"mine_n{images}: mine has 7 training images"):
+    with pytest.raises(InputError, match=rf"mine_n{images}\b.*\b7\b"):
         data.fetch(f"mine_n{images}", out, files)
 
 
@@ -259,46 +259,45 @@ def test_first_source_wins(tmp_path, out, monkeypatch):
 
 def test_data_folder_that_is_none(tmp_path, out, monkeypatch):
     monkeypatch.setenv("GAPSCOPE_DATA", str(tmp_path / "nowhere"))
-    assert f"GAPSCOPE_DATA={tmp_path / 'nowhere'} is no folder" in refusal(data.fetch, "digits", out, {})
+    assert f"GAPSCOPE_DATA={tmp_path / 'nowhere'}" in refusal(data.fetch, "digits", out, {})
     assert left_behind(out) == []
 
 
 # --- bad files --------------------------------------------------------------------------------------------------------
 
 FAULTS = {
-    "missing array": ({"y_test": None}, "lacks the arrays y_test; it has x_train, y_train, x_test"),
-    "missing arrays": ({"x_train": None, "y_test": None}, "lacks the arrays x_train, y_test"),
-    "float images": ({"x_train": np.zeros((7, 5, 4))}, "x_train must be uint8 images (0..255), got float64"),
-    "float test images": ({"x_test": np.zeros((4, 5, 4), np.float32)}, "x_test must be uint8 images"),
-    "flat images": ({"x_train": np.zeros((7, 20), np.uint8)}, "x_train must have shape (N, H, W) or (N, H, W, 3)"),
-    "channels first": ({"x_train": np.zeros((7, 3, 5, 4), np.uint8)}, "got (7, 3, 5, 4)"),
-    "no images": ({"x_train": np.zeros((0, 5, 4), np.uint8), "y_train": np.zeros(0, int)}, "got (0, 5, 4)"),
-    "two sizes": ({"x_test": np.zeros((4, 5, 5), np.uint8)}, "training and test images differ in shape"),
-    "grey and colour": ({"x_test": np.zeros((4, 5, 4, 3), np.uint8)}, "training and test images differ in shape"),
-    "negative label": ({"y_train": np.array([0, 1, 2, 0, 1, 2, -1])}, "y_train must lie in 0..2, found -1..2"),
-    "test label too high": ({"y_test": np.array([0, 1, 2, 3])}, "y_test must lie in 0..2, found 0..3"),
-    "label as high as classes": ({"classes": 2}, "y_train must lie in 0..1, found 0..2"),
-    "a label short": ({"y_train": np.zeros(6, int)}, "y_train must hold 7 integer labels, one an image, got int64"),
-    "a label too many": ({"y_test": np.zeros(5, int)}, "y_test must hold 4 integer labels, one an image, got int64"),
-    "one-hot labels": ({"y_test": np.eye(4, dtype=int)}, "of shape (4, 4)"),
-    "float labels": ({"y_train": np.zeros(7)}, "y_train must hold 7 integer labels, one an image, got float64"),
+    "missing array": ({"y_test": None}, "y_test", "x_train, y_train, x_test"),
+    "missing arrays": ({"x_train": None, "y_test": None}, "x_train, y_test"),
+    "float images": ({"x_train": np.zeros((7, 5, 4))}, "x_train", "uint8", "float64"),
+    "float test images": ({"x_test": np.zeros((4, 5, 4), np.float32)}, "x_test", "uint8", "float32"),
+    "flat images": ({"x_train": np.zeros((7, 20), np.uint8)}, "x_train", "(N, H, W)", "(N, H, W, 3)", "(7, 20)"),
+    "channels first": ({"x_train": np.zeros((7, 3, 5, 4), np.uint8)}, "(7, 3, 5, 4)"),
+    "no images": ({"x_train": np.zeros((0, 5, 4), np.uint8), "y_train": np.zeros(0, int)}, "(0, 5, 4)"),
+    "two sizes": ({"x_test": np.zeros((4, 5, 5), np.uint8)}, "training", "test"),
+    "grey and colour": ({"x_test": np.zeros((4, 5, 4, 3), np.uint8)}, "training", "test"),
+    "negative label": ({"y_train": np.array([0, 1, 2, 0, 1, 2, -1])}, "y_train", "0..2", "-1..2"),
+    "test label too high": ({"y_test": np.array([0, 1, 2, 3])}, "y_test", "0..2", "0..3"),
+    "label as high as classes": ({"classes": 2}, "y_train", "0..1", "0..2"),
+    "a label short": ({"y_train": np.zeros(6, int)}, "y_train", "7", "(6,)"),
+    "a label too many": ({"y_test": np.zeros(5, int)}, "y_test", "4", "(5,)"),
+    "one-hot labels": ({"y_test": np.eye(4, dtype=int)}, "y_test", "(4, 4)"),
+    "float labels": ({"y_train": np.zeros(7)}, "y_train", "float64"),
 }
 
 
-@pytest.mark.parametrize(("changes", "fault"), FAULTS.values(), ids=FAULTS)
-def test_bad_arrays(supply, out, changes, fault):
+@pytest.mark.parametrize(("changes", "facts"), [(changes, facts) for changes, *facts in FAULTS.values()], ids=FAULTS)
+def test_bad_arrays(supply, out, changes, facts):
     arrays = {name: array for name, array in (some_arrays(0) | changes).items() if array is not None}
     path, files = supply("mine", **arrays)
     message = refusal(data.fetch, "mine", out, files)
-    assert str(path) in message
-    assert fault in message
+    assert [fact for fact in (str(path), *facts) if fact not in message] == []
     assert left_behind(out) == []
 
 
 def test_label_beyond_the_classes_of_a_built_in_name(supply, out):
     path, files = supply("mnist", **some_arrays(0) | {"y_test": np.array([0, 1, 2, 10])})
     message = refusal(data.fetch, "mnist", out, files)
-    assert f"{path}: y_test must lie in 0..9, found 0..10" in message
+    assert [fact for fact in (str(path), "y_test", "0..9", "0..10") if fact not in message] == []
 
 
 class Trap:
@@ -317,7 +316,6 @@ def test_pickled_array_is_refused_and_never_unpickled(supply, out, tmp_path, nam
     path, files = supply("mine", **some_arrays(0) | {name: np.array([Trap(trap)] * 7, dtype=object)})
     message = refusal(data.fetch, "mine", out, files)
     assert str(path) in message
-    assert "no readable .npz of plain arrays" in message
     assert not trap.exists()
     assert left_behind(out) == []
     with np.load(path, allow_pickle=True) as file:
@@ -345,7 +343,6 @@ def test_truncated_file(tmp_path, save):
         path.write_bytes(whole[:length])
         message = refusal(data.load, path)
         assert str(path) in message
-        assert "no readable .npz of plain arrays" in message
 
 
 def test_random_bytes(supply, out):
@@ -353,21 +350,20 @@ def test_random_bytes(supply, out):
     path.write_bytes(np.random.default_rng(0).bytes(4096))
     message = refusal(data.fetch, "mine", out, files)
     assert str(path) in message
-    assert "no readable .npz of plain arrays" in message
     assert left_behind(out) == []
 
 
 def test_missing_file(tmp_path, out):
     path = tmp_path / "absent.npz"
-    assert f"data.files gives {path} for mine" in refusal(data.fetch, "mine", out, {"mine": str(path)})
-    assert f"{path} is missing: run the download stage" in refusal(data.load, path)
+    assert re.search(f"data.files.*{path}", refusal(data.fetch, "mine", out, {"mine": str(path)}))
+    assert re.search(f"{path}.*download", refusal(data.load, path))
     assert left_behind(out) == []
 
 
 def test_folder_in_place_of_a_file(tmp_path, out):
     (tmp_path / "mine.npz").mkdir()
     message = refusal(data.fetch, "mine", out, {"mine": str(tmp_path / "mine.npz")})
-    assert f"data.files gives {tmp_path / 'mine.npz'} for mine, and there is no such file" in message
+    assert re.search(f"data.files.*{tmp_path / 'mine.npz'}", message)
 
 
 def test_old_output_survives_a_bad_source(supply, out):
@@ -401,14 +397,14 @@ def test_changed_byte_is_refused_or_harmless(tmp_path, save):
 def test_classes_must_be_one_positive_whole_number(tmp_path, classes):
     path = write_npz(tmp_path / "mine.npz", **some_arrays(0), classes=classes)
     message = refusal(data.load, path)
-    assert f"{path}: classes must be" in message
+    assert re.search(f"{path}.*classes", message)
 
 
 def test_single_array_in_place_of_an_npz(tmp_path):
     path = tmp_path / "mine.npz"
     with path.open("wb") as handle:
         np.save(handle, np.arange(3))
-    assert f"{path} is no readable .npz" in refusal(data.load, path)
+    assert str(path) in refusal(data.load, path)
 
 
 def test_damaged_file_is_closed(tmp_path, monkeypatch):
@@ -586,9 +582,8 @@ def test_download_with_a_changed_byte_is_refused(web, originals, out, index, pos
     position %= len(originals[damaged])
     publish(web.folder, originals | {damaged: with_one_byte_changed(originals[damaged], position)})
     message = refusal(data.fetch, "mnist", out, {})
-    assert f"Error downloading {damaged}" in message
-    assert "corrupted" in message
-    assert "set GAPSCOPE_DATA" in message
+    assert damaged in message
+    assert "GAPSCOPE_DATA" in message
     assert left_behind(out) == []
 
 
@@ -610,11 +605,11 @@ def test_no_network_fails_at_once_and_says_what_was_tried_and_what_to_do(
     start = time.perf_counter()
     message = refusal(data.fetch, "mnist", out, {})
     assert time.perf_counter() - start < AT_ONCE_S
-    assert "no source for mnist" in message
+    assert "mnist" in message
     assert (f"GAPSCOPE_DATA={data_folder}" if folder_is_set else "GAPSCOPE_DATA (not set)") in message
     assert f"{closed}first/" in message
     assert f"{closed}second/" in message
-    assert "Put mnist.npz (x_train, y_train, x_test, y_test)" in message
+    assert "mnist.npz" in message
     assert all(file in message for file, _ in datasets.MNIST.resources)
     assert message.endswith("set GAPSCOPE_DATA to it")
     assert left_behind(out) == []
@@ -626,9 +621,8 @@ def test_silent_server_is_given_up(out, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait in its queue for ever
         use_mirrors(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         start = time.perf_counter()
-        message = refusal(data.fetch, "mnist", out, {})
+        refusal(data.fetch, "mnist", out, {})
     assert time.perf_counter() - start < AT_ONCE_S
-    assert "timed out" in message
     assert socket.getdefaulttimeout() == before
     assert left_behind(out) == []
 
@@ -649,7 +643,7 @@ def test_server_that_speaks_no_http(out, monkeypatch):
             message = refusal(data.fetch, "mnist", out, {})
         finally:
             thread.join()
-    assert "no source for mnist" in message
+    assert "mnist" in message
 
 
 @pytest.mark.parametrize(
@@ -678,7 +672,7 @@ def test_damaged_original_file_is_refused_by_name_and_not_replaced(web, original
     damaged = list(originals)[index]
     publish(data_folder / "mnist", originals | {damaged: with_one_byte_changed(originals[damaged], 4)})
     message = refusal(data.fetch, "mnist", out, {})
-    assert f"{data_folder / 'mnist' / damaged} is damaged" in message
+    assert str(data_folder / "mnist" / damaged) in message
     assert hashlib.md5(originals[damaged]).hexdigest() in message
     assert web.asked == []
     assert left_behind(out) == []
@@ -743,8 +737,7 @@ def test_damaged_cifar10_archive_is_refused(web, cifar10, out):
     archive, _ = cifar10
     publish(web.folder, {datasets.CIFAR10.filename: with_one_byte_changed(archive, 4)})
     message = refusal(data.fetch, "cifar10", out, {})
-    assert "no source for cifar10" in message
-    assert "corrupted" in message
+    assert "cifar10" in message
     assert left_behind(out) == []
 
 
@@ -756,11 +749,11 @@ def test_damaged_cifar10_archive_is_refused(web, cifar10, out):
 )
 def test_unknown_name_suggests_the_nearest(out, wrong, right):
     message = refusal(data.fetch, wrong, out, {})
-    assert f"unknown dataset '{wrong}'; did you mean '{right}'?" in message
+    assert re.search(f"'{wrong}'.*'{right}'", message)
     assert f"$GAPSCOPE_DATA/{wrong}.npz" in message
     assert re.search(r"data\.files \(data: \{files: ", message)
     assert left_behind(out) == []
 
 
 def test_name_near_to_none_lists_the_known(out):
-    assert "known: cifar10, cifar100, digits, fashion_mnist, mnist" in refusal(data.fetch, "zzz", out, {})
+    assert "cifar10, cifar100, digits, fashion_mnist, mnist" in refusal(data.fetch, "zzz", out, {})

@@ -238,11 +238,11 @@ def test_a_product_that_is_not_finite_raises() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0}, "k must be in"),
-        ({"k": SIZE + 1}, "k must be in"),
-        ({"which": "top"}, "which must be"),
-        ({"k": 3, "lanczos_vectors": 3}, "lanczos_vectors must be"),
-        ({"max_products": 0}, "max_products must be"),
+        ({"k": 0}, "k"),
+        ({"k": SIZE + 1}, "k"),
+        ({"which": "top"}, "which"),
+        ({"k": 3, "lanczos_vectors": 3}, "lanczos_vectors"),
+        ({"max_products": 0}, "max_products"),
     ],
 )
 def test_arguments_that_cannot_be_raise(options: dict, message: str) -> None:
@@ -251,13 +251,13 @@ def test_arguments_that_cannot_be_raise(options: dict, message: str) -> None:
 
 
 def test_too_few_of_a_thing_raise() -> None:
-    with pytest.raises(ValueError, match="probes must be >= 2"):
+    with pytest.raises(ValueError, match="probes"):
         hessian_trace(quadratic, ZERO, probes=1, generator=generator())
-    with pytest.raises(ValueError, match="steps and probes"):
+    with pytest.raises(ValueError, match=r"steps|probes"):
         spectral_density(quadratic, ZERO, steps=0, generator=generator())
-    with pytest.raises(RuntimeError, match="give more"):
+    with pytest.raises(RuntimeError, match="max_products"):
         hessian_eigenvalues(quadratic, ZERO, 2, which="SA", tolerance=1e-14, max_products=8, generator=generator())
-    with pytest.raises(TypeError, match="no method gnvp"):
+    with pytest.raises(TypeError, match="gnvp"):
         gauss_newton(quadratic, ZERO)
 
 

@@ -208,15 +208,15 @@ def test_the_profile_along_an_eigenvector_ends_where_the_rise_is_measured() -> N
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"alphas": 24}, "so that 0 and 1 are among them; got 24"),
-        ({"points": 4}, "points must be 3, 5, 7"),
-        ({"plane_points": 1}, "plane_points must be 3, 5, 7"),
-        ({"precision": "float16"}, "got 'float16'"),
-        ({"radius": 0.0}, "radius must be > 0, got 0.0"),
-        ({"reach": -1.0}, "reach must be > 0"),
-        ({"eigenvectors": 0}, "eigenvectors must be >= 1"),
-        ({"directions": 0}, "directions must be >= 1"),
-        ({"micro_batch": 0}, "micro_batch must be >= 1"),
+        ({"alphas": 24}, "alphas.*24"),
+        ({"points": 4}, "points.*3, 5, 7"),
+        ({"plane_points": 1}, "plane_points.*3, 5, 7"),
+        ({"precision": "float16"}, "precision.*'float16'"),
+        ({"radius": 0.0}, "radius.*0.0"),
+        ({"reach": -1.0}, "reach"),
+        ({"eigenvectors": 0}, "eigenvectors"),
+        ({"directions": 0}, "directions"),
+        ({"micro_batch": 0}, "micro_batch"),
     ],
 )
 def test_settings_that_cannot_be_raise(changed: dict, message: str) -> None:

@@ -76,7 +76,7 @@ def test_the_stage_regenerates_what_is_too_large(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("n", "p", "rows"), [(40, 11, 16), (40, 0, 16), (40, 5, 20), (40, 5, 0)])
 def test_a_basis_that_cannot_be_trusted_raises(n: int, p: int, rows: int) -> None:
-    with pytest.raises(ValueError, match=r"take random_basis|multiple of 16"):
+    with pytest.raises(ValueError, match=r"random_basis|\b16\b"):
         RegeneratedBasis(n, p, generator=generator(), rows=rows)
 
 

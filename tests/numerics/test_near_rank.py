@@ -81,7 +81,7 @@ def test_undecidable_is_more_than_one_per_cent_and_more_than_one_value(
 
 @pytest.mark.parametrize("threshold", [-1e-9, float("nan"), float("inf")])
 def test_a_threshold_that_is_none_raises(threshold: float) -> None:
-    with pytest.raises(ValueError, match="threshold must be a finite number >= 0"):
+    with pytest.raises(ValueError, match="threshold"):
         near_rank_count([spectrum([1.0])], threshold)
 
 

@@ -121,9 +121,9 @@ def test_noise_that_is_one_batch_s_is_noise_of_unknown_size() -> None:
 @pytest.mark.parametrize(
     ("drawn", "message"),
     [
-        ([], "at least 3 batches, got 0"),
-        ([torch.ones(2)] * 2, "at least 3 batches, got 2"),
-        ([torch.zeros(2)] * 5, "all gradients are zero"),
+        ([], "3.*0"),
+        ([torch.ones(2)] * 2, "3.*2"),
+        ([torch.zeros(2)] * 5, "zero"),
         ([torch.ones(2), torch.tensor([float("nan"), 0]), torch.ones(2)], "not finite"),
     ],
 )
@@ -133,5 +133,5 @@ def test_gradients_that_cannot_be_raise(drawn: list[Tensor], message: str) -> No
 
 
 def test_a_confidence_that_cannot_be_raises() -> None:
-    with pytest.raises(ValueError, match="confidence must be"):
+    with pytest.raises(ValueError, match="confidence"):
         noise_scale(lambda: [torch.ones(2)] * 5, 10, confidence=95)

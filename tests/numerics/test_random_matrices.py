@@ -56,7 +56,7 @@ def test_a_random_square_matrix_agrees_with_a_dense_svd(law: str) -> None:
 
 def test_a_wide_matrix_and_float32_are_refused() -> None:
     for matrix in (torch.zeros(2, 3, dtype=torch.float64), torch.zeros(3, 2)):
-        with pytest.raises(ValueError, match="need a float64 matrix, at least as tall as wide"):
+        with pytest.raises(ValueError, match="float64"):
             random_matrices.triangle(matrix)
 
 
@@ -73,7 +73,7 @@ def test_a_law_has_the_moments_that_it_states(name: str) -> None:
 
 
 def test_an_unknown_law_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown law 'gausian'; did you mean 'gaussian'"):
+    with pytest.raises(InputError, match=r"'gausian'.*'gaussian'"):
         random_matrices.law("gausian")
 
 
@@ -152,11 +152,11 @@ def test_the_smallest_value_of_a_square_gaussian_matrix_has_edelmans_mean() -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"shapes": ((3, 4),)}, r"m >= n >= 1, got \[3, 4\]"),
-        ({"shapes": ((3, 0),)}, "m >= n >= 1"),
-        ({"shapes": ((3,),)}, "m >= n >= 1"),
-        ({"repetitions": 1}, "at least 2, got 1: one has no spread"),
-        ({"workers": 0}, "must each be at least 1"),
+        ({"shapes": ((3, 4),)}, r"shapes.*\[3, 4\]"),
+        ({"shapes": ((3, 0),)}, "shapes"),
+        ({"shapes": ((3,),)}, "shapes"),
+        ({"repetitions": 1}, "repetitions.*2.*1"),
+        ({"workers": 0}, "workers"),
     ],
 )
 def test_settings_out_of_range(change: dict, message: str) -> None:

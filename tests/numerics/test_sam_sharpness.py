@@ -110,11 +110,11 @@ def test_all_zero_weights_cannot_move_unless_eta_lets_them() -> None:
     "options", [{"rho": 0.0}, {"rho": -1.0}, {"rho": float("nan")}, {"steps": 0}, {"restarts": -1}]
 )
 def test_arguments_that_cannot_be_raise(options: dict) -> None:
-    with pytest.raises(ValueError, match="needs rho > 0"):
+    with pytest.raises(ValueError, match="rho"):
         find(linear, POINT, **options)
 
 
 @pytest.mark.parametrize("loss", [lambda w: w.sum() * float("nan"), lambda w: 1 / w.square().sum()])
 def test_a_loss_that_is_not_finite_raises(loss) -> None:
-    with pytest.raises(ValueError, match="reduce rho"):
+    with pytest.raises(ValueError, match="rho"):
         find(loss, ZERO)

@@ -273,12 +273,12 @@ def test_single_precision_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("epsilon", [0.0, -1e-3, float("nan")])
 def test_an_epsilon_that_is_not_positive_raises(epsilon: float) -> None:
-    with pytest.raises(ValueError, match="epsilon must be > 0"):
+    with pytest.raises(ValueError, match="epsilon"):
         find(bumpy, np.ones(3), epsilon)
 
 
 def test_no_restart_raises() -> None:
-    with pytest.raises(ValueError, match="restarts must be >= 1"):
+    with pytest.raises(ValueError, match="restarts"):
         find(bumpy, np.ones(3), 1e-3, restarts=0)
 
 
@@ -293,17 +293,17 @@ def test_the_solvers_own_tests_are_arguments() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_at_x_raises(value: float) -> None:
-    with pytest.raises(ValueError, match="the loss at x is"):
+    with pytest.raises(ValueError, match=r"nan|inf"):
         find(lambda w: w.sum() * 0 + value, np.ones(3), 1e-3)
 
 
 def test_a_loss_that_is_not_finite_in_the_box_raises() -> None:
-    with pytest.raises(ValueError, match="reduce epsilon"):
+    with pytest.raises(ValueError, match="epsilon"):
         find(lambda w: torch.where((w == 1).all(), w.sum(), w.sum() * float("nan")), np.ones(3), 1e-3)
 
 
 def test_a_manifold_of_more_dimensions_than_the_space_raises() -> None:
-    with pytest.raises(ValueError, match="p <= n, got p = 5 in 4"):
+    with pytest.raises(ValueError, match=r"\b5\b.*\b4\b"):
         random_basis(4, 5, generator=torch.Generator())
 
 
@@ -398,5 +398,5 @@ def test_a_loss_at_which_the_metric_has_no_denominator_raises(value: float) -> N
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 1), (3,)])
 def test_a_basis_of_another_shape_raises(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"basis must be \(3, p\) with p <= 3"):
+    with pytest.raises(ValueError, match="basis"):
         find(lambda w: w.sum(), np.zeros(3), 0.1, basis=np.ones(shape))

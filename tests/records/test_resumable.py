@@ -74,7 +74,7 @@ def test_a_failing_piece_is_not_swallowed_and_the_finished_ones_stay(tmp_path: P
     log = tmp_path / "log.jsonl"
     pieces = [(40, 20, 0), (20, 40, 0)]  # the second is wider than tall
     work = partial(random_matrices.repetition, settings=ABOUT)
-    with pytest.raises(ValueError, match="at least as tall as wide"):
+    with pytest.raises(ValueError, match=r"\(20, 40\)|20 x 40"):
         list(resumable.finish(work, pieces, log, ABOUT, 1))
     assert len(log.read_text().splitlines()) == 2  # the head and the first
 

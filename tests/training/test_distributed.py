@@ -1,7 +1,7 @@
 """Several ranks against one: the same weights to rounding, with uneven splits, and not without what makes them so."""
 
 import signal
-import subprocess
+import socket
 import sys
 from functools import cache
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import runs
 import torch
+from processes import Forked
 from torch import nn
 
 from gapscope.errors import InputError, StoppedError
@@ -19,10 +20,19 @@ from gapscope.training.settings import TrainSettings
 
 
 def together(tmp_path: Path, world: int, variant: str = "right") -> dict[str, torch.Tensor]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}"]
-    command = [*launcher, runs.__file__, str(tmp_path / "out"), "-", variant]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    """Train on several ranks, which get from their environment what torchrun would say to them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        Forked(
+            tmp_path / f"{rank}.log", runs.main, tmp_path / "out", None, variant,
+            **common, RANK=str(rank), LOCAL_RANK=str(rank),
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    assert [rank.end() for rank in ranks] == [0] * world, [rank.output.read_text() for rank in ranks]
     return torch.load(tmp_path / "out")[0]
 
 
@@ -53,14 +63,14 @@ def test_ranks_do_not_equal_one_if_each_normalises_by_itself(tmp_path: Path) -> 
 
 def test_more_ranks_than_images_in_a_batch_raise() -> None:
     settings = TrainSettings(**runs.SETTINGS)
-    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+    with pytest.raises(InputError, match=r"\b3\b.*\b2\b"):
         check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings, Ranks(0, 3))
 
 
 @pytest.mark.parametrize("argument", ["--nproc_per_node=3", "--nproc-per-node 3"])
 def test_a_launcher_that_asks_for_more_ranks_than_images_is_refused_before_it_starts(argument: str) -> None:
     settings = TrainSettings(**{**runs.SETTINGS, "launcher": f"torchrun --standalone {argument}"})
-    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+    with pytest.raises(InputError, match=r"\b3\b.*\b2\b"):
         check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings)
     check_batches(runs.network(), 62, settings.schedule(62, 20, 1), settings)
 
@@ -69,7 +79,7 @@ def test_ghost_batch_norm_of_several_ranks_raises() -> None:
     settings = TrainSettings(**{**runs.SETTINGS, "micro_batch": 6, "micro_batch_norm": "ghost"})
     run = settings.schedule(62, 20, 1)
     check_batches(runs.network(), 62, run, settings)
-    with pytest.raises(InputError, match="micro_batch_norm=ghost is for one rank"):
+    with pytest.raises(InputError, match=r"micro_batch_norm.*ghost"):
         check_batches(runs.network(), 62, run, settings, Ranks(0, 3))
 
 
@@ -92,7 +102,7 @@ def test_a_launcher_that_a_signal_stopped_has_not_failed(
     monkeypatch.setattr(sys, "argv", ["-c", script])
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        with pytest.raises(error, match="ended with status"):
+        with pytest.raises(error, match=sys.executable):
             launch(sys.executable)
     finally:
         for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
@@ -101,7 +111,7 @@ def test_a_launcher_that_a_signal_stopped_has_not_failed(
 
 def test_a_launcher_that_is_not_there_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    with pytest.raises(InputError, match="nosuchrun is not to be found"):
+    with pytest.raises(InputError, match=r"train.launcher.*nosuchrun"):
         launch("nosuchrun --nproc_per_node=2")
     monkeypatch.setenv("RANK", "0")
     assert not launch("nosuchrun")  # this is a rank already

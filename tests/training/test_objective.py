@@ -136,7 +136,7 @@ def test_a_subset_is_the_same_for_every_model(lenet5: LeNet5, images: Images) ->
 
 @pytest.mark.parametrize("count", [0, COUNT + 1])
 def test_a_count_that_there_is_not_raises(lenet5: LeNet5, images: Images, count: int) -> None:
-    with pytest.raises(InputError, match=f"{count} images was asked for; there are {COUNT}"):
+    with pytest.raises(InputError, match=rf"{count}\b.*{COUNT}\b"):
         Objective.of_images(lenet5, images, count, 5)
 
 
@@ -212,7 +212,7 @@ def test_conditions_are_for_the_record(small: nn.Module, images: Images) -> None
     assert objective.conditions() == {"images": 9, "batch_norm": "running", "precision": "float32"}
     objective = Objective.of_images(small, images, 9, 8, batch_norm="batch")  # 5 + 4, not 8 + 1
     assert objective.conditions()["batch_norm"] == "statistics of batches of 5"
-    with pytest.raises(InputError, match="batch_norm must be one of"):
+    with pytest.raises(InputError, match="batch_norm"):
         Objective.of_images(small, images, 9, 8, batch_norm="train")
 
 
@@ -227,7 +227,7 @@ def test_gradients_of_disjoint_batches(small: nn.Module, images: Images, micro_b
         for gradient, batch in zip(found, (torch.arange(COUNT) if places is None else places).split(7)):
             _, known = oracles.plain_loss_and_gradient(small, inputs[batch], images.labels[batch])
             torch.testing.assert_close(gradient, known, rtol=DIRECT, atol=DIRECT)
-    with pytest.raises(InputError, match="batches of 24"):
+    with pytest.raises(InputError, match=r"\b24\b"):
         next(objective.gradients(objective.weights(), 24))
 
 

@@ -97,13 +97,16 @@ def test_an_epoch_has_its_updates(images: int, size: int, epochs: int, drop_last
 @pytest.mark.parametrize(
     ("changes", "hint"),
     [
-        ({"switches": (Switch(3, 10, None), Switch(2, 10, None))}, "its epochs must rise, from 2 to 4, got"),
-        ({"switches": (Switch(1, 10, None),)}, "its epochs must rise"),
-        ({"switches": (Switch(5, 10, None),)}, "its epochs must rise"),
-        ({"switches": (Switch(2, 101, None),)}, "batch_size must be in"),
-        ({"updates": 0}, "train.updates must be at least 1"),
-        ({"updates": 5, "switches": (Switch(2, 10, None),)}, "does not go with train.batch_schedule"),
-        ({"batch_size": 0}, "batch_size must be in"),
+        ({"switches": (Switch(3, 10, None), Switch(2, 10, None))}, "epochs.*2.*4"),
+        ({"switches": (Switch(1, 10, None),)}, "epochs"),
+        ({"switches": (Switch(5, 10, None),)}, "epochs"),
+        ({"switches": (Switch(2, 101, None),)}, "batch_size"),
+        ({"updates": 0}, "train.updates.*1"),
+        (
+            {"updates": 5, "switches": (Switch(2, 10, None),)},
+            "train.batch_schedule",
+        ),
+        ({"batch_size": 0}, "batch_size"),
     ],
 )
 def test_what_cannot_be_laid_out_raises(changes: dict, hint: str) -> None:

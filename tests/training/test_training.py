@@ -498,14 +498,14 @@ def test_figures_are_given_for_both_statistics_and_the_model_keeps_the_reestimat
 @pytest.mark.parametrize("size", [0, -1, 151])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_batch_size_outside_the_training_set_raises(size: int, batch_norm: bool) -> None:
-    with pytest.raises(InputError, match=rf"batch_size must be in \[1, 150\], got {size}; there are 150"):
+    with pytest.raises(InputError, match=rf"batch_size .*150.*{size}"):
         run(lenet5(batch_norm=batch_norm), random_data(), batch_size=size)
 
 
 @pytest.mark.parametrize("size", [1, 149, 2])
 def test_a_batch_of_one_image_raises_where_there_is_batch_norm(size: int) -> None:
     images = 151 if size == 2 else 150
-    with pytest.raises(InputError, match=f"batch_size {size} leaves a batch of one of the {images} images"):
+    with pytest.raises(InputError, match=f"batch_size {size} .*{images}"):
         run(Normed(), random_data(images, side=4), batch_size=size)
 
 
@@ -542,18 +542,18 @@ def test_training_ends_once_its_loss_ceases_to_fall(
 
 
 def test_an_unknown_decay_raises() -> None:
-    with pytest.raises(InputError, match="weights, all, got 'biases'"):
+    with pytest.raises(InputError, match=r"weights, all.*'biases'"):
         settings(decay="biases")
 
 
 def test_no_epoch_raises() -> None:
-    with pytest.raises(InputError, match="epochs must be at least 1"):
+    with pytest.raises(InputError, match="epochs"):
         train(lenet5(), random_data(), settings(), batch_size=50, epochs=0, seed=0, device="cpu")
 
 
 @pytest.mark.parametrize("wrong", [{"eval_batch": 1}, {"history_images": 0}, {"history_rows": 0}])
 def test_sizes_that_cannot_be_raise(wrong: dict) -> None:
-    with pytest.raises(InputError, match=f"train.{next(iter(wrong))} must be"):
+    with pytest.raises(InputError, match=f"train.{next(iter(wrong))}"):
         settings(**wrong)
 
 
