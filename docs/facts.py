@@ -423,7 +423,7 @@ def losses_without_batch_norm() -> str:
 
 def example_gaps() -> str:
     """Return the worked example's gap, with each remedy."""
-    width = "examples.nets:Net_w{}"
+    width = "net_w{}"
     named = {
         "as it is": gap("example", 4096),
         "switched to b = 16 for the second half of training": gap("example_switched", 4096),
