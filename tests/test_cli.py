@@ -50,7 +50,7 @@ def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.
         ("study=nope", "study/nope"),
         ("bacth_size=3", r"'bacth_size'.*'batch_size'"),
         ("train.lr=0.2", r"'train.lr'.*'train\."),
-        ("batch_size=[1", r"batch_size=\[1"),
+        ("batch_size=[1", r"\[1"),
         ("batch_size=${nothing}", "'nothing'"),
         ("study=table5", "study/table5"),
         ("batch_size=0", "batch.size.*1.*0"),
