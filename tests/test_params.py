@@ -51,14 +51,14 @@ SETTINGS = {
     "random_matrices": RandomMatrixSettings,
     "perturbation": PerturbationSettings,
 }
-READ_BY_DVC = {"pipelines"}
+READ_BY_DVC = {"pipelines", "noops"}
 
 
 @cache
 def composed(*overrides: str) -> str:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "params.yaml"
-        compose_and_dump(str(out), str(ROOT / "conf"), None, "config", folder, list(overrides))
+        compose_and_dump(str(out), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
         return out.read_text()
 
 

@@ -26,8 +26,7 @@ def folder(tmp_path: Path) -> Path:
     y = draw.integers(0, 10, 420)
     x = draw.integers(0, 100, (420, 28, 28), np.uint8) + (15 * y[:, None, None]).astype(np.uint8)
     np.savez(tmp_path / "noise.npz", x_train=x[:400], y_train=y[:400], x_test=x[400:], y_test=y[400:])
-    (tmp_path / "digests").mkdir()
-    (tmp_path / "digests/train.txt").write_text("as it is\n")
+    (tmp_path / "revisions.yaml").write_text("train: {revision: 1}\n")
     write_params(tmp_path)
     return tmp_path
 
@@ -79,6 +78,12 @@ def test_a_stage_that_is_stopped_ends_with_the_bits_of_one_that_is_not(
     assert not list(folder.glob("*checkpoint*"))
 
 
+def test_the_state_of_other_code_is_refused(folder: Path) -> None:
+    stopped(folder, "a", signal.SIGTERM)
+    (folder / "revisions.yaml").write_text("train: {revision: 2}\n")
+    assert "is of another run (revision was 1, is 2)" in ended(folder, "a")
+
+
 def test_a_launcher_starts_ranks_that_train_as_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That they do to 1e-12 is tested of `train`; here that the stage starts, joins and writes, in float32."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
@@ -91,8 +96,8 @@ def test_a_launcher_starts_ranks_that_train_as_one(folder: Path, monkeypatch: py
         patch.chdir(folder)
         patch.setenv("GAPSCOPE_DEVICE", "cpu")
         subprocess.run([sys.executable, *command], check=True)
-    records = [json.loads((folder / f"{out}.json").read_text()) for out in ("one", "two")]
-    assert [record["provenance"]["ranks"] for record in records] == [1, 2]
+    made = [json.loads((folder / f"{out}.provenance.json").read_text()) for out in ("one", "two")]
+    assert [how["ranks"] for how in made] == [1, 2]
     one, two = (load_file(folder / f"{out}.safetensors") for out in ("one", "two"))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
     assert len((folder / "two.csv").read_text().splitlines()) == 1 + 1  # written once

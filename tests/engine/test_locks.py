@@ -14,7 +14,6 @@ def entry(command: str, md5: str = "a") -> dict:
 
 
 COMMON = {
-    "code": entry("python stages/code.py --out digests"),
     "download@quick": entry('python stages/download.py --dataset "quick" --out "data/datasets/quick.npz"'),
 }
 QUICK = {
@@ -81,4 +80,4 @@ def test_every_stage_of_a_study_is_known_by_its_command() -> None:
     stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
     of_no_study = {name for name, stage in stages.items() if "study" not in stage.get("matrix", "")}
     assert {name for name, stage in stages.items() if locks.study_of(stage) is None} == of_no_study
-    assert of_no_study == {"code", "download"}
+    assert of_no_study == {"check", "download"}

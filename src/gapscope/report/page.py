@@ -4,7 +4,6 @@ It is made of the files in metrics/STUDY and plots/STUDY and of conf/study/STUDY
 can be made again in any clone, without torch and without training. The same files give the same bytes.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -121,7 +120,7 @@ def made(metrics: Path) -> list[dict[str, Any]]:
         if names and path.stem not in names:
             continue
         how = provenance.read_provenance(path)
-        seconds = provenance.seconds(how) if how else math.nan
+        seconds = provenance.seconds(how)
         found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(seconds)
     return [
         {"stage": stage, **dict(zip(MADE, how, strict=True)), "records": len(seconds), "seconds": sum(seconds)}
