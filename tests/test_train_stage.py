@@ -70,18 +70,12 @@ def test_a_stage_that_is_stopped_ends_with_the_bits_of_one_that_is_not(
     assert stopped(folder, "b", signal.SIGKILL) == -signal.SIGKILL
     assert "going on from update" in ended("b")
     assert (folder / "b.safetensors").read_bytes() == known
-    (folder / "digests/train.txt").write_text("as it is now\n")
+    (folder / "revisions.yaml").write_text("train: {revision: 2}\n")
     refused = ended("c")  # the state of other code
-    assert "code" in refused
+    assert "revision was 1, is 2" in refused
     assert "going on from update" not in refused
     assert (folder / "c.safetensors").read_bytes() == known
     assert not list(folder.glob("*checkpoint*"))
-
-
-def test_the_state_of_other_code_is_refused(folder: Path) -> None:
-    stopped(folder, "a", signal.SIGTERM)
-    (folder / "revisions.yaml").write_text("train: {revision: 2}\n")
-    assert "is of another run (revision was 1, is 2)" in ended(folder, "a")
 
 
 def test_a_launcher_starts_ranks_that_train_as_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
