@@ -1,1 +1,1 @@
-"""One folder per paper: its printed tables as data."""
+"""The papers: printed tables, claims, and what each table and figure shows."""
