@@ -2,8 +2,8 @@
 
     python migrations/runs.py METRICS OUT [STUDY ...]
 
-reads METRICS/STUDY/{runs,curvature,warmstart,batch_sizes}.csv, writes the long tables and `cells.csv` to OUT/STUDY/, and
-leaves alone what is long already.
+reads METRICS/STUDY/{runs,curvature,warmstart,batch_sizes}.csv and writes the long tables and `cells.csv` to OUT/STUDY/.
+Tables that are long already are copied as they are.
 """
 
 import argparse
@@ -32,7 +32,7 @@ CELL = ("status", "device", "spectra_methods", "sharpness_images", "commit", "tr
 BOUNDS = ("certain", "possible")  # of an excess: columns low and high
 
 
-def quantity(column: str) -> dict[str, Any] | None:
+def quantity(column: str) -> dict[str, Any] | None:  # noqa: PLR0911
     """Return the quantity and axes that the name of a wide column says; None for what is no quantity.
 
     Example:
@@ -45,14 +45,14 @@ def quantity(column: str) -> dict[str, Any] | None:
         axes = {"split": "test", "statistics": "running", "chosen_on": BEST[column]}
         return {"quantity": "best_epoch_error_pct", **axes}
     if found := SPLIT.fullmatch(column):
-        of = {"quantity": found["what"], "split": found["split"]}
+        of: dict[str, Any] = {"quantity": found["what"], "split": found["split"]}
         statistics = {"statistics": "running" if found["running"] else "reestimated"}
         return of if found["what"] == "loss_keras" else of | statistics
     if found := NEAR_RANK.fullmatch(column):
         names = {"undecidable": "undecidable_spectra"}
         name = names.get(found["part"], f"near_rank_{found['part']}")
-        axes = {"threshold": float(found["threshold"]), "relative": bool(found["relative"])}
-        return {"quantity": name, "sample": found["sample"], **axes}
+        about = {"quantity": name, "sample": found["sample"], "threshold": float(found["threshold"])}
+        return {**about, "relative": bool(found["relative"])}
     if found := EXACT_ZEROS.fullmatch(column):
         return {"quantity": "exact_zeros", "sample": found["sample"]}
     if found := CONDITION.fullmatch(column):
@@ -122,7 +122,9 @@ def long_batches(wide: pd.DataFrame) -> pd.DataFrame:
             about = {key: wide[key] for key in keys} | of
             parts.append(pd.DataFrame(about | {"mean": wide[f"{column}_mean"], "std": wide[f"{column}_std"]}))
     counts = [name for name in ("diverged", "stuck", "updates", "sharpness_images", "controls_n") if name in wide]
-    parts += [pd.DataFrame({key: wide[key] for key in keys} | {"quantity": name, "mean": wide[name]}) for name in counts]
+    parts += [
+        pd.DataFrame({key: wide[key] for key in keys} | {"quantity": name, "mean": wide[name]}) for name in counts
+    ]
     return _table(parts, last=("n", "mean", "std"))
 
 
@@ -136,9 +138,7 @@ def _axes(of: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(sorted((axis, value) for axis, value in of.items() if axis != "quantity"))
 
 
-def _rows(
-    wide: pd.DataFrame, keys: list[str], column: Any, of: dict[str, Any], others: dict[str, str]
-) -> pd.DataFrame:
+def _rows(wide: pd.DataFrame, keys: list[str], column: Any, of: dict[str, Any], others: dict[str, str]) -> pd.DataFrame:
     """One column as rows; `others` are columns of the long table and the wide ones that they come from."""
     about: dict[str, Any] = {key: wide[key] for key in keys} | of
     about |= {name: wide[source] for name, source in others.items()}

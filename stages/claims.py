@@ -14,7 +14,7 @@ from gapscope.records.tables import write_table
 from gapscope.runtime import run_stage
 
 sys.path.append(str(Path(__file__).parents[1] / "migrations"))
-import runs as migrated  # noqa: E402  (until the stage `tables` writes long tables)
+import runs as migrated
 
 VALUES = ("runs", "warmstart", "curvature")  # long tables of a study
 

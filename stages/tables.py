@@ -18,7 +18,7 @@ from gapscope.report import gap, tables
 from gapscope.runtime import run_stage
 
 sys.path.append(str(Path(__file__).parents[1] / "migrations"))
-import runs as migrated  # noqa: E402  (until this stage writes long tables itself)
+import runs as migrated
 
 
 def main() -> None:

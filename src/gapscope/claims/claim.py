@@ -92,7 +92,9 @@ class Claim:
             if axis not in AXES:
                 raise InputError(f"claim {self.name}: unknown axis {axis!r}; {did_you_mean(axis, AXES)}")
         if (self.correlated_with is not None) != (self.test == "rises_with"):
-            raise InputError(f"claim {self.name}: the test rises_with needs correlated_with, and no other test takes it")
+            raise InputError(
+                f"claim {self.name}: the test rises_with needs correlated_with, and no other test takes it"
+            )
         if (self.of in ("largest", "gap")) != (self.over == "width"):
             raise InputError(f"claim {self.name}: over: width needs of: largest or gap, and no other level takes it")
 

@@ -25,8 +25,8 @@ class Evidence:
 
     Attributes:
         values: long table; warm starts have an axis `start_epoch`.
-        runs: one row per run (per warm start): model, dataset, batch_size or start_epoch, seed, status, and device where
-            it is known.
+        runs: one row per run (per warm start): model, dataset, batch_size or start_epoch, seed, status, and the device
+            where it is known.
     """
 
     values: pd.DataFrame
@@ -84,11 +84,11 @@ def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.Data
     """Return one row per run (of widths: per pair of batch sizes) with what a claim is tested on.
 
     Returns:
-        The runs with the claim's level in `level`, its quantity in `value` and, for a correlation, the other quantity in
-        `beside`. A run that failed has no value. Of widths, the model is named without its width.
+        The runs with the claim's level in `level`, its quantity in `value` and, for a correlation, the other quantity
+        in `beside`. A run that failed has no value. Of widths, the model is named without its width.
 
     Raises:
-        NotMeasuredError: a quantity of the claim that no run has, or that is 0 in every run although the claim needs it.
+        NotMeasuredError: no run has a quantity of the claim, or a quantity that the claim needs is 0 in every run.
     """
     runs = evidence.runs
     if claim.over not in ("width", *runs.columns):

@@ -118,7 +118,7 @@ def _gap_against_reference(claim: Claim, table: pd.DataFrame, reference: pd.Data
 
 
 def _shrinks(claim: Claim, change: Array, gap: Array, larger: Array, level: float) -> Outcome:
-    """Combine the tests that all have to reject: the gap shrinks, there was one, and (a remedy) large batches improve."""
+    """Combine tests that all have to reject: the gap shrinks, there was one, and (a remedy) large batches improve."""
     shrinks, shown, improves = (hypothesis_tests.paired(of) for of in (change, gap, larger))
     falls = [shrinks.p_falls, shown.p_rises, *([improves.p_falls] if claim.test in REMEDIES else [])]
     no_gap = f"no gap is shown for the reference (p = {number(shown.p_rises, 2)})"

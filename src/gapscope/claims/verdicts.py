@@ -1,9 +1,9 @@
 """What a study's runs say of each claim: supported, contradicted, undecided, or not testable.
 
-A claim is supported where its test rejects chance in its direction at `claims.level`, corrected for all the claims that
-the study tests; it is contradicted where the test rejects in the opposite direction. Fewer than three seeds decide
-nothing, and neither does a quantity that never changes. A claim whose quantity the study did not measure is not testable:
-it is listed with the reason, and is left out of the correction.
+A claim is supported where its test rejects chance in its direction at `claims.level`, corrected for all the claims
+that the study tests; it is contradicted where the test rejects in the opposite direction. Fewer than three seeds decide
+nothing, and neither does a quantity that never changes. A claim whose quantity the study did not measure is not
+testable: it is listed with the reason, and is left out of the correction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,9 +59,7 @@ class Entry:
     caution: str = ""
 
 
-def evaluate(
-    claims: Sequence[Claim], evidence: Evidence, reference: Evidence, settings: ClaimSettings
-) -> pd.DataFrame:
+def evaluate(claims: Sequence[Claim], evidence: Evidence, reference: Evidence, settings: ClaimSettings) -> pd.DataFrame:
     """Return a row for each claim of the study's arm, axis value, model and data set.
 
     Args:
@@ -107,9 +105,7 @@ def correct(findings: Sequence[Finding | str]) -> list[tuple[float, float]]:
     return [nothing if isinstance(finding, str) else (next(p_for), next(p_against)) for finding in findings]
 
 
-def _entries(
-    claim: Claim, at: Mapping[str, Any], evidence: Evidence, reference: Evidence, level: float
-) -> list[Entry]:
+def _entries(claim: Claim, at: Mapping[str, Any], evidence: Evidence, reference: Evidence, level: float) -> list[Entry]:
     """Test a claim at its axes on each network and data set of the study."""
     runs = evidence.runs
     if claim.over == "width":

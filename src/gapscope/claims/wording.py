@@ -63,7 +63,9 @@ def other_devices(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
         return ""
     ours, theirs = (sorted(set(table["device"].dropna())) for table in (runs, reference))
     named = f"{_listed(ours)}, the reference's on {_listed(theirs)}"
-    return "" if ours == theirs else f"Trained on {named}: a seed shares weights and data, but devices round differently."
+    return (
+        "" if ours == theirs else f"Trained on {named}: a seed shares weights and data, but devices round differently."
+    )
 
 
 def joined(sentences: Iterable[str]) -> str:

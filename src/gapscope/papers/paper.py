@@ -1,7 +1,7 @@
 """One paper as its folder holds it: claims, tables and figures with the studies that repeat them, printed values.
 
-A folder has, of these, what the paper has: `claims.yaml` (see `gapscope.claims.claim`), `items.yaml` (see `Item`), and CSV
-files of printed tables with a module that puts them beside what a study measured.
+A folder has `claims.yaml` (see `gapscope.claims.claim`), `items.yaml` (see `Item`) and, for printed tables, CSV files
+with a module that puts them beside what a study measured.
 """
 
 from collections.abc import Callable, Mapping
@@ -120,7 +120,9 @@ def table_file(folder: str, name: str) -> pd.DataFrame:
 def _item(entry: Mapping[str, Any], reasons: Mapping[str, str], folder: str) -> Item:
     for key in entry:
         if key not in Item.__dataclass_fields__:
-            raise InputError(f"{folder}/items.yaml: unknown key {key!r}; {did_you_mean(key, Item.__dataclass_fields__)}")
+            raise InputError(
+                f"{folder}/items.yaml: unknown key {key!r}; {did_you_mean(key, Item.__dataclass_fields__)}"
+            )
     why = entry.get("why", "")
     return Item(**{**entry, "why": reasons.get(why, why)})
 

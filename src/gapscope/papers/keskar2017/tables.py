@@ -98,7 +98,7 @@ def _measured(line: Mapping[Hashable, Any], found: pd.DataFrame, size: int) -> d
     table = measured(found, line["quantity"], where)
     if size not in table.index:
         return {"mean": None, "std": None}
-    mean, std = table.loc[size]
+    mean, std = table["mean"][size], table["std"][size]
     return {"mean": 100 - mean if line["table"] == 2 else mean, "std": std}  # Table 2 prints accuracies
 
 

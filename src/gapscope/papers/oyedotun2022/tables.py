@@ -60,8 +60,8 @@ def beside(table: int, batches: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFra
         }
         for line in paper.to_dict("records"):
             size = line["batch_size"]
-            found = own.loc[size] if size in own.index else dict.fromkeys(STATUSES, 0)
-            about = {"model": model, "dataset": dataset, **{name: found[name] for name in STATUSES}}
+            about = {"model": model, "dataset": dataset}
+            about |= {name: own[name][size] if size in own.index else 0 for name in STATUSES}
             rows += [row | about | part for row in _printed_rows(line) for part in _measured_rows(row, values, size)]
     return pd.DataFrame(rows)
 
@@ -89,7 +89,7 @@ def _measured_rows(row: dict[str, Any], values: dict[Any, pd.DataFrame], size: i
     found = []
     for quantity in BESIDE[row["printed_quantity"]]:
         table = values[quantity, row["split"]]
-        known = table.loc[size].to_dict() if size in table.index else {"mean": None, "std": None}
+        known = {part: table[part][size] if size in table.index else None for part in ("mean", "std")}
         found.append({"quantity": quantity, **known})
     return found
 
