@@ -13,8 +13,8 @@ from gapscope.config import load_params
 from gapscope.records.tables import write_table
 from gapscope.runtime import run_stage
 
-sys.path.append(str(Path(__file__).parents[1] / "migrations"))
-import runs as migrated
+sys.path.append(str(Path(__file__).parents[1]))
+from migrations import runs as migrated
 
 VALUES = ("runs", "warmstart", "curvature")  # long tables of a study
 

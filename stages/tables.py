@@ -17,8 +17,8 @@ from gapscope.records.tables import read_record, read_table, write_table
 from gapscope.report import gap, tables
 from gapscope.runtime import run_stage
 
-sys.path.append(str(Path(__file__).parents[1] / "migrations"))
-import runs as migrated
+sys.path.append(str(Path(__file__).parents[1]))
+from migrations import runs as migrated
 
 
 def main() -> None:

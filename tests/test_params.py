@@ -25,8 +25,8 @@ from gapscope.numerics.loss_surface.landscape import LandscapeSettings
 from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
 from gapscope.numerics.perturbation import PerturbationSettings
 from gapscope.numerics.random_matrices import RandomMatrixSettings
-from gapscope.papers.oyedotun2022.tables import TableSettings
 from gapscope.report.curvature import CurvatureReportSettings
+from gapscope.report.gap import TableSettings
 from gapscope.training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]

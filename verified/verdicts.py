@@ -22,13 +22,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-sys.path.append(str(Path(__file__).parents[1] / "migrations"))
-import runs as migrated
-
+sys.path.append(str(Path(__file__).parents[1]))
 from gapscope import papers
 from gapscope.claims import verdicts
 from gapscope.claims.evidence import Evidence
 from gapscope.records.tables import write_table
+from migrations import runs as migrated
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "verified/verdicts.csv"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,10 @@ class Evidence:
         """
         rows = self._rows(measured)
         own = {axis: value for axis, value in at.items() if axis in rows and rows[axis].notna().any()}
+        if rows.empty or rows["value"].isna().all():
+            raise NotMeasuredError(_missing(measured, own, self.values))
         try:
-            rows = select(self.values, measured.quantity, {**measured.where, **own}, along=over)
+            rows = select(rows, measured.quantity, {**measured.where, **own}, along=over)
         except ValueError as error:
             raise InputError(f"claims: {error}") from error
         if rows.empty or rows["value"].isna().all():
@@ -72,12 +75,15 @@ class Evidence:
         return found["value"].set_axis(self.runs.index)
 
     def _rows(self, measured: Measured) -> pd.DataFrame:
-        if self.values.empty:
-            return self.values
-        chosen = self.values["quantity"] == measured.quantity
+        rows = self._by_quantity.get(measured.quantity, self.values.iloc[:0])
         for axis, value in measured.where.items():
-            chosen &= self.values[axis] == value if axis in self.values else False
-        return self.values[chosen]
+            rows = rows[(rows[axis] == value).fillna(False)] if axis in rows else rows.iloc[:0]
+        return rows
+
+    @cached_property
+    def _by_quantity(self) -> dict[str, pd.DataFrame]:
+        groups = self.values.groupby("quantity", sort=False) if len(self.values) else ()
+        return {str(quantity): rows for quantity, rows in groups}
 
 
 def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.DataFrame:

@@ -145,7 +145,7 @@ def _pairs(runs: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _of_pair(table: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
-    return table[(table[PAIR] == list(pair)).all(axis=1)]
+    return table[(table["model"] == pair[0]) & (table["dataset"] == pair[1])]
 
 
 def _row(entry: Entry, p_for: float, p_against: float, level: float) -> dict[str, Any]:

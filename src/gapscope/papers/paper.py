@@ -99,6 +99,11 @@ def counts(cells: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(by, sort=False)[list(STATUSES)].sum().reset_index()
 
 
+def of_pair(table: pd.DataFrame, model: Any, dataset: Any) -> pd.DataFrame:
+    """Return the rows of one network and data set."""
+    return table[(table["model"] == model) & (table["dataset"] == dataset)]
+
+
 def measured(batches: pd.DataFrame, quantity: str, where: Mapping[str, Any]) -> pd.DataFrame:
     """Return mean and standard deviation of a quantity, indexed by batch size.
 

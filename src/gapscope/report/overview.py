@@ -45,31 +45,28 @@ def sections(metrics: Path, plots: Path, pages: str = PAGES) -> list[Section]:
     verdicts = verdict_tables.read_verdicts(metrics / "claims")
     found = [
         Section("Every study at a glance", 1, ["Made from the committed records. Each study has a page of its own."]),
-        Section("Verdicts", 2, [KEY]),
+        Section("Verdicts", 2, [KEY if len(verdicts) else "No study has tested its claims yet."]),
+        *(_verdict_sections(verdicts) if len(verdicts) else []),
     ]
-    listed: set[str] = set()
-    for paper in papers.PAPERS.values():
-        studies = plain_studies(verdicts, {item.study for item in paper.items})
-        listed |= studies
-        ours = verdicts[verdicts["study"].isin(studies)] if len(verdicts) else verdicts
-        if paper.items:
-            table = verdict_tables.matrix(ours) if len(ours) else "No study has tested its claims yet."
-            found.append(Section(paper.title, 3, [table]))
-    others = verdicts[~verdicts["study"].isin(listed)] if len(verdicts) else verdicts
-    if len(others):
-        found.append(Section("Remedies and other studies", 3, [verdict_tables.arms(others)]))
     gaps = gap_table(metrics, pages)
     found += [Section("Printed and measured gaps", 2, [gaps])] if gaps.rows else []
     return [*found, Section("What is printed, and what was run", 2, [status_table(metrics, plots, pages)])]
 
 
-def plain_studies(verdicts: pd.DataFrame, studies: set[str]) -> set[str]:
-    """Return which of the studies change nothing but the batch size; they have one column each in a paper's table."""
+def _verdict_sections(verdicts: pd.DataFrame) -> list[Section]:
+    """Tables of the studies that change only the batch size, one per paper and one of others, and one of remedies."""
     arms = {claim.name: claim.arm for claim in papers.claims()}
-    if verdicts.empty:
-        return set()
-    plain = verdicts[verdicts["claim"].map(arms).eq("plain") & verdicts["study"].isin(studies)]
-    return set(plain["study"])
+    plain = verdicts["claim"].map(arms).eq("plain")
+    found, left = [], plain.copy()
+    for paper in papers.PAPERS.values():
+        ours = left & verdicts["study"].isin({item.study for item in paper.items})
+        left &= ~ours
+        found += [Section(paper.title, 3, [verdict_tables.matrix(verdicts[ours])])] if ours.any() else []
+    found += [Section("Other studies", 3, [verdict_tables.matrix(verdicts[left])])] if left.any() else []
+    remedies = verdicts[~plain]
+    return found + (
+        [Section("Remedies, widths and warm starts", 3, [verdict_tables.arms(remedies)])] if len(remedies) else []
+    )
 
 
 def gap_table(metrics: Path, pages: str = "reports/") -> Table:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from gapscope.errors import InputError
-from gapscope.papers.paper import counts, measured, table_file
+from gapscope.papers.paper import counts, measured, of_pair, table_file
 
 SIDES = {"sb": "small", "lb": "large"}
 AXES = ("split", "statistics", "space", "dimension", "epsilon")  # of the quantities set beside it
@@ -57,11 +57,11 @@ def beside(_: str, batches: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     runs = counts(cells)
-    for (model, dataset), found in batches.groupby(["model", "dataset"], sort=False):
+    for (model, dataset), group in runs.groupby(["model", "dataset"], sort=False):
         paper = printed(str(model).upper())
         if paper.empty:
             raise InputError(f"Keskar et al. 2017 print f1, f2 and c1 to c4, and no {model}")
-        own = runs[(runs["model"] == model) & (runs["dataset"] == dataset)].set_index("batch_size")["n"]
+        own, found = group.set_index("batch_size")["n"], of_pair(batches, model, dataset)
         if len(own) < 2:
             raise InputError("the tables of Keskar et al. 2017 need a small and a large batch: give -S batch_size=N")
         sizes = {"small": own.index.min(), "large": own.index.max()}
@@ -103,8 +103,8 @@ def _measured(line: Mapping[Hashable, Any], found: pd.DataFrame, size: int) -> d
 
 
 def _images(cells: pd.DataFrame, model: Any, dataset: Any, size: int) -> Any:
-    own = (cells["model"] == model) & (cells["dataset"] == dataset) & (cells["batch_size"] == size)
-    return cells.loc[own, "sharpness_images"].max() if "sharpness_images" in cells else None
+    own = of_pair(cells, model, dataset)
+    return own.loc[own["batch_size"] == size, "sharpness_images"].max() if "sharpness_images" in cells else None
 
 
 def _notes(found: pd.DataFrame) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from gapscope.drawing import numbers
-from gapscope.papers.paper import STATUSES, counts, measured, table_file
+from gapscope.papers.paper import STATUSES, counts, measured, of_pair, table_file
 
 MARK = " †"
 # column of tables.csv -> the quantity and split that it prints: both errors, then both losses
@@ -51,8 +51,8 @@ def beside(table: int, batches: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFra
     """
     paper, runs = printed(table), counts(cells)
     rows: list[dict[str, Any]] = []
-    for (model, dataset), ran in batches.groupby(["model", "dataset"], sort=False):
-        own = runs[(runs["model"] == model) & (runs["dataset"] == dataset)].set_index("batch_size")
+    for (model, dataset), group in runs.groupby(["model", "dataset"], sort=False):
+        ran, own = of_pair(batches, model, dataset), group.set_index("batch_size")
         values = {
             (quantity, split): measured(ran, quantity, _axes(quantity, split))
             for name, split in PRINTED.values()
