@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from dvc.utils.hydra import compose_and_dump
 
+from gapscope import papers
 from gapscope.claims.verdicts import ClaimSettings
 from gapscope.config import Params, load_params
 from gapscope.data.datasets import DataSettings
@@ -141,6 +142,9 @@ def test_the_studies_of_the_papers_tables_have_its_cells_and_settings(table: int
     rows = PRINTED[PRINTED["table"] == table]
     params = load(compose(tmp_path, f"study=table{table:02d}"))
     assert params.study == f"table{table:02d}"
+    found = papers.printed_item(params.study)
+    assert found
+    assert (found[0].folder, found[1].printed) == ("oyedotun2022", table)
     assert (params.models, params.datasets) == ((rows["model"].iloc[0],), (rows["dataset"].iloc[0],))
     assert sorted(set(params.batch_sizes)) == sorted(rows["batch_size"])
     settings, images = params.section("train", TrainSettings), "cifar" in params.datasets[0]

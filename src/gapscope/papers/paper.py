@@ -101,7 +101,8 @@ def counts(cells: pd.DataFrame) -> pd.DataFrame:
 
 def of_pair(table: pd.DataFrame, model: Any, dataset: Any) -> pd.DataFrame:
     """Return the rows of one network and data set."""
-    return table[(table["model"] == model) & (table["dataset"] == dataset)]
+    rows: pd.DataFrame = table[(table["model"] == model) & (table["dataset"] == dataset)]
+    return rows
 
 
 def measured(batches: pd.DataFrame, quantity: str, where: Mapping[str, Any]) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from gapscope.records import provenance
 from gapscope.records.tables import read_table
 from gapscope.report import figure_catalogue, figures, gap, page_tables
 
+TESTED = ("supported", "contradicted", "undecided")  # verdicts of which the page says that there is none
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
 
 
@@ -69,7 +70,7 @@ def page(
         about=about(configuration),
         claims=tested,
         signs=SIGNS,
-        counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS),
+        counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS if found[verdict] or verdict in TESTED),
         answers=answers(metrics / "gap.csv"),
         tables=page_tables.of_study(metrics),
         figures=list(each(drawn, figure_catalogue.of_study(plots))),

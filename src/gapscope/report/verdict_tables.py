@@ -129,8 +129,8 @@ def _effects(rows: pd.DataFrame, values: list[dict[str, Any]], most: int) -> str
 
 
 def _signs(rows: pd.DataFrame, values: list[dict[str, Any]]) -> str:
-    if rows.empty:
-        return ""
+    if rows.empty or (rows["verdict"] == NOT_TESTABLE).all():
+        return SIGNS[NOT_TESTABLE] if len(rows) else ""
     found = [_of(rows, at)["verdict"] for at in values]
     return " ".join(SIGNS[of.iloc[0]] if len(of) else SIGNS[NOT_TESTABLE] for of in found)
 
