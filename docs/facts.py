@@ -14,12 +14,12 @@ import pandas as pd
 
 from gapscope.drawing import numbers
 from gapscope.papers.oyedotun2022 import tables as paper
-from gapscope.report import overview
+from gapscope.report import verdict_tables
 from gapscope.report.gap import answer as said_of_gap
 
 ROOT = Path(__file__).parents[1]
 METRICS = ROOT / "metrics"
-VERDICTS = overview.read_verdicts(METRICS / "claims")
+VERDICTS = verdict_tables.read_verdicts(METRICS / "claims")
 EXCESS = "near_rank_{}_0.0001_excess"  # a column of runs.csv, by sample
 FULL, MANIFOLD, TEST = "sharpness_full_{}_pct", "sharpness_random100_{}_pct", "sharpness_test_full_{}_pct"
 

@@ -2,8 +2,8 @@
 
     python migrations/runs.py METRICS OUT [STUDY ...]
 
-reads METRICS/STUDY/{runs,curvature,warmstart,batch_sizes}.csv and writes the long tables and `cells.csv` to OUT/STUDY/.
-Tables that are long already are copied as they are.
+reads METRICS/STUDY/{runs,curvature,warmstart,batch_sizes}.csv, writes the long tables and `cells.csv` to OUT/STUDY/,
+and leaves alone what is long already.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """From version 0.1 (commit 54c90e6) to 0.2: how its lock entries and records are moved to their new form.
 
-Run it at the root of the repository: `python migrations/v0_2.py`. It reads the old form from git's history and may be
+Run it at the root of the repository: `python -m migrations.v0_2`. It reads the old form from git's history and may be
 run again at any later commit. README.md says what it checks, and how to go on.
 """
 
@@ -12,14 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from migrate import Change, Files, Migration, MigrationError, Step, leaves, params, put, run
-from plain_names import plain, plain_files, plain_models, sources, unlike
-from spectra_tails import CUT, convert, differences
-
 from gapscope import noops
 from gapscope.records.provenance import path_of
+from migrations import records
+from migrations.migrate import Change, Files, Migration, MigrationError, Step, leaves, params, put, run
+from migrations.plain_names import plain, plain_files, plain_models, sources, unlike
+from migrations.spectra_tails import CUT, convert, differences
 
 OLD = "54c90e6"
+SUFFIXES = (".histogram.csv", ".csv", ".jsonl", ".json")
 
 # --- tables that every change of the form adds to ---------------------------------------------------------------------
 LEFT = frozenset({  # made anew from records, in seconds each
@@ -49,12 +50,12 @@ REPLACED = {"src/gapscope/models/__init__.py": "conf/no_own_model.txt"}  # of bu
 
 def path(old: str) -> str:
     """Return the new path of a record or of cached data."""
-    return plain(old)
+    return str(plain(old))
 
 
 def entry(old: str) -> str:
     """Return the new name of a lock entry."""
-    return plain(old)
+    return str(plain(old))
 
 
 # --- provenance beside the numbers ------------------------------------------------------------------------------------
@@ -167,6 +168,35 @@ def kept_tails(stage: str, before: Files, after: Files) -> list[str]:
     ]
 
 
+# --- long tables ------------------------------------------------------------------------------------------------------
+def make_long(stage: str, files: Files) -> Files:
+    """Convert each record of a stage to a long table and what it says of itself; provenance stays as it is."""
+    new = {name: content for name, content in files.items() if not name.startswith("metrics/")}
+    for place, parts in _places(files).items():
+        new |= {f"{place}{suffix}": content for suffix, content in records.convert(stage, parts).items()}
+    return new
+
+
+def made_long(stage: str, before: Files, after: Files) -> list[str]:
+    """Return the values of the old records that cannot be read from the new ones."""
+    new = _places(after)
+    return [
+        f"{place}: {line}"
+        for place, parts in _places(before).items()
+        for line in records.differences(stage, parts, new[place])
+    ]
+
+
+def _places(files: Files) -> dict[str, dict[str, bytes]]:
+    """Return path without suffix -> suffix -> content, of the records alone."""
+    found: dict[str, dict[str, bytes]] = {}
+    for name, content in files.items():
+        if name.startswith("metrics/"):
+            suffix = next(one for one in SUFFIXES if name.endswith(one))
+            found.setdefault(name.removesuffix(suffix), {})[suffix] = content
+    return found
+
+
 # --- reading and writing ----------------------------------------------------------------------------------------------
 def is_record(name: str) -> bool:
     """Whether a file of an entry is a JSON record, with or without lines after it; not its provenance."""
@@ -235,20 +265,22 @@ NAMES = Step(plain_files, unlike)
 TAILS = Step(keep_tails, kept_tails)
 PROVENANCE = Step(split_provenance, joined_provenance)
 SETTINGS = Step(rename_settings, renamed_settings)
+LONG = Step(make_long, made_long)
 MIGRATION = Migration(
     old=OLD,
     revisions=dict.fromkeys(STAGES, 1),
     left=LEFT,
     steps={  # stage -> conversions of its records, each on what the one before it left
-        "train": [NAMES, PROVENANCE],
+        "train": [NAMES, PROVENANCE, LONG],
         "spectra": [NAMES, PROVENANCE, TAILS],
         "controls": [NAMES, PROVENANCE, TAILS],
-        "sharpness": [NAMES, PROVENANCE],
-        "curvature": [PROVENANCE],
-        "noise_scale": [PROVENANCE, SETTINGS],
-        "landscape": [PROVENANCE],
-        "random_matrices": [PROVENANCE],
-        "warmstart": [PROVENANCE, SETTINGS],
+        "sharpness": [NAMES, PROVENANCE, LONG],
+        "curvature": [PROVENANCE, LONG],
+        "noise_scale": [PROVENANCE, SETTINGS, LONG],
+        "landscape": [PROVENANCE, LONG],
+        "random_matrices": [PROVENANCE, LONG],
+        "perturbation": [LONG],
+        "warmstart": [PROVENANCE, SETTINGS, LONG],
     },
     path=path,
     entry=entry,

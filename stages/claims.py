@@ -1,7 +1,6 @@
 """Stage claims: what the study's runs say of each of the papers' claims."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,13 +9,10 @@ from gapscope import papers
 from gapscope.claims import verdicts
 from gapscope.claims.evidence import Evidence
 from gapscope.config import load_params
-from gapscope.records.tables import write_table
+from gapscope.records.tables import read_table, write_table
 from gapscope.runtime import run_stage
 
-sys.path.append(str(Path(__file__).parents[1]))
-from migrations import runs as migrated
-
-VALUES = ("runs", "warmstart", "curvature")  # long tables of a study
+VALUES = ("runs", "warmstart")  # long tables of a study
 
 
 def main() -> None:
@@ -35,9 +31,9 @@ def main() -> None:
 
 def evidence(folder: Path) -> Evidence:
     """Return a study's values and runs, from its tables."""
-    tables = dict(migrated.tables(folder))
-    values = [tables[name] for name in VALUES if name in tables]
-    return Evidence(pd.concat(values, ignore_index=True), tables["cells"])
+    paths = [folder / f"{name}.csv" for name in VALUES]
+    values = [read_table(path) for path in paths if path.exists()]
+    return Evidence(pd.concat(values, ignore_index=True), read_table(folder / "cells.csv"))
 
 
 if __name__ == "__main__":

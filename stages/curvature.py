@@ -14,43 +14,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, help=".safetensors of the train stage")
     parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
-    parser.add_argument("--out", type=Path, required=True, help=".json to write")
+    parser.add_argument("--out", type=Path, required=True, help="path without suffix: .csv and .json")
     args = parser.parse_args()
 
-    from gapscope.data import datasets, images
-    from gapscope.measures import curvature as geometry
-    from gapscope.numerics.loss_surface.sharpness import PRECISIONS
-    from gapscope.records.provenance import write_provenance
-    from gapscope.records.tables import write_record
-    from gapscope.records.weights import read_weights
-    from gapscope.training.networks import restored
-    from gapscope.training.objective import Objective
+    from gapscope.measures import curvature
+    from gapscope.measures.networks import Network
+    from gapscope.records.cell import write_cell
 
-    params = load_params()
-    settings = params.section("curvature", geometry.GeometrySettings)
+    params, start = load_params(), time.perf_counter()
+    settings = params.section("curvature", curvature.CurvatureSettings)
     set_threads(settings.threads)
-    device, start = pick_device(), time.perf_counter()
-    state, header = read_weights(args.weights)
-    record: dict[str, object] = {**header, "settings": vars(settings)}
-    if header["status"] == "ok":
-        dataset = datasets.load(args.data)
-        model = restored(params, state, header, dataset, args.weights)
-        objective = Objective.of_images(
-            model.to(device),
-            images.split_images(dataset, "train", device),
-            settings.images,
-            settings.micro_batch,
-            PRECISIONS[settings.precision],
-            batch_norm=settings.batch_norm,
-        )
-        record["conditions"] = objective.conditions()
+    network = Network.read(params, args.weights, args.data, device := pick_device())
+    record, rows = {**network.header, "settings": vars(settings)}, []
+    if network.model:
+        loss = network.objectives(["train"], settings)["train"]
+        record["conditions"] = loss.conditions()
         try:
-            record |= geometry.measure(objective, objective.weights(), settings, seed=header["seed"])
+            found = curvature.measure(loss, loss.weights(), settings, seed=network.header["seed"])
         except ValueError as error:
             raise InputError(f"{args.weights}: {error}") from error
-    kind, spent = describe_device(device), time.perf_counter() - start
-    write_record(args.out, {**record, "device": kind})
-    write_provenance(args.out, stage="curvature", device=kind, threads=settings.threads, wall_s=spent)
+        rows = list(curvature.rows(found))
+    kind, threads = describe_device(device), settings.threads
+    write_cell(args.out, rows, record, stage="curvature", device=kind, threads=threads, start=start)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,11 @@
 
 import argparse
 import time
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gapscope.config import load_params
 from gapscope.errors import InputError
-from gapscope.runtime import describe_device, pick_device, progress, run_stage, set_threads
+from gapscope.runtime import describe_device, pick_device, run_stage, set_threads
 
 
 def main() -> None:
@@ -20,62 +18,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="path without suffix: .csv and .json")
     args = parser.parse_args()
 
-    import pandas as pd
+    from gapscope.measures import landscape
+    from gapscope.measures.networks import Network
+    from gapscope.records.cell import write_cell
 
-    from gapscope.data import datasets, images
-    from gapscope.numerics.loss_surface import landscape
-    from gapscope.records.provenance import write_provenance
-    from gapscope.records.tables import write_record, write_table
-    from gapscope.records.weights import read_weights
-    from gapscope.training.networks import restored
-    from gapscope.training.objective import Objective
-
-    params = load_params()
+    params, start = load_params(), time.perf_counter()
     settings = params.section("landscape", landscape.LandscapeSettings)
     set_threads(settings.threads)
-    start, device = time.perf_counter(), pick_device()
-    read = {"small": read_weights(args.small), "large": read_weights(args.large)}
-    headers = {name: header for name, (_, header) in read.items()}
-    shared = {key: headers["small"][key] for key in ("model", "dataset", "seed")}
-    for key, value in shared.items():
-        if headers["large"][key] != value:
-            raise InputError(f"the {key} of {args.small} is {value}, that of {args.large} {headers['large'][key]}")
-    sizes = {name: header["batch_size"] for name, header in headers.items()}
-    status = "ok" if all(header["status"] == "ok" for header in headers.values()) else "diverged"
-    record: dict[str, Any] = {"status": status, **shared, "batch_sizes": sizes, "settings": vars(settings)}
-    rows: list[dict[str, Any]] = []
-    if status == "ok":
-        dataset = datasets.load(args.data)
-        training, testing = (images.split_images(dataset, split, device) for split in ("train", "test"))
-        objective = partial(
-            Objective.of_images,
-            micro_batch=settings.micro_batch,
-            dtype=settings.dtype,
-            batch_norm=settings.batch_norm,
-        )
-        ends, vectors, curved = {}, {}, {}
-        for name, (state, header) in read.items():
-            model = restored(params, state, header, dataset, getattr(args, name)).to(device)
-            train, test = objective(model, training, settings.images), objective(model, testing, None)
-            both = partial(landscape.loss_and_error, train, test)
-            ends[name] = landscape.End(train.weights(), train.shapes, train, both)
-            try:
-                curved[name], vectors[name] = landscape.steepness(ends[name], settings, seed=shared["seed"])
-            except (ValueError, RuntimeError) as error:
-                raise InputError(f"{getattr(args, name)}: {error}") from error
-            print(f"{args.out.name} {name}: largest eigenvalue {curved[name]['eigenvalues'][0]:.4g}", flush=True)
-        record |= {
-            "conditions": {"train": train.conditions(), "test": test.conditions()},
-            "ends": curved,
-            "distance": (ends["large"].x - ends["small"].x).norm().item(),
-        }
-        walk = landscape.walk(ends, vectors, settings, seed=shared["seed"])
-        rows = list(progress(walk, args.out.name, settings.evaluations))
-    prefix = str(args.out)  # not with_suffix: names of models have dots
-    write_table(Path(prefix + ".csv"), pd.DataFrame(rows, columns=landscape.COLUMNS))
-    kind, spent = describe_device(device), time.perf_counter() - start
-    write_record(Path(prefix + ".json"), {**record, "device": kind})
-    write_provenance(args.out, stage="landscape", device=kind, threads=settings.threads, wall_s=spent)
+    device = pick_device()
+    networks = {end: Network.read(params, getattr(args, end), args.data, device) for end in landscape.ENDS}
+    record = landscape.header({end: network.header for end, network in networks.items()}, vars(settings))
+    rows = []
+    if record["status"] == "ok":
+        losses = {end: of.objectives(("train", "test"), settings) for end, of in networks.items()}
+        record["conditions"] = {split: loss.conditions() for split, loss in losses["large"].items()}
+        try:
+            rows = landscape.measure(losses, settings, seed=record["seed"], label=args.out.name)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(f"{args.small}, {args.large}: {error}") from error
+    kind, threads = describe_device(device), settings.threads
+    write_cell(args.out, rows, record, stage="landscape", device=kind, threads=threads, start=start)
 
 
 if __name__ == "__main__":

@@ -14,36 +14,30 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a name of the study's models")
     parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--out", type=Path, required=True, help="record to write: .json, and a row an epoch as .csv")
+    parser.add_argument("--out", type=Path, required=True, help="path without suffix: .csv and .json")
     args = parser.parse_args()
-
-    import pandas as pd
 
     from gapscope import models, seeds
     from gapscope.data import datasets
-    from gapscope.measures import noise_scale as critical_batch
-    from gapscope.records.provenance import write_provenance
-    from gapscope.records.tables import write_record, write_table
+    from gapscope.measures import noise_scale
+    from gapscope.records.cell import write_cell
     from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
 
-    params = load_params()
-    settings = params.section("noise_scale", critical_batch.NoiseScaleSettings)
+    params, start = load_params(), time.perf_counter()
+    settings = params.section("noise_scale", noise_scale.NoiseScaleSettings)
     training = params.section("train", TrainSettings)
     set_threads(settings.threads)
-    device, start, dataset = pick_device(), time.perf_counter(), datasets.load(args.data)
+    device, dataset = pick_device(), datasets.load(args.data)
     spec = study_spec(params, args.model, dataset.image_shape, dataset.classes)
     with seeds.seeded(args.seed, "initialisation"):
         model = models.build(spec).to(device)
-    status, rows = critical_batch.noise_scales(model, dataset, training, settings, seed=args.seed, device=device)
-    write_table(args.out.with_name(f"{args.out.name}.csv"), rows)
-    kind, spent = describe_device(device), time.perf_counter() - start
-    header = {"status": status, "model": spec.to_header(), "dataset": dataset.name, "seed": args.seed}
-    header |= {"settings": vars(settings), "train": training.identity()}
-    write_record(args.out.with_name(f"{args.out.name}.json"), {**header, "device": kind})
-    write_provenance(args.out, stage="noise_scale", device=kind, threads=settings.threads, wall_s=spent)
-    columns = ["epoch", "loss", "noise_scale", "low", "high"]
-    print(pd.DataFrame(rows)[columns].to_string(index=False, float_format="%.4g"))
+    status, found = noise_scale.noise_scales(model, dataset, training, settings, seed=args.seed, device=device)
+    record = {"status": status, "model": spec.to_header(), "dataset": dataset.name, "seed": args.seed}
+    record |= {"settings": vars(settings), "train": training.identity(), "conditions": noise_scale.conditions(found)}
+    kind, rows = describe_device(device), noise_scale.rows(found)
+    write_cell(args.out, rows, record, stage="noise_scale", device=kind, threads=settings.threads, start=start)
+    print(noise_scale.printed(found))
 
 
 if __name__ == "__main__":

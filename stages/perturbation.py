@@ -13,17 +13,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help=".csv to write")
     args = parser.parse_args()
 
-    from gapscope.numerics.perturbation import PerturbationSettings, perturb
-    from gapscope.records.tables import write_table
+    from gapscope.measures import perturbation
+    from gapscope.records.long import write_long
 
-    settings = load_params().section("perturbation", PerturbationSettings)
+    settings = load_params().section("perturbation", perturbation.PerturbationSettings)
     set_threads(1)
-    rows = [
-        perturb(samples, index, settings)
+    found = [
+        perturbation.perturb(samples, index, settings)
         for samples in progress(settings.samples, "perturbation")
         for index in range(settings.repetitions)
     ]
-    write_table(args.out, rows)
+    write_long(args.out, perturbation.rows(found))
 
 
 if __name__ == "__main__":

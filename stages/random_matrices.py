@@ -17,35 +17,35 @@ def main() -> None:
     parser.add_argument(
         "--log", type=Path, required=True, help="finished repetitions, to resume from; removed at the end"
     )
-    parser.add_argument("--out", type=Path, required=True, help="path without suffix: .csv, .histogram.csv and .json")
+    parser.add_argument("--out", type=Path, required=True, help="path without suffix: .csv and .json")
     args = parser.parse_args()
 
+    from gapscope.measures import random_matrices as measure
     from gapscope.numerics import random_matrices
-    from gapscope.records.provenance import write_provenance
+    from gapscope.records.cell import write_cell
     from gapscope.records.resumable import finish
-    from gapscope.records.tables import write_record, write_table
 
-    settings, start = (
-        load_params().section("random_matrices", random_matrices.RandomMatrixSettings),
-        time.perf_counter(),
-    )
-    law, about = random_matrices.law(args.law), settings.of_law(args.law)
-    work = partial(random_matrices.repetition, settings=about)
+    settings = load_params().section("random_matrices", measure.RandomMatrixSettings)
+    start, law, about = time.perf_counter(), random_matrices.law(args.law), settings.of_law(args.law)
+    work = partial(measure.repetition, settings=about)
     pieces = [(m, n, index) for m, n in settings.shapes for index in range(settings.repetitions)]
     own = {"revision": revision("random_matrices"), "torch": version("torch")}
     finished = finish(work, pieces, args.log, about | own, settings.workers)
-    rows = {(row["m"], row["n"], row["repetition"]): row for row in progress(finished, args.law, len(pieces))}
-    ordered = [rows[piece] for piece in pieces]
-    columns = ("m", "n", "repetition", "sigma_min", "sigma_max")
-    write_table(args.out.with_suffix(".csv"), [{name: row[name] for name in columns} for row in ordered])
-    histograms = random_matrices.histogram_rows(ordered, args.law, settings.bins)
-    write_table(args.out.with_suffix(".histogram.csv"), histograms)
-    kind, record = describe_device("cpu"), {"law": args.law, "entry_mean": law.mean, "entry_std": law.std}
-    write_record(args.out.with_suffix(".json"), {**record, "settings": vars(settings), "device": kind})
-    write_provenance(
-        args.out, stage="random_matrices", device=kind, threads=1, wall_s=time.perf_counter() - start,
-        cpu_s=sum(row["cpu_s"] for row in ordered),
-    )  # fmt: skip
+    found = {(row["m"], row["n"], row["repetition"]): row for row in progress(finished, args.law, len(pieces))}
+    ordered = [found[piece] for piece in pieces]
+    rows = measure.rows(ordered, random_matrices.histogram_rows(ordered, args.law, settings.bins))
+    record = {"law": args.law, "entry_mean": law.mean, "entry_std": law.std, "settings": vars(settings)}
+    cpu_s = sum(row["cpu_s"] for row in ordered)
+    write_cell(
+        args.out,
+        rows,
+        record,
+        stage="random_matrices",
+        device=describe_device("cpu"),
+        threads=1,
+        start=start,
+        cpu_s=cpu_s,
+    )
     args.log.unlink()
 
 

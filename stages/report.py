@@ -1,12 +1,11 @@
 """Stage report: one HTML page of a study, from its committed records and figures' tables."""
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from gapscope.records.files import write_text
 from gapscope.report.page import page
-from gapscope.runtime import cores, run_stage
+from gapscope.runtime import run_stage
 
 
 def main() -> None:
@@ -19,9 +18,7 @@ def main() -> None:
     parser.add_argument("--verdicts", type=Path, required=True, help="metrics/claims/STUDY.csv; there need be none")
     parser.add_argument("--out", type=Path, required=True, help=".html to write")
     args = parser.parse_args()
-    with ProcessPoolExecutor(cores()) as pool:
-        paths = (args.metrics, args.plots, args.settings, args.verdicts)
-        write_text(args.out, page(args.study, *paths, each=pool.map))
+    write_text(args.out, page(args.study, args.metrics, args.plots, args.settings, args.verdicts))
 
 
 if __name__ == "__main__":

@@ -14,51 +14,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True, help=".safetensors of the train stage")
     parser.add_argument("--data", type=Path, required=True, help=".npz of the download stage")
-    parser.add_argument("--out", type=Path, required=True, help=".json to write")
+    parser.add_argument("--out", type=Path, required=True, help="path without suffix: .csv and .json")
     args = parser.parse_args()
 
-    from gapscope.data import datasets, images
-    from gapscope.numerics.loss_surface import sharpness
-    from gapscope.records.provenance import write_provenance
-    from gapscope.records.tables import write_record
-    from gapscope.records.weights import read_weights
-    from gapscope.training.networks import restored
-    from gapscope.training.objective import Objective
+    from gapscope.measures import sharpness
+    from gapscope.measures.networks import Network
+    from gapscope.records.cell import write_cell
 
-    params = load_params()
+    params, start = load_params(), time.perf_counter()
     settings = params.section("sharpness", sharpness.SharpnessSettings)
     set_threads(settings.threads)
-    device, start = pick_device(), time.perf_counter()
-    state, header = read_weights(args.weights)
-    record: dict[str, object] = {**header, "sharpness": [], "settings": vars(settings)}
-    if header["status"] == "ok":
-        dataset, precision = datasets.load(args.data), sharpness.PRECISIONS[settings.precision]
-        model = restored(params, state, header, dataset, args.weights)
-        objectives = {
-            split: Objective.of_images(
-                model.to(device),
-                images.split_images(dataset, split, device),
-                settings.images if split == "train" else None,
-                settings.micro_batch,
-                precision,
-                batch_norm=settings.batch_norm,
-            )
-            for split in settings.splits
-        }
-        record["conditions"] = {split: objective.conditions() for split, objective in objectives.items()}
-        rows = (
-            {"split": split, **row}
-            for split, objective in objectives.items()
-            for row in sharpness.measure(objective, objective.weights(), settings, seed=header["seed"])
-        )
-        total = 2 * len(settings.epsilons) * len(objectives)
+    network = Network.read(params, args.weights, args.data, device := pick_device())
+    record, rows = {**network.header, "settings": vars(settings)}, []
+    if network.model:
+        losses = network.objectives(settings.splits, settings)
+        record["conditions"] = {split: loss.conditions() for split, loss in losses.items()}
+        found = sharpness.measure_all(losses, settings, seed=network.header["seed"])
         try:
-            record["sharpness"] = list(progress(rows, args.weights.stem, total))
+            rows = list(sharpness.rows(progress(found, args.weights.stem, settings.maximisations)))
         except ValueError as error:  # a loss that is not finite in the box
             raise InputError(f"{args.weights}: {error}") from error
-    kind, spent = describe_device(device), time.perf_counter() - start
-    write_record(args.out, {**record, "device": kind})
-    write_provenance(args.out, stage="sharpness", device=kind, threads=settings.threads, wall_s=spent)
+    kind, threads = describe_device(device), settings.threads
+    write_cell(args.out, rows, record, stage="sharpness", device=kind, threads=threads, start=start)
 
 
 if __name__ == "__main__":

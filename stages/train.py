@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--weights", type=Path, required=True, help=".safetensors to write")
-    parser.add_argument("--record", type=Path, required=True, help="record to write: .json, and the history as .csv")
+    parser.add_argument("--record", type=Path, required=True, help="record to write, without suffix: .csv and .json")
     parser.add_argument("--checkpoint", type=Path, help="file to keep the state in, and to go on from; none by default")
     args = parser.parse_args()
 
@@ -24,9 +24,9 @@ def main() -> None:
 
     from gapscope import models, seeds
     from gapscope.data import datasets
+    from gapscope.measures import evaluation
+    from gapscope.records.cell import write_cell
     from gapscope.records.checkpoints import Checkpoint, code_digest
-    from gapscope.records.provenance import write_provenance
-    from gapscope.records.tables import write_record, write_table
     from gapscope.records.weights import write_weights
     from gapscope.training.distributed import joined, launch
     from gapscope.training.loop import train
@@ -72,16 +72,11 @@ def main() -> None:
             return
     header = {"status": result.status, **header}
     write_weights(args.weights, model.state_dict(), result.as_trained, header)
-    spent = [row.pop("wall_s") for row in result.history]  # no seconds among the numbers
-    write_table(args.record.with_name(args.record.name + ".csv"), result.history)
-    training_s = result.final.pop("wall_s")
-    write_record(
-        args.record.with_name(args.record.name + ".json"),
-        {**header, "lr_start": lr, "lr_sweep": swept, **result.final, "device": kind},
-    )
-    write_provenance(
-        args.record, stage="train", device=kind, threads=settings.threads, wall_s=time.perf_counter() - start,
-        ranks=ranks.world, training_s=training_s, epochs_s=spent,
+    final, rows = evaluation.beside_numbers(result.final), evaluation.rows(result.history, result.final)
+    seconds = {"epochs_s": [row["wall_s"] for row in result.history], "training_s": result.final["wall_s"]}
+    write_cell(
+        args.record, rows, {**header, "lr_start": lr, "lr_sweep": swept, **final}, stage="train", device=kind,
+        threads=settings.threads, start=start, ranks=ranks.world, **seconds,
     )  # fmt: skip
     if checkpoint:
         checkpoint.remove()

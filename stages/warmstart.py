@@ -26,10 +26,9 @@ def main() -> None:
     from gapscope import models, seeds
     from gapscope.data import datasets
     from gapscope.measures import warm_start
-    from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
+    from gapscope.measures.sharpness import SharpnessSettings
+    from gapscope.records.cell import write_cell
     from gapscope.records.checkpoints import code_digest
-    from gapscope.records.provenance import write_provenance
-    from gapscope.records.tables import write_record, write_table
     from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
 
@@ -55,11 +54,10 @@ def main() -> None:
             initial, dataset, settings, training, sharpness, seed=args.seed, device=device,
             folder=args.checkpoint, identity=identity, stop=stop,
         )  # fmt: skip
-        rows = list(cell.rows())
-    write_table(args.out.with_name(args.out.name + ".csv"), rows)
-    write_record(args.out.with_name(args.out.name + ".json"), {**header, "device": kind})
-    spent = time.perf_counter() - start
-    write_provenance(args.out, stage="warmstart", device=kind, threads=settings.threads, wall_s=spent)
+        starts = list(cell.rows())
+    record = {**header, "starts": warm_start.statuses(starts)}
+    rows, threads = warm_start.rows(starts), settings.threads
+    write_cell(args.out, rows, record, stage="warmstart", device=kind, threads=threads, start=start)
     cell.remove()
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,9 @@ import pytest
 from dvc.utils.serialize import dump_yaml
 
 from gapscope.records.provenance import read_provenance
+from migrations import migrate, v0_2
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "migrations"))
-
-import migrate  # noqa: E402
-import v0_2  # noqa: E402
 
 PROVENANCE = {"device": "cpu (x86_64)", "threads": 1, "wall_s": 1.5, "commit": "abc1234", "gapscope": "0.1.0"}
 TRAINED = {"schema": 1, "status": "ok", "test_error_pct": 2.5, "wall_s": 9.25, "provenance": PROVENANCE}

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 import pytest
 from dvc.utils.hydra import compose_and_dump
+from gapscope.report.curvature import CurvatureReportSettings
 
 from gapscope import papers
 from gapscope.claims.verdicts import ClaimSettings
@@ -26,7 +27,6 @@ from gapscope.numerics.loss_surface.landscape import LandscapeSettings
 from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
 from gapscope.numerics.perturbation import PerturbationSettings
 from gapscope.numerics.random_matrices import RandomMatrixSettings
-from gapscope.report.curvature import CurvatureReportSettings
 from gapscope.report.gap import TableSettings
 from gapscope.training.settings import TrainSettings
 

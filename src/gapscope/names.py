@@ -103,6 +103,11 @@ def _pipelines(name: str, value: Any) -> None:
         _each(_name)(f"{name}.{key}", studies)
 
 
+def _paths(name: str, value: Any) -> None:
+    for key, path in _mapping(name, value).items():
+        _one(FILE, "it is a path: names joined by /")(f"{name}.{key}", path)
+
+
 def _keys(name: str, value: Any) -> None:
     for key in _mapping(name, value):
         _name(name, key)
@@ -123,7 +128,9 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {  # every param that dvc.yaml i
     "batch_sizes": _each(_whole),
     "batch_size": _whole,
     "seeds": _each(_whole),
+    "measures": _each(_name),
     "pipelines": _pipelines,
+    "records": _paths,
     "controls.seeds": _each(_whole),
     "landscape.small": _optional_whole,
     "landscape.large": _optional_whole,

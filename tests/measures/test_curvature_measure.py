@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.measures.curvature import GeometrySettings, measure
+from gapscope.measures.curvature import CurvatureSettings, measure
 from gapscope.training.objective import Objective
 
 SETTINGS = {
@@ -39,7 +39,7 @@ def dense(objective: Objective) -> dict[str, np.ndarray]:
 
 def test_the_record_is_that_of_the_dense_matrices(objective: Objective, dense: dict[str, np.ndarray]) -> None:
     x = objective.weights()
-    record = measure(objective, x, GeometrySettings(**SETTINGS), seed=0)
+    record = measure(objective, x, CurvatureSettings(**SETTINGS), seed=0)
     for name, values in dense.items():
         found = record[name]
         np.testing.assert_allclose([found["nodes"][0], found["nodes"][-1]], values[[0, -1]], atol=1e-9)
@@ -55,7 +55,7 @@ def test_few_steps_bound_the_count_from_below_and_say_how_sure_each_value_is(
     objective: Objective, dense: dict[str, np.ndarray]
 ) -> None:
     record = measure(
-        objective, objective.weights(), GeometrySettings(**{**SETTINGS, "steps": 5, "trace_probes": 2}), seed=0
+        objective, objective.weights(), CurvatureSettings(**{**SETTINGS, "steps": 5, "trace_probes": 2}), seed=0
     )
     for name, values in dense.items():
         nodes, residuals = np.array(record[name]["nodes"]), np.array(record[name]["residuals"])
@@ -72,10 +72,10 @@ def test_few_steps_bound_the_count_from_below_and_say_how_sure_each_value_is(
 )
 def test_settings_that_cannot_be_raise(wrong: dict) -> None:
     with pytest.raises(InputError, match=f"curvature.{next(iter(wrong))}"):
-        GeometrySettings(**{**SETTINGS, **wrong})
+        CurvatureSettings(**{**SETTINGS, **wrong})
 
 
 def test_a_loss_that_is_not_finite_raises(objective: Objective) -> None:
     bad: Tensor = torch.full_like(objective.weights(), torch.nan)
     with pytest.raises(ValueError, match="not finite"):
-        measure(objective, bad, GeometrySettings(**SETTINGS), seed=0)
+        measure(objective, bad, CurvatureSettings(**SETTINGS), seed=0)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,7 +25,10 @@ from gapscope.data import datasets
 from gapscope.data.images import split_images
 from gapscope.errors import InputError, StoppedError
 from gapscope.measures import warm_start
-from gapscope.numerics.loss_surface.sharpness import SharpnessSettings, measure
+from gapscope.measures.sharpness import SharpnessSettings, measure
+from gapscope.records import weights
+from gapscope.records.long import read_long, select
+from gapscope.training import loop
 from gapscope.training.loop import train
 from gapscope.training.objective import Objective
 from gapscope.training.settings import TrainSettings
@@ -35,7 +39,7 @@ UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
 SETTINGS = warm_start.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
 TRAINING = TrainSettings(**{**runs.SETTINGS, "lr_shape": "constant", "checkpoint_epochs": 2})
 SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train", "test"), 20, "running", 20, "float64", 1)
-FIGURES = [*warm_start.FIGURES, "weight_norm"]
+FINAL = [*warm_start.MEASURED, "weight_norm"]
 Rows = list[dict[str, Any]]
 
 
@@ -59,7 +63,14 @@ def by_hand(model: torch.nn.Module, size: int, epochs: int) -> dict[str, Any]:
     return train(model, runs.data(), TRAINING, batch_size=size, epochs=epochs, seed=3, device="cpu").final
 
 
-SHARP = [f"sharpness_{split}full_{epsilon}_pct" for split in ("", "test_") for epsilon in ("0.001", "0.0005")]
+def of(found: dict[str, Any], phase: str, quantity: str) -> list[float]:
+    """Return the values of a quantity of one start and phase, in their order."""
+    return [row["value"] for row in found["values"] if (row["phase"], row["quantity"]) == (phase, quantity)]
+
+
+def final_of(found: dict[str, Any], phase: str) -> list[float]:
+    errors, entropies = of(found, phase, "error_pct"), of(found, phase, "cross_entropy")
+    return [*errors, *entropies, *of(found, phase, "weight_norm")]
 
 
 def sharpness(model: torch.nn.Module) -> list[float]:
@@ -83,28 +94,27 @@ def test_a_row_is_that_of_a_small_batch_run_of_that_length_and_of_a_large_batch_
     assert (found["start_epoch"], found["status"]) == (start, "ok")
     if start:  # at a constant rate an epoch does not know how many are to come
         final = by_hand(model, SMALL, start)
-        assert [found[f"small_{name}"] for name in FIGURES] == pytest.approx([final[name] for name in FIGURES])
-        assert [found[f"small_{name}"] for name in SHARP] == pytest.approx(sharpness(model), rel=1e-9)
-        assert found["small_distance_from_initial"] == pytest.approx(moved(model))
+        assert final_of(found, "small") == pytest.approx([final[name] for name in FINAL])
+        assert of(found, "small", "sharpness_pct") == pytest.approx(sharpness(model), rel=1e-9)
+        assert of(found, "small", "distance_from_initial") == pytest.approx([moved(model)])
     final = by_hand(model, LARGE, LARGE_EPOCHS)
-    assert [found[f"large_{name}"] for name in FIGURES] == pytest.approx([final[name] for name in FIGURES])
-    assert found["large_distance_from_start"] == pytest.approx(final["distance_from_initial"])
-    assert [found[f"large_{name}"] for name in SHARP] == pytest.approx(sharpness(model), rel=1e-9)
-    assert found["large_distance_from_initial"] == pytest.approx(moved(model))
+    assert final_of(found, "large") == pytest.approx([final[name] for name in FINAL])
+    assert of(found, "large", "distance_from_start") == pytest.approx([final["distance_from_initial"]])
+    assert of(found, "large", "sharpness_pct") == pytest.approx(sharpness(model), rel=1e-9)
+    assert of(found, "large", "distance_from_initial") == pytest.approx([moved(model)])
 
 
 def test_starts_differ(uninterrupted: Rows) -> None:
-    for name in ("small_weight_norm", "large_weight_norm", "small_sharpness_full_0.001_pct"):
-        assert len({row[name] for row in uninterrupted}) == len(STARTS)
+    for phase, name in (("small", "weight_norm"), ("large", "weight_norm"), ("small", "sharpness_pct")):
+        assert len({of(row, phase, name)[0] for row in uninterrupted}) == len(STARTS)
 
 
 def test_a_diverged_run_is_recorded(tmp_path: Path) -> None:
     rows = list(cell(tmp_path / "folder", training=replace(TRAINING, lr_start=1e300)).rows())
     assert [row["status"] for row in rows] == ["large diverged"] + ["small diverged"] * 3
-    assert math.isfinite(rows[0]["small_test_error_pct"])
-    assert math.isnan(rows[0]["large_test_error_pct"])
-    assert all(math.isnan(row["small_test_error_pct"]) for row in rows[1:])
-    assert len({tuple(row) for row in rows}) == 1  # columns
+    assert all(math.isfinite(value) for value in of(rows[0], "small", "error_pct"))
+    assert not of(rows[0], "large", "error_pct")
+    assert not any(row["values"] for row in rows[1:])
 
 
 # --- stops and kills --------------------------------------------------------------------------------------------------
@@ -142,7 +152,7 @@ def test_a_state_that_is_written_anew_in_mid_epoch_is_seen(tmp_path: Path, unint
 def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
     tmp_path: Path, uninterrupted: Rows, every: int, epoch: int
 ) -> None:
-    write, again = warm_start.write_weights, cell(tmp_path / "f", training=replace(TRAINING, checkpoint_epochs=every))
+    write, again = weights.write_weights, cell(tmp_path / "f", training=replace(TRAINING, checkpoint_epochs=every))
 
     def killed(path: Path, *arguments: Any) -> None:
         if path.name == f"start{epoch}.safetensors":
@@ -150,7 +160,7 @@ def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
         write(path, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(warm_start, "write_weights", killed)
+        patch.setattr(weights, "write_weights", killed)
         with pytest.raises(InterruptedError):
             list(again.rows())
     assert list(again.rows()) == uninterrupted
@@ -165,7 +175,7 @@ def test_what_is_finished_is_not_done_again(
         sizes.append(options["batch_size"])
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(warm_start, "train", noted)
+    monkeypatch.setattr(loop, "train", noted)
     assert list(again.rows()) == uninterrupted
     assert sizes == [LARGE] * 2
     assert list(again.rows()) == uninterrupted
@@ -237,6 +247,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with np.load(made / "all.npz") as arrays:
         few = {name: array[:250] for name, array in arrays.items() if name != "classes"}
     np.savez(made / "digits.npz", **few)
+    shutil.copy(ROOT / "revisions.yaml", made)
     return made
 
 
@@ -267,9 +278,9 @@ def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
     assert "from epoch 0" not in capsys.readouterr().out  # that start was finished
     whole = (records / f"{NAME}.csv").read_bytes()
     assert (folder / f"killed/{NAME}.csv").read_bytes() == whole
-    assert whole.count(b",ok\n") == 3
     assert not list((folder / "unfinished").iterdir())
     record = json.loads((records / f"{NAME}.json").read_text())
+    assert record["starts"] == {"0": "ok", "1": "ok", "2": "ok"}
     assert (record["dataset"], record["settings"]["starts"], "patience" in record["train"]) == (
         "digits",
         [0, 1, 2],
@@ -293,16 +304,19 @@ def test_the_state_of_other_code_is_refused(folder: Path, records: Path, capsys:
     assert (folder / f"edited/{NAME}.csv").read_bytes() == (records / f"{NAME}.csv").read_bytes()
 
 
-def test_the_report_has_every_row_their_means_and_the_figure(folder: Path, records: Path) -> None:
-    run(folder, "warmstart_report", "--out", "metrics", "--plots", "plots")
-    table = pd.read_csv(folder / "metrics/warmstart.csv")
-    own = pd.read_csv(records / f"{NAME}.csv")
+def test_the_tables_have_every_row_their_means_and_the_figure(folder: Path, records: Path) -> None:
+    run(folder, "warmstart_report", "--out", "metrics/keskar_warmstart")
+    table = read_long(folder / "metrics/keskar_warmstart/warmstart.csv")
+    own = read_long(records / f"{NAME}.csv")
     pd.testing.assert_frame_equal(table[own.columns], own)
-    assert table["model"].tolist() == ["lenet5_w0.5"] * 3
-    summary = json.loads((folder / "metrics/summary.json").read_text())
-    assert summary["lenet5_w0.5-digits"]["start1"]["large_test_error_pct"] == own["large_test_error_pct"][1]
+    assert set(table["model"]) == {"lenet5_w0.5"}
+    assert dict(zip(table["phase"], table["batch_size"], strict=True)) == {"small": 50, "large": 200}
+    summary = json.loads((folder / "metrics/keskar_warmstart/summary.json").read_text())
+    error = select(own, "error_pct", {"phase": "large", "split": "test", "start_epoch": 1})["value"].item()
+    assert summary["lenet5_w0.5-digits"]["start1"]["large"]["test_error_pct"] == error
+    run(folder, "plots", "--out", "plots")
     assert len(pd.read_csv(folder / "plots/warmstart.csv")) == 3 * 3 * 2  # starts, panels, sides
-    assert (folder / "plots/warmstart.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "plots/warmstart.svg").read_text().startswith("<svg")
 
 
 @pytest.mark.parametrize(
@@ -325,5 +339,5 @@ def test_a_study_of_warm_starts_runs_their_stages_alone_and_others_none(
     report = [f"warmstart_report@{study}"] if own else []
     assert {name for name in stages if name.startswith("warmstart")} == {*own, *report}
     if own:
-        last = {f"{stage}@{study}" for stage in ("claims", "settings", "report")}
+        last = {f"{stage}@{study}" for stage in ("plots", "claims", "settings", "report")}
         assert stages == {"check", "download@mnist", *own, *report, *last}

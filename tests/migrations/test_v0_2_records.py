@@ -1,19 +1,16 @@
 """Conversions of records of 0.1: spectra keep every count, names of models lose their import path, faults are found."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gapscope.names import NAME
+from migrations.plain_names import plain, plain_files, plain_models, sources, unlike
+from migrations.spectra_tails import convert, differences
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "migrations"))
-
-from plain_names import plain, plain_files, plain_models, sources, unlike  # noqa: E402
-from spectra_tails import convert, differences  # noqa: E402
-
-from gapscope.names import NAME  # noqa: E402
 
 OLD = "54c90e6"
 RECORDS = {  # a run with dead units, a control, and relative bounds that deflation gives

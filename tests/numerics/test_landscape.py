@@ -9,19 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from gapscope.errors import InputError
+from gapscope.measures.landscape import COLUMNS, End, LandscapeSettings, steepness, walk
 from gapscope.numerics.loss_surface.landscape import (
     ALPHAS,
-    COLUMNS,
-    End,
-    LandscapeSettings,
     along,
     between,
     filter_normalised,
     plane,
     random_direction,
     rises,
-    steepness,
-    walk,
 )
 
 DIRECT = 1e-12

@@ -10,6 +10,8 @@ import torch
 
 from gapscope import seeds
 from gapscope.errors import InputError
+from gapscope.measures.perturbation import PerturbationSettings, perturb
+from gapscope.measures.random_matrices import RandomMatrixSettings, repetition
 from gapscope.numerics import perturbation, random_matrices
 
 SETTINGS = {"law": "gaussian", "seed": 0, "spectrum_values": 1000, "bins": 20}
@@ -98,7 +100,7 @@ def test_the_quarter_circle_is_the_square_case() -> None:
 
 
 def test_a_histogram_holds_every_value_and_lies_on_the_law() -> None:
-    rows = [random_matrices.repetition((400, 200, index), SETTINGS) for index in range(6)]
+    rows = [repetition((400, 200, index), SETTINGS) for index in range(6)]
     assert [row["histogram"] is not None for row in rows] == [True] * 5 + [False]  # 5 x 200 are 1000 values
     table = random_matrices.histogram_rows(rows, "gaussian", SETTINGS["bins"])
     assert sum(row["count"] for row in table) == 1000
@@ -110,26 +112,26 @@ def test_a_histogram_holds_every_value_and_lies_on_the_law() -> None:
 
 
 def test_a_repetition_is_the_same_alone_and_another_one_differs() -> None:
-    first = random_matrices.repetition((30, 20, 1), SETTINGS)
-    random_matrices.repetition((30, 20, 0), SETTINGS)
-    again = random_matrices.repetition((30, 20, 1), SETTINGS)
+    first = repetition((30, 20, 1), SETTINGS)
+    repetition((30, 20, 0), SETTINGS)
+    again = repetition((30, 20, 1), SETTINGS)
     others = [
-        random_matrices.repetition((30, 20, 2), SETTINGS),
-        random_matrices.repetition((30, 20, 1), SETTINGS | {"seed": 1}),
-        random_matrices.repetition((30, 20, 1), SETTINGS | {"law": "uniform"}),
+        repetition((30, 20, 2), SETTINGS),
+        repetition((30, 20, 1), SETTINGS | {"seed": 1}),
+        repetition((30, 20, 1), SETTINGS | {"law": "uniform"}),
     ]
     assert first | {"cpu_s": 0} == again | {"cpu_s": 0}
     assert first["sigma_min"] not in [other["sigma_min"] for other in others]
 
 
 def test_two_laws_that_transform_one_normal_variable_draw_different_ones() -> None:
-    found = {law: random_matrices.repetition((1, 1, 0), SETTINGS | {"law": law}) for law in ("gaussian", "lognormal")}
+    found = {law: repetition((1, 1, 0), SETTINGS | {"law": law}) for law in ("gaussian", "lognormal")}
     assert abs(math.log(found["lognormal"]["sigma_min"])) != pytest.approx(found["gaussian"]["sigma_min"])
 
 
 @pytest.mark.parametrize(("m", "n"), [(60, 60), (60, 30), (200, 10)])
 def test_proposition_2_holds_for_gaussian_matrices_and_not_with_its_bounds_swapped(m: int, n: int) -> None:
-    rows = [random_matrices.repetition((m, n, index), SETTINGS) for index in range(60)]
+    rows = [repetition((m, n, index), SETTINGS) for index in range(60)]
     smallest, largest = (np.array([row[name] for row in rows]) for name in ("sigma_min", "sigma_max"))
     for values, bound, sign in (
         (smallest, math.sqrt(m) - math.sqrt(n), 1),
@@ -142,9 +144,7 @@ def test_proposition_2_holds_for_gaussian_matrices_and_not_with_its_bounds_swapp
 def test_the_smallest_value_of_a_square_gaussian_matrix_has_edelmans_mean() -> None:
     # Edelman 1988: n sigma_min^2 has the law 1 - exp(-x / 2 - sqrt(x)), so sqrt(n) E sigma_min = 0.6557 for large n
     n, count = 100, 200
-    values = math.sqrt(n) * np.array(
-        [random_matrices.repetition((n, n, i), SETTINGS)["sigma_min"] for i in range(count)]
-    )
+    values = math.sqrt(n) * np.array([repetition((n, n, i), SETTINGS)["sigma_min"] for i in range(count)])
     known = math.sqrt(math.pi / 2) * math.exp(0.5) * math.erfc(math.sqrt(0.5))
     assert abs(values.mean() - known) < 4 * values.std(ddof=1) / math.sqrt(count)
 
@@ -161,18 +161,18 @@ def test_the_smallest_value_of_a_square_gaussian_matrix_has_edelmans_mean() -> N
 )
 def test_settings_out_of_range(change: dict, message: str) -> None:
     good = {"shapes": ((4, 3),), "repetitions": 2, "seed": 0, "spectrum_values": 1, "bins": 1, "workers": None}
-    random_matrices.RandomMatrixSettings(**good)
+    RandomMatrixSettings(**good)
     with pytest.raises(InputError, match=message):
-        random_matrices.RandomMatrixSettings(**good | change)
+        RandomMatrixSettings(**good | change)
 
 
 # --- Proposition 3 ----------------------------------------------------------------------------------------------------
 
-PROBLEM = perturbation.PerturbationSettings(units=20, samples=(8, 20, 40), size=1e-8, repetitions=10, seed=0)
+PROBLEM = PerturbationSettings(units=20, samples=(8, 20, 40), size=1e-8, repetitions=10, seed=0)
 
 
 def changes(samples: int) -> list[dict[str, float]]:
-    return [perturbation.perturb(samples, index, PROBLEM) for index in range(PROBLEM.repetitions)]
+    return [perturb(samples, index, PROBLEM) for index in range(PROBLEM.repetitions)]
 
 
 @pytest.mark.parametrize("samples", [20, 21, 40])
@@ -207,4 +207,4 @@ def test_a_diagonal_problem_by_hand() -> None:
 )
 def test_perturbation_settings_out_of_range(change: dict) -> None:
     with pytest.raises(InputError, match=r"perturbation[.:]"):
-        perturbation.PerturbationSettings(**vars(PROBLEM) | change)
+        PerturbationSettings(**vars(PROBLEM) | change)

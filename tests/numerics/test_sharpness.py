@@ -11,13 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gapscope.errors import InputError
-from gapscope.numerics.loss_surface.sharpness import (
-    Sharpness,
-    SharpnessSettings,
-    keskar_sharpness,
-    measure,
-    random_basis,
-)
+from gapscope.measures.sharpness import SharpnessSettings, measure
+from gapscope.numerics.loss_surface.manifold import random_basis
+from gapscope.numerics.loss_surface.sharpness import Sharpness, keskar_sharpness
 
 DIRECT = 1e-9  # a difference of losses of 1e-3 to 1 beside a loss of about 1: direct algebra at 1e-12 to 1e-16 of it
 STANDARD_ERRORS = 4  # of an estimate at a fixed seed

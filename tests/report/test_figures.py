@@ -3,18 +3,16 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from made_up import ROOT
+from made_up import drawn_studies
 from matplotlib.figure import Figure
 
+from gapscope import measures
+from gapscope.drawing import axes as drawing
 from gapscope.drawing import svg
-from gapscope.report import figure_catalogue, figures
+from gapscope.drawing.figure import styled
+from gapscope.measures import spectra_figures
 
-# each figure once, of the first study that has it
-DRAWN = {
-    name: (shown, rows)
-    for study in sorted((ROOT / "plots").iterdir(), reverse=True)
-    for name, shown, rows in figure_catalogue.of_study(study)
-}
+NAMES = [figure.name for measure in measures.names() for figure in measures.figures(measure)]
 
 
 def misplaced(figure: Figure) -> list[str]:
@@ -34,15 +32,15 @@ def misplaced(figure: Figure) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", NAMES)
 def test_legends_stand_where_no_data_are_as_picture_and_on_the_page(name: str) -> None:
-    shown, rows = DRAWN[name]
-    figure = figures.styled(shown.draw, rows)
+    shown, rows = drawn_studies()[name]
+    figure = styled(shown.draw, rows)
     figure.draw_without_rendering()
     told = [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))]
     assert told or not any(axes.get_legend_handles_labels()[1] for axes in figure.axes)
     assert misplaced(figure) == []
-    svg.inline(figure, name, "l")
+    svg.drawn(figure, name)
     assert misplaced(figure) == []
 
 
@@ -59,7 +57,7 @@ def test_a_legend_over_a_panel_or_past_the_rim_is_found() -> None:
 
 
 def test_panels_that_name_the_same_share_a_legend_and_others_have_their_own() -> None:
-    gap, curves = (figures.styled(shown.draw, rows) for shown, rows in (DRAWN["gap"], DRAWN["curves"]))
+    gap, curves = (styled(shown.draw, rows) for shown, rows in (drawn_studies()["gap"], drawn_studies()["curves"]))
     assert len(curves.axes) > 1 == len(curves.legends)
     assert [axes.get_legend() for axes in curves.axes] == [None] * len(curves.axes)
     assert not gap.legends
@@ -68,8 +66,8 @@ def test_panels_that_name_the_same_share_a_legend_and_others_have_their_own() ->
 
 
 def test_a_panel_above_one_of_the_same_names_has_no_legend_and_no_panel_shrinks() -> None:
-    shown, rows = DRAWN["near_rank"]
-    plain, figure = shown.draw(rows), figures.styled(shown.draw, rows)
+    shown, rows = drawn_studies()["near_rank"]
+    plain, figure = shown.draw(rows), styled(shown.draw, rows)
     assert [axes.get_legend() is not None for axes in figure.axes] == [False] * 3 + [True] * 3
     bare = figure.get_figheight() - max(axes.get_legend().get_window_extent().height for axes in figure.axes[3:]) / 100
     assert bare == pytest.approx(plain.get_figheight())
@@ -89,7 +87,7 @@ def test_batch_sizes_whose_names_would_run_into_each_other_are_not_all_named(
     sizes: tuple[int, ...], named: list[str]
 ) -> None:
     figure, axes = plt.subplots()
-    figures._batch_axis(axes, pd.Series(sizes))
+    drawing._batch_axis(axes, pd.Series(sizes))
     assert [label.get_text() for label in axes.get_xticklabels()] == named
     plt.close(figure)
 
@@ -103,12 +101,13 @@ def test_a_series_of_fewer_seeds_says_so_and_axes_of_other_networks_have_numbers
     ]
     rows = pd.DataFrame(cells, columns=["series", "batch_size", "seed"])
     rows = rows.assign(model="net", dataset="mine", panel="x", value=1.0, source="measured")
-    figure = figures.styled(lambda table: figures.against_batch_size(table, {"x": "x"}, "Title"), rows)
+    figure = styled(lambda table: drawing.against_batch_size(table, "Title"), rows)
     assert figure.axes[0].get_legend_handles_labels()[1] == ["trained", "control, n = 1"]
     values = pd.DataFrame({"index": [1, 2], "value": [2.0, 1.0], "count": 2, "error_bound": 1e-9, "method": "qr"})
     about = {"model": "net", "dataset": "mine", "batch_size": 8, "seed": 0, "layer": "attention"}
+    about |= {"thresholds": "0.0001"}
     tokens = pd.concat([values.assign(**about, mode=mode) for mode in range(3)])
-    titles = [axes.get_title() for axes in figures.styled(figures.draw_spectra, tokens).axes]
+    titles = [axes.get_title() for axes in styled(spectra_figures.draw, tokens).axes]
     assert titles == ["attention, mode 1", "attention, mode 2", "attention, mode 3"]
 
 
@@ -118,6 +117,6 @@ def test_a_title_tells_how_few_seeds_a_batch_size_is_left_with() -> None:
         columns=["model", "dataset", "batch_size", "seed"],
     )
     pair = ("lenet5", "mnist")
-    assert figures.pair_title(pair, rows) == "lenet5 on mnist (n = 1 to 3 seeds)"
-    assert figures.pair_title(pair, rows[rows["batch_size"] == 128]) == "lenet5 on mnist (n = 3 seeds)"
-    assert figures.pair_title(pair, rows.drop(columns="batch_size")) == "lenet5 on mnist (n = 3 seeds)"
+    assert drawing.pair_title(pair, rows) == "lenet5 on mnist (n = 1 to 3 seeds)"
+    assert drawing.pair_title(pair, rows[rows["batch_size"] == 128]) == "lenet5 on mnist (n = 3 seeds)"
+    assert drawing.pair_title(pair, rows.drop(columns="batch_size")) == "lenet5 on mnist (n = 3 seeds)"

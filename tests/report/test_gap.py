@@ -10,16 +10,21 @@ from scipy import stats
 from gapscope.records.tables import read_table, write_table
 from gapscope.report import gap
 
+Runs = tuple[pd.DataFrame, pd.DataFrame]
 
-def runs(errors: dict[int, list[float | None]]) -> pd.DataFrame:
-    """One list a batch size, one error a seed; None where it diverged."""
-    return pd.DataFrame(
-        {"model": "net", "dataset": "mine", "batch_size": size, "seed": seed, "test_error_pct": error}
-        | {"status": "diverged" if error is None else "ok"}
-        | {"updates": 64000 // size + seed, "train_error_pct": None if error is None else error / 2}
-        for size, values in errors.items()
-        for seed, error in enumerate(values)
-    )
+
+def runs(errors: dict[int, list[float | None]]) -> Runs:
+    """The long table and the cells of one list per batch size, one error per seed; None where it diverged."""
+    made, cells = [], []
+    for size, values in errors.items():
+        for seed, error in enumerate(values):
+            about = {"model": "net", "dataset": "mine", "batch_size": size, "seed": seed}
+            cells.append({**about, "status": "diverged" if error is None else "ok"})
+            made.append({**about, "quantity": "updates", "value": 64000 // size + seed})
+            for split, value in (("test", error), ("train", None if error is None else error / 2)):
+                axes = {"split": split, "statistics": "reestimated"}
+                made += [] if value is None else [{**about, "quantity": "error_pct", **axes, "value": value}]
+    return pd.DataFrame(made), pd.DataFrame(cells)
 
 
 GROWING = {
@@ -32,7 +37,7 @@ GROWING = {
 
 
 def test_each_batch_size_is_judged_by_the_interval_of_its_gap() -> None:
-    table = gap.gap_table(runs(GROWING), tolerance=0.5).set_index("batch_size")
+    table = gap.gap_table(*runs(GROWING), tolerance=0.5).set_index("batch_size")
     assert table["verdict"].to_dict() == {64: "within", 256: "undecided", 1024: "beyond", 4096: "failed"}
     low, high = stats.ttest_1samp([2.1, 2.0, 2.0], 0).confidence_interval(0.95)
     assert table.loc[1024, ["gap", "gap_low", "gap_high"]].tolist() == pytest.approx([6.1 / 3, low, high], rel=1e-9)
@@ -40,18 +45,18 @@ def test_each_batch_size_is_judged_by_the_interval_of_its_gap() -> None:
 
 
 def test_the_answer_names_the_last_batch_size_before_the_first_doubt() -> None:
-    (sentence,) = gap.answer(gap.gap_table(runs(GROWING), tolerance=0.5))
+    (sentence,) = gap.answer(gap.gap_table(*runs(GROWING), tolerance=0.5))
     assert sentence == (
         "net on mine: up to b = 64 it stays within 0.5 points of test error of that at b = 32; "
         "from b = 1024 on it does not; at b = 4096 runs diverged or learned nothing. "
         "At b = 32: 2,001 updates, train error 3 %; at b = 1024: 63 updates, train error 4.017 %."
     )
     doubtful = {**GROWING, 64: [5.0, 6.5, 7.9], 256: [5.0, 6.0, 7.0]}  # 256 would fit, and 64 is not shown to
-    assert "no larger batch is shown" in gap.answer(gap.gap_table(runs(doubtful), tolerance=0.5))[0]
+    assert "no larger batch is shown" in gap.answer(gap.gap_table(*runs(doubtful), tolerance=0.5))[0]
 
 
 def test_beside_each_gap_stand_updates_and_train_error_since_it_may_be_under_training() -> None:
-    table = gap.gap_table(runs(GROWING), tolerance=0.5).set_index("batch_size")
+    table = gap.gap_table(*runs(GROWING), tolerance=0.5).set_index("batch_size")
     assert table["updates"].tolist()[:3] == [1001, 251, 63]
     assert table["train_error_pct"].tolist()[:3] == pytest.approx([18.2 / 6, 19.5 / 6, 24.1 / 6])
     assert table.loc[4096, ["updates", "train_error_pct"]].isna().all()
@@ -61,25 +66,27 @@ def test_beside_each_gap_stand_updates_and_train_error_since_it_may_be_under_tra
 
 def test_seeds_are_paired() -> None:
     """Unpaired, the seeds' own spread of 1 point would hide a gap of 0.1."""
-    table = gap.gap_table(runs({32: [5.0, 6.0, 7.0], 64: [5.1, 6.1, 7.11]}), tolerance=0.2)
+    table = gap.gap_table(*runs({32: [5.0, 6.0, 7.0], 64: [5.1, 6.1, 7.11]}), tolerance=0.2)
     assert table["verdict"].tolist() == ["within"]
     assert np.std([5.1, 6.1, 7.11]) > 0.5
 
 
 def test_two_seeds_decide_nothing_and_the_answer_says_so() -> None:
-    table = gap.gap_table(runs({32: [5.0, 6.0], 64: [5.0, 6.0]}), tolerance=0.5)
+    table = gap.gap_table(*runs({32: [5.0, 6.0], 64: [5.0, 6.0]}), tolerance=0.5)
     assert table["verdict"].tolist() == ["undecided"]
     assert "n = 2" in gap.answer(table)[0]
 
 
 def test_a_seed_that_diverged_is_left_out_of_its_batch_size_alone() -> None:
-    table = gap.gap_table(runs({32: [5.0, 6.0, 7.0, 8.0], 64: [5.1, None, 7.1, 8.1], 128: [5, 6, 7, 8]}), tolerance=0.5)
+    table = gap.gap_table(
+        *runs({32: [5.0, 6.0, 7.0, 8.0], 64: [5.1, None, 7.1, 8.1], 128: [5, 6, 7, 8]}), tolerance=0.5
+    )
     assert table["n"].tolist() == [3, 4]
 
 
 def test_a_batch_size_at_which_a_run_diverged_is_never_within() -> None:
     half = {32: [5.0] * 6, 64: [5.0, 5.01, 5.02, None, None, None], 256: [5.0] * 6}
-    table = gap.gap_table(runs(half), tolerance=0.5)
+    table = gap.gap_table(*runs(half), tolerance=0.5)
     assert table["verdict"].tolist() == ["failed", "within"]
     assert table["n"].tolist() == [3, 6]
     assert "b = 32; at b = 64 runs diverged or learned nothing. At" in gap.answer(table)[0]
@@ -87,22 +94,22 @@ def test_a_batch_size_at_which_a_run_diverged_is_never_within() -> None:
 
 def test_the_answer_says_nothing_of_batch_sizes_that_are_undecided() -> None:
     unsure = {**GROWING, 4096: [7.0, 9.0, 7.0]}
-    table = gap.gap_table(runs(unsure), tolerance=0.5)
+    table = gap.gap_table(*runs(unsure), tolerance=0.5)
     assert table["verdict"].tolist() == ["within", "undecided", "beyond", "undecided"]
     assert "b = 32; at b = 1024 it does not. At" in gap.answer(table)[0]
     lost = {**unsure, 4096: [None, None, None], 8192: [9.0, 10.0, 11.0]}
-    assert "; from b = 1024 on it does not; at b = 4096 runs" in gap.answer(gap.gap_table(runs(lost), 0.5))[0]
+    assert "; from b = 1024 on it does not; at b = 4096 runs" in gap.answer(gap.gap_table(*runs(lost), 0.5))[0]
 
 
 def test_against_a_smallest_batch_that_diverged_nothing_is_judged() -> None:
-    table = gap.gap_table(runs({32: [None, None, 5.0], 64: [5.0, 5.0, 5.0]}), tolerance=0.5)
+    table = gap.gap_table(*runs({32: [None, None, 5.0], 64: [5.0, 5.0, 5.0]}), tolerance=0.5)
     assert table["verdict"].tolist() == ["undecided"]
     assert "does not" not in gap.answer(table)[0]
 
 
 def test_one_batch_size_has_no_gap_but_a_whole_table(tmp_path: Path) -> None:
-    table = gap.gap_table(runs({32: [5.0, 6.0, 7.0]}), tolerance=0.5)
+    table = gap.gap_table(*runs({32: [5.0, 6.0, 7.0]}), tolerance=0.5)
     write_table(tmp_path / "gap.csv", table)
     read = read_table(tmp_path / "gap.csv")
-    assert list(read) == list(gap.gap_table(runs(GROWING), tolerance=0.5)) == gap.COLUMNS
+    assert list(read) == list(gap.gap_table(*runs(GROWING), tolerance=0.5)) == gap.COLUMNS
     assert gap.answer(read) == []

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +9,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from made_up import CLAIM, CLAIMS, ROOT, study
+from made_up import CLAIM, CLAIMS, ROOT, Made, study
 
+from gapscope import measures
+from gapscope.drawing import figure, numbers
 from gapscope.errors import InputError
-from gapscope.records.tables import read_record, write_table
-from gapscope.report import figure_catalogue, page_tables, warmstart
+from gapscope.measures import warm_start, warm_start_figures
+from gapscope.records.long import read_long, select
+from gapscope.records.tables import write_table
+from gapscope.report import measure_tables, page_tables, site
 from gapscope.report.page import about, claims, made, page
 
 
@@ -47,11 +50,17 @@ def test_it_is_made_without_torch_and_gives_the_same_bytes(quick: dict[str, Any]
     assert done.stdout.decode() == html
 
 
-@pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "reports").glob("*.html")))
-def test_a_committed_page_is_what_the_committed_records_give(study: str) -> None:
-    folders = [ROOT / folder / study for folder in ("metrics", "plots")]
-    paths = [*folders, ROOT / f"conf/study/{study}.yaml", ROOT / f"metrics/claims/{study}.csv"]
-    assert (ROOT / f"reports/{study}.html").read_text(encoding="utf-8") == page(study, *paths)
+def test_a_site_has_an_index_and_the_page_of_every_study(quick: dict[str, Any], html: str, tmp_path: Path) -> None:
+    folder = quick["metrics"].parents[1]
+    (folder / "metrics/claims").mkdir(exist_ok=True)
+    index, *pages = site.build(tmp_path, folder / "metrics", folder / "plots", ROOT / "conf/study")
+    assert [path.name for path in pages] == ["quick.html"]
+    assert pages[0].read_text(encoding="utf-8") == html
+    text = index.read_text(encoding="utf-8")
+    assert re.findall(r'href="([^"]*)"', text) == ["quick.html"]
+    assert "b = 32 to 512, 2 seeds" in text_of(text)
+    with pytest.raises(InputError, match="no results of a study"):
+        site.build(tmp_path, tmp_path, tmp_path, ROOT / "conf/study")
 
 
 def test_the_order_is_verdicts_tables_figures_how(html: str) -> None:
@@ -109,7 +118,7 @@ def test_a_study_without_claims_says_so(tmp_path: Path, content: str | None) -> 
 
 def test_the_page_says_that_no_claim_is_tested(tmp_path: Path) -> None:
     made_up = study(tmp_path, "quick")
-    for path in made_up["plots"].glob("*.csv"):
+    for path in made_up["plots"].glob("*.svg"):
         path.unlink()
     text = text_of(page(**made_up))
     assert "This study tests no claim." in text
@@ -125,61 +134,60 @@ def test_an_unknown_verdict_is_refused(tmp_path: Path) -> None:
 def test_how_it_was_made_counts_the_study_s_own_records(quick: dict[str, Any], tmp_path: Path) -> None:
     rows = made(quick["metrics"])
     trained = [row for row in rows if row["stage"] == "train"]
-    runs = pd.read_csv(quick["metrics"] / "runs.csv")
-    assert sum(row["records"] for row in trained) == len(runs)
-    how = [read_record(path) for path in (ROOT / "provenance/quick/train").iterdir()]
-    assert sum(row["seconds"] for row in trained) == pytest.approx(sum(record["wall_s"] for record in how))
-    assert {row["commit"] for row in trained} == {record["commit"] for record in how}
+    cells = pd.read_csv(quick["metrics"] / "cells.csv")
+    assert sum(row["records"] for row in trained) == len(cells) == 8
     other = study(tmp_path, "quick")["metrics"]
-    runs.iloc[1:].to_csv(other / "runs.csv", index=False)  # its record is of an earlier choice of cells
-    assert sum(row["records"] for row in made(other) if row["stage"] == "train") == len(runs) - 1
-
-
-def test_a_run_that_was_stopped_and_went_on_has_the_seconds_of_both_parts(tmp_path: Path) -> None:
-    """The stage's seconds are those of the latest start; those of training begin with the first."""
-    folder = study(tmp_path, "table05")["metrics"]
-    how = {path.stem: read_record(path) for path in (ROOT / "provenance/table05/train").iterdir()}
-    resumed = how["lenet5-fashion_mnist-b4096-s0"]
-    assert 10 * resumed["wall_s"] < resumed["training_s"]
-    trained = [row["seconds"] for row in made(folder) if row["stage"] == "train"]
-    assert sum(trained) == pytest.approx(sum(max(record["wall_s"], record["training_s"]) for record in how.values()))
-
-
-def test_records_that_do_not_say_how_they_were_made_are_named(tmp_path: Path) -> None:
-    made_up = study(tmp_path, "table05")
-    for sample in ("spectra", "controls"):
-        shutil.copytree(ROOT / f"metrics/table05/{sample}", made_up["metrics"] / sample, dirs_exist_ok=True)
-    text = text_of(page(**made_up))
-    assert "controls 3 not recorded" in text
-    assert "spectra 18 not recorded" in text
-    assert "train 18 not recorded" not in text
+    cells.iloc[1:].to_csv(other / "cells.csv", index=False)  # its record is of an earlier choice of cells
+    assert sum(row["records"] for row in made(other) if row["stage"] == "train") == len(cells) - 1
 
 
 def test_every_param_as_it_was_run_stands_in_the_page(tmp_path: Path) -> None:
-    made_up = study(tmp_path, "table06")
+    made_up = study(tmp_path, "quick")
     assert "lr_start: 0.1\n" in page(**made_up)
     (made_up["metrics"] / "params.yaml").write_text("train: {lr_start: 0.5, name: <b>}\n")
     assert "train: {lr_start: 0.5, name: &lt;b&gt;}" in page(**made_up)
 
 
-def test_zeros_of_dead_units_are_one_row_whatever_the_threshold(quick: dict[str, Any]) -> None:
-    batches = pd.read_csv(quick["metrics"] / "batch_sizes.csv")
-    names = [row[0].text for table in page_tables.of_batch_sizes(batches) for row in table.rows]
-    for threshold in ("0.0001", "1e-05"):
-        assert f"values ≤ {threshold}: excess, over b images" in names
-    assert [name for name in names if "dead" in name] == ["of each excess, zeros of dead units and duplicate images"]
+def of_quick(quick: dict[str, Any], name: str) -> page_tables.Table:
+    """The table of `quick` that has a row of this name."""
+    cells = pd.read_csv(quick["metrics"] / "cells.csv")
+    tables = measure_tables.of_batch_sizes(read_long(quick["metrics"] / "batch_sizes.csv"), cells)
+    return next(table for table in tables if name in {row[0].text for row in table.rows})
 
 
-def test_controls_of_fewer_seeds_say_so() -> None:
-    batches = pd.read_csv(ROOT / "metrics/quick/batch_sizes.csv").assign(controls_n=1)
-    (table,) = page_tables.of_batch_sizes(batches)
-    assert table.notes == ["Mean ± standard deviation, n = 2 seeds.", "Controls: n = 1."]
-    (table,) = page_tables.of_batch_sizes(batches.assign(controls_n=2))
-    assert len(table.notes) == 1
+def test_thresholds_stand_side_by_side_and_zeros_of_dead_units_below_both(quick: dict[str, Any]) -> None:
+    excess, zeros = (
+        "near-rank values beyond structural zeros, over b images",
+        "zeros from dead units and duplicate images",
+    )
+    table = of_quick(quick, excess)
+    assert [(cell.text, cell.span) for cell in table.heads[0][1:]] == [(f"{b}", 2) for b in (32, 128, 256, 512)]
+    assert [cell.text for cell in table.heads[1][1:]] == ["≤ 1e-4", "≤ 1e-5"] * 4
+    widths = {sum(cell.span for cell in row) for row in [*table.heads, *table.rows]}
+    assert widths == {9}
+    (row,) = [row for row in table.rows if row[0].text.startswith(zeros)]
+    assert [cell.span for cell in row[1:]] == [2] * 4
+    batches = read_long(quick["metrics"] / "batch_sizes.csv")
+    means = select(batches, "near_rank_excess", {"sample": "run", "threshold": 1e-5})["mean"].tolist()
+    shown = [float(cell.text.split(" ")[0].replace(",", "")) for cell in of_row(table, excess)[2::2]]
+    assert shown == pytest.approx(means, rel=0.1)
 
 
-def test_a_study_of_no_networks_has_its_records_too() -> None:
-    rows = made(ROOT / "metrics/random_matrices")
+def of_row(table: page_tables.Table, name: str) -> list[page_tables.Cell]:
+    return next(list(row) for row in table.rows if row[0].text == name)
+
+
+def test_controls_of_fewer_seeds_say_so(quick: dict[str, Any]) -> None:
+    """`quick` has controls of one seed only."""
+    table = of_quick(quick, "near-rank values beyond structural zeros, control: untrained")
+    assert table.notes == [
+        "Mean ± standard deviation, n = 2 seeds.", "Where fewer seeds have a value, as of controls: n = 1.",
+    ]  # fmt: skip
+    assert len(of_quick(quick, "test error (%)").notes) == 1
+
+
+def test_a_study_of_no_networks_has_its_records_too(tmp_path: Path) -> None:
+    rows = made(study(tmp_path, "random_matrices")["metrics"])
     assert sum(row["records"] for row in rows) == 3
 
 
@@ -228,28 +236,47 @@ def test_a_mean_is_rounded_to_its_spread(mean: float, std: float, n: int, shown:
     assert page_tables.spread(mean, std, n) == shown
 
 
-def test_one_seed_is_said_to_have_no_spread() -> None:
-    (table,) = page_tables.of_batch_sizes(pd.read_csv(ROOT / "metrics/keskar_figure4/batch_sizes.csv"))
+def test_one_seed_is_said_to_have_no_spread(quick: dict[str, Any]) -> None:
+    cells = pd.read_csv(quick["metrics"] / "cells.csv").query("seed == 0")
+    batches = read_long(quick["metrics"] / "batch_sizes.csv").assign(n=1, std=float("nan"))
+    table = measure_tables.of_batch_sizes(batches, cells)[0]
     assert table.notes == ["n = 1: one seed, so no spread."]
-    row = next(row for row in table.rows if row[0].text == "test error (%)")
-    runs = pd.read_csv(ROOT / "metrics/keskar_figure4/runs.csv")
-    assert [cell.text for cell in row[1:]] == [f"{value:g}" for value in runs["test_error_pct"]]
+    means = select(batches, "error_pct", {"split": "test", "statistics": "reestimated"})["mean"]
+    assert [cell.text for cell in of_row(table, "test error (%)")[1:]] == [numbers.number(mean) for mean in means]
 
 
-def starts() -> pd.DataFrame:
-    rows = [
-        {"model": "f1", "dataset": "mnist", "seed": seed, "small_batch_size": 256}
-        | {"start_epoch": start, "status": status}
-        | {"small_test_error_pct": 2.0 + seed, "small_sharpness_full_0.001_pct": 10.0, "large_test_error_pct": 5.0}
-        for seed, start, status in ((0, 0, "ok"), (1, 0, "ok"), (0, 10, "ok"), (1, 10, "large diverged"))
+def start(seed: int, epoch: int, status: str) -> dict[str, Any]:
+    box = {"split": "train", "space": "full", "epsilon": 1e-3, "quantity": "sharpness_pct"}
+    values = [
+        {"phase": "small", **warm_start.long_row("test_error_pct", 2.0 + seed)},
+        {"phase": "small", **box, "value": 10.0},
     ]
-    return pd.DataFrame(rows)
+    large = [{"phase": "large", **warm_start.long_row("test_error_pct", 5.0)}, {"phase": "large", **box, "value": 20.0}]
+    return {"start_epoch": epoch, "status": status, "values": values + (large if status == "ok" else [])}
 
 
-def test_a_study_of_warm_starts_alone_has_its_page(tmp_path: Path) -> None:
-    table = starts().assign(**{"large_batch_size": 6000, "large_sharpness_full_0.001_pct": 20.0})
-    write_table(tmp_path / "metrics/warmstart.csv", table)
-    write_table(tmp_path / "plots/warmstart.csv", warmstart.warmstart(table))
+@pytest.fixture
+def warm() -> Made:
+    runs = {0: [start(0, 0, "ok"), start(0, 10, "ok")], 1: [start(1, 0, "ok"), start(1, 10, "large diverged")]}
+    header = {"settings": {"small": 256, "large": 6000}, "device": "cpu"}
+    made = Made()
+    made.stages["warmstart"] = [
+        (
+            {"model": "f1", "dataset": "mnist", "seed": seed},
+            header | {"starts": warm_start.statuses(starts)},
+            pd.DataFrame(warm_start.rows(starts)),
+        )
+        for seed, starts in runs.items()
+    ]
+    made.tables["warmstart"] = warm_start.study_table(made)
+    return made
+
+
+def test_a_study_of_warm_starts_alone_has_its_page(tmp_path: Path, warm: Made) -> None:
+    warm.folder = tmp_path / "metrics"
+    write_table(tmp_path / "metrics/warmstart.csv", warm.tables["warmstart"])
+    write_table(tmp_path / "metrics/cells.csv", warm_start.starts_table(warm))
+    figure.save(warm_start_figures.FIGURES, warm, tmp_path / "plots")
     settings = ROOT / "conf/study/keskar_warmstart.yaml"
     text = page("keskar_warmstart", tmp_path / "metrics", tmp_path / "plots", settings, tmp_path / "none.csv")
     assert re.findall(r'<figure id="(\w+)">', text) == ["warmstart"]
@@ -257,22 +284,17 @@ def test_a_study_of_warm_starts_alone_has_its_page(tmp_path: Path) -> None:
     assert 'data-series="small-batch iterate"' in text
 
 
-def test_warm_starts_have_a_row_a_start_and_count_what_ended_well() -> None:
-    (table,) = page_tables.of_warm_starts(starts())
-    assert [[cell.text for cell in row] for row in table.rows] == [
-        ["0", "2", "2.50 ± 0.71", "10 ± 0", "5 ± 0"], ["10", "1", "2", "10", "5"],
-    ]  # fmt: skip
-    assert table.heads[0][2].text == "small-batch iterate: test error (%)"
+def test_warm_starts_have_a_row_per_start_and_count_what_ended_well(warm: Made) -> None:
+    (table,) = measure_tables.of_starts(warm.tables["warmstart"], warm_start.starts_table(warm))
+    heads = [cell.text for cell in table.heads[0]]
+    assert heads[:2] == ["started from epoch", "runs, n"]
+    rows = [dict(zip(heads, (cell.text for cell in row), strict=True)) for row in table.rows]
+    assert [row["runs, n"] for row in rows] == ["2", "1"]
+    small = next(head for head in heads if "error" in head and "small-batch" in head)
+    assert [row[small] for row in rows] == ["2.50 ± 0.71", "2"]
     assert table.notes == ["Mean ± standard deviation, n = 1 to 2 seeds; where n = 1 there is no spread."]
 
 
-def test_every_committed_figure_is_in_the_registry() -> None:
+def test_every_committed_figure_belongs_to_a_measure() -> None:
     drawn = {path.stem for path in (ROOT / "plots").glob("*/*.csv")}
-    assert drawn <= set(figure_catalogue.SHOWN)
-
-
-def test_thresholds_are_those_of_the_near_rank_figure(tmp_path: Path) -> None:
-    panels = ["0.0001: excess", "1e-05: excess", "0.001-relative: excess"]
-    pd.DataFrame({"panel": panels}).to_csv(tmp_path / "near_rank.csv", index=False)
-    assert figure_catalogue.thresholds(tmp_path) == (1e-4, 1e-5)
-    assert figure_catalogue.thresholds(tmp_path / "none") == ()
+    assert drawn <= {each.name for name in measures.names() for each in measures.figures(name)}

@@ -5,10 +5,13 @@ import math
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from made_up import Made
 
+from gapscope.drawing.figure import styled
+from gapscope.measures import perturbation, perturbation_figures
+from gapscope.measures import random_matrices as measure
+from gapscope.measures import random_matrices_figures as drawing
 from gapscope.papers.oyedotun2022 import random_matrices
-from gapscope.report import figures
-from gapscope.report import random_matrix_figures as drawing
 
 STDS = {"gaussian": 1.0, "uniform": 12**-0.5}
 
@@ -22,10 +25,14 @@ def repeated(law: str, m: int, n: int, mean: float, half_spread: float = 1.0) ->
     ]
 
 
+def matrices() -> pd.DataFrame:
+    rows = repeated("gaussian", 100, 25, 6.0) + repeated("uniform", 100, 25, 20.0) + repeated("uniform", 100, 4, 9.0)
+    return pd.DataFrame(rows)
+
+
 @pytest.fixture
 def cells() -> pd.DataFrame:
-    rows = repeated("gaussian", 100, 25, 6.0) + repeated("uniform", 100, 25, 20.0) + repeated("uniform", 100, 4, 9.0)
-    return random_matrices.cells(pd.DataFrame(rows), STDS)
+    return measure.means(matrices(), STDS)
 
 
 def paper(*values: tuple[str, int, float]) -> pd.DataFrame:
@@ -71,7 +78,7 @@ def test_a_printed_value_far_from_the_measured_one_is_marked(
 
 
 def test_rounding_in_print_counts_where_the_spread_is_small() -> None:
-    cells = random_matrices.cells(pd.DataFrame(repeated("gaussian", 9, 4, 0.003, 1e-9)), STDS)
+    cells = measure.means(pd.DataFrame(repeated("gaussian", 9, 4, 0.003, 1e-9)), STDS)
     assert random_matrices.differences(0.00305, cells).abs().max() < 2
     assert random_matrices.differences(0.0032, cells).abs().max() > 4
 
@@ -110,7 +117,7 @@ def perturbed() -> pd.DataFrame:
             values = {"estimate": estimate, "smallest": 1e-6, "worst_estimate": estimate, "worst_smallest": 2e-6}
             values |= {"bound": 3e-5, "tight": 2e-6}
             rows.append({"units": 20, "samples": samples, "repetition": repetition, **values})
-    return random_matrices.perturbation_table(pd.DataFrame(rows))
+    return perturbation.by_samples(pd.DataFrame(rows))
 
 
 def test_violations_are_counted_in_each_regime(cells: pd.DataFrame) -> None:
@@ -134,41 +141,50 @@ def histograms() -> pd.DataFrame:
     return pd.DataFrame([{**about, "low": low, "high": low + 2, "count": c, "expected": 5.0} for low, c in counts])
 
 
-def test_a_histogram_draws_values_a_matrix_with_empty_bins_between_and_says_what_lies_beyond() -> None:
-    rows = drawing.distributions(histograms(), "uniform", {"uniform": 1.0})
+def read(monkeypatch: pytest.MonkeyPatch, stds: dict[str, float], values: pd.DataFrame | None = None) -> None:
+    monkeypatch.setattr(measure, "read", lambda _: (stds, values, histograms()))
+
+
+def test_a_histogram_draws_values_per_matrix_with_empty_bins_between_and_says_what_lies_beyond(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read(monkeypatch, {"uniform": 1.0})
+    rows = drawing.distributions(Made(), "uniform")
     assert rows["axis_end"].unique().tolist() == pytest.approx([drawing.AXIS_STDS * 10])
-    figure = figures.styled(drawing.draw_distributions, rows)
+    figure = styled(drawing.draw_distributions, rows)
     (axes,) = figure.axes
     (line,) = axes.patches
     assert line.get_data().values.tolist() == [12.0, 0.0, 12.0]
     assert line.get_data().edges.tolist() == [6.0, 8.0, 10.0, 12.0]
-    assert line.get_label() == "n = 25 (2 matrices); beyond: 1 a matrix, ≤ 502"
+    assert line.get_label() == "n = 25 (2 matrices); beyond: 1 per matrix, ≤ 502"
     assert (axes.get_title(), axes.get_xlabel()) == ("m = 100", "singular value")
     plt.close(figure)
 
 
-def test_the_density_of_proposition_1_counts_every_value() -> None:
-    rows = drawing.marchenko_pastur(histograms(), {"uniform": 1.0})
+def test_the_density_of_proposition_1_counts_every_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    read(monkeypatch, {"uniform": 1.0})
+    rows = drawing.marchenko_pastur(Made())
     assert (rows["count_density"] * (rows["high"] - rows["low"])).sum() == pytest.approx(1.0)
     assert rows["low"].tolist() == pytest.approx([0.6, 1.0, 50.0])
     assert (rows["edge_low"].iloc[0], rows["edge_high"].iloc[0]) == (0.5, 1.5)
-    figure = figures.styled(drawing.draw_marchenko_pastur, rows)
+    figure = styled(drawing.draw_marchenko_pastur, rows)
     assert "96.00 % between the edges; largest value: 50.2" in figure.axes[0].get_title()
     plt.close(figure)
 
 
-def test_proposition_2_draws_means_and_margins(cells: pd.DataFrame) -> None:
-    rows = drawing.extremes(cells, STDS)
+def test_proposition_2_draws_means_and_margins(monkeypatch: pytest.MonkeyPatch) -> None:
+    read(monkeypatch, STDS, matrices())
+    rows = drawing.extremes(Made())
     assert rows["sigma_min_scaled"].iloc[0] == pytest.approx(0.6)
     assert rows["sigma_min_margin"].tolist() == pytest.approx([1.0, 20 * math.sqrt(12) - 5, 9 * math.sqrt(12) - 8])
     assert rows["sigma_max_margin"].iloc[0] == pytest.approx(-25.0)
-    figure = figures.styled(drawing.draw_extremes, rows)
+    figure = styled(drawing.draw_extremes, rows)
     assert figure.axes[0].get_ylabel() == "mean σ_min / (s √m)"
     plt.close(figure)
 
 
 def test_proposition_3_marks_where_the_proof_does_not_apply() -> None:
-    figure = figures.styled(drawing.draw_perturbation, perturbed())
+    figure = styled(perturbation_figures.draw_perturbation, perturbed())
     assert [axes.get_title() for axes in figure.axes] == ["random ΔX", "worst ΔX"]
     assert "b = h = 20" in figure.axes[0].texts[0].get_text()
     assert {line.get_label() for line in figure.axes[0].lines} >= {"tight: ‖ΔX‖ / σ_min"}

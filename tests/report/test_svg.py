@@ -7,13 +7,14 @@ from xml.etree import ElementTree
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from made_up import ROOT
+from made_up import drawn_studies
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gapscope.drawing import svg
-from gapscope.report import figure_catalogue, figures
+from gapscope.drawing.figure import styled
+from gapscope.errors import InputError
 
 NEAR = 0.02  # half of what two decimals of a position may be off, twice, for matplotlib writes six
 SVG = svg.SVG
@@ -24,6 +25,10 @@ def drawn(draw: Callable[[Axes], object]) -> Figure:
     axes.set(xlabel="batch size", ylabel="error (%)")
     draw(axes)
     return figure
+
+
+def page(figure: Figure, name: str = "one") -> str:
+    return svg.inline(svg.drawn(figure, name), "l")
 
 
 def circles(text: str) -> list[ElementTree.Element]:
@@ -60,7 +65,7 @@ XS, YS = [1.0, 2.0, 4.0, 8.0], [3.0, 1.0, 2.0, 7.5]
 
 
 def test_each_point_lies_on_its_mark_and_says_its_value_and_one_off_is_found() -> None:
-    text = svg.inline(drawn(lambda axes: axes.plot(XS, YS, "o-", label="test") and axes.legend()), "one", "l")
+    text = page(drawn(lambda axes: axes.plot(XS, YS, "o-", label="test") and axes.legend()))
     assert astray(text, XS, YS) == []
     said = iter([*YS[1:], YS[0]])  # the next one's
     shifted = re.sub(r'data-y="[^"]*"', lambda _: f'data-y="{next(said):.10g}"', text)
@@ -70,7 +75,7 @@ def test_each_point_lies_on_its_mark_and_says_its_value_and_one_off_is_found() -
 
 
 def test_a_title_says_series_and_both_values_with_their_axes() -> None:
-    text = svg.inline(drawn(lambda axes: axes.plot(XS, YS, "o", label="test")), "one", "l")
+    text = page(drawn(lambda axes: axes.plot(XS, YS, "o", label="test")))
     titles = [title.text for title in ElementTree.fromstring(text).iter(f"{SVG}title")]
     assert titles[3] == "test; batch size = 8; error (%) = 7.5"
 
@@ -80,7 +85,7 @@ def test_values_that_are_no_numbers_or_out_of_view_are_no_points() -> None:
         axes.plot([1, 2, 3, 4, 5], [1, np.nan, np.inf, 2, 300], "o", label="test")
         axes.set_ylim(0, 10)
 
-    assert told(svg.inline(drawn(draw), "one", "l")) == [("test", 1, 1), ("test", 4, 2)]
+    assert told(page(drawn(draw))) == [("test", 1, 1), ("test", 4, 2)]
 
 
 def test_legends_caps_and_reference_lines_are_no_points_and_bars_are_told() -> None:
@@ -93,7 +98,7 @@ def test_legends_caps_and_reference_lines_are_no_points_and_bars_are_told() -> N
         axes.axvline(1.5, label="edge")
         axes.legend()
 
-    text = svg.inline(drawn(draw), "one", "l")
+    text = page(drawn(draw))
     assert told(text) == [("mean", 1, 3), ("mean", 2, 4), ("mean, seed 0", 1, 2.5), ("mean, seed 0", 1, 3.5)]
     assert "error (%) = 3 (bar: 2.75 to 3.25)</title>" in text
     assert "error (%) = 4</title>" in text
@@ -101,21 +106,21 @@ def test_legends_caps_and_reference_lines_are_no_points_and_bars_are_told() -> N
 
 def test_a_curve_without_marks_has_thirty_points_from_end_to_end() -> None:
     xs = list(range(400))
-    found = told(svg.inline(drawn(lambda axes: axes.plot(xs, [x / 7 for x in xs], label="run")), "one", "l"))
+    found = told(page(drawn(lambda axes: axes.plot(xs, [x / 7 for x in xs], label="run"))))
     assert len(found) == svg.THINNED
     assert (found[0][1], found[-1][1]) == (0, 399)
     assert all(y == pytest.approx(x / 7, rel=1e-9) for _, x, y in found)
 
 
 def test_a_histogram_is_told_by_its_bins() -> None:
-    text = svg.inline(drawn(lambda axes: axes.stairs([2.0, 5.0], [0, 1, 3], label="values")), "one", "l")
+    text = page(drawn(lambda axes: axes.stairs([2.0, 5.0], [0, 1, 3], label="values")))
     assert told(text) == [("values", 0.5, 2), ("values", 2, 5)]
     assert "values; batch size = 1 to 3; error (%) = 5" in text
 
 
 def test_the_same_figure_gives_the_same_bytes_and_two_share_no_id() -> None:
     def one(name: str) -> str:
-        return svg.inline(drawn(lambda axes: axes.plot(XS, YS, "o-", label="test")), name, "l")
+        return page(drawn(lambda axes: axes.plot(XS, YS, "o-", label="test")), name)
 
     assert one("a") == one("a")
     ids = [set(re.findall(r'\bid="([^"]+)"', one(name))) for name in "ab"]
@@ -129,14 +134,11 @@ def test_the_same_figure_gives_the_same_bytes_and_two_share_no_id() -> None:
 
 
 def test_powers_of_ten_are_text() -> None:
-    text = svg.inline(drawn(lambda axes: axes.plot([1, 2], [1e-5, 1e3]) and axes.set_yscale("log")), "one", "l")
+    text = page(drawn(lambda axes: axes.plot([1, 2], [1e-5, 1e3]) and axes.set_yscale("log")))
     labels = [element.text for element in ElementTree.fromstring(text).iter(f"{SVG}text")]
     assert "10⁻⁵" in labels
     assert "10³" in labels
     assert "tspan" not in text
-
-
-STUDIES = sorted(path.name for path in (ROOT / "plots").iterdir())
 
 
 def dashes(line: Line2D) -> str:
@@ -154,11 +156,10 @@ def looks(axes: Axes) -> list[tuple[object, ...]]:
     return found + [(p.get_linestyle(), p.get_linewidth(), p.get_fill()) for p in steps]
 
 
-@pytest.mark.parametrize("study", STUDIES)
-def test_the_series_of_a_panel_differ_without_colour_and_all_can_be_read(study: str) -> None:
+def test_the_series_of_a_panel_differ_without_colour_and_all_can_be_read() -> None:
     alike, unreadable = [], set()
-    for name, shown, rows in figure_catalogue.of_study(ROOT / "plots" / study):
-        figure = figures.styled(shown.draw, rows)
+    for name, (shown, rows) in drawn_studies().items():
+        figure = styled(shown.draw, rows)
         figure.draw_without_rendering()  # as a page does: until then an axis may not have its limits
         for axes in figure.axes:
             alike += [name] if len(set(looks(axes))) < len(looks(axes)) else []
@@ -166,6 +167,29 @@ def test_the_series_of_a_panel_differ_without_colour_and_all_can_be_read(study: 
         plt.close("all")
     assert alike == []
     assert unreadable <= {"landscape_plane"}
+
+
+def test_ids_and_coordinates_do_not_depend_on_the_last_digits_of_floats() -> None:
+    """Another processor rounds the layout otherwise: the file must not hold a hash of coordinates."""
+
+    def one(shift: float) -> str:
+        figure, axes = plt.subplots()
+        axes.plot(XS, YS, "o-", label="test")
+        axes.set_position([0.125 + shift, 0.11, 0.775, 0.77])
+        return svg.drawn(figure, "one")
+
+    assert one(0.0) == one(1e-12)
+    assert one(0.0) != one(1e-3)
+
+
+def test_in_a_page_a_figure_is_as_wide_as_there_is_room_and_says_what_it_shows() -> None:
+    text = svg.inline(svg.drawn(drawn(lambda axes: axes.plot(XS, YS, "o-", label="test")), "one"), "A label & more")
+    root = ElementTree.fromstring(text)
+    assert root.attrib["aria-label"] == "A label & more"
+    assert {"width", "height"}.isdisjoint(root.attrib)
+    assert len(circles(text)) == 4
+    with pytest.raises(InputError, match="no SVG file"):
+        svg.inline("<p>", "l")
 
 
 def test_series_that_differ_by_colour_alone_are_found() -> None:
@@ -178,6 +202,6 @@ def test_a_legend_below_its_panel_stays_on_the_page() -> None:
     figure, axes = plt.subplots(layout="constrained")
     axes.plot(XS, YS, label="a series")
     legend = axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
-    text = svg.inline(figure, "one", "l")
+    text = svg.drawn(figure, "one")
     assert "a series" in text
     assert legend.get_window_extent().y0 >= 0

@@ -10,10 +10,8 @@ import yaml
 
 from gapscope.config import load_params
 from gapscope.errors import InputError
-from gapscope.records.files import write_text
 
 PAGES = Path("reports")
-OVERVIEW = PAGES / "README.md"
 
 
 def add(commands: Any) -> None:
@@ -25,7 +23,7 @@ def add(commands: Any) -> None:
 
 
 def report(study: str | None) -> None:
-    """Make a study's page from the results that are there; say where it lies, and that of all studies.
+    """Make a study's page from the results that are there, and say where it lies.
 
     Raises:
         InputError: a study without results, or the page could not be made.
@@ -40,18 +38,9 @@ def report(study: str | None) -> None:
     if subprocess.run([sys.executable, *words[1:]], check=False).returncode:  # words[0] is python
         raise InputError(f"the page of {name} could not be made")
     print(PAGES / f"{name}.html")
-    overview()
 
 
 def command(study: str) -> list[str]:
     """Return the command of the stage `report` for any study: DVC has it only for the one in params.yaml."""
     stage = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["report"]
     return [word.replace("${item.study}", study) for word in shlex.split(stage["cmd"])]
-
-
-def overview() -> None:
-    """Write the page of all studies anew from what is in metrics/, and say where it lies."""
-    from gapscope.report import overview as made
-
-    write_text(OVERVIEW, made.page(Path("metrics"), Path("plots")))
-    print(OVERVIEW)

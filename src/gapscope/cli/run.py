@@ -3,7 +3,6 @@
 from typing import Any
 
 from gapscope.cli.compose import compose, with_study
-from gapscope.cli.report import overview
 from gapscope.config import load_params
 from gapscope.engine import runner
 from gapscope.runtime import pick_device
@@ -41,4 +40,3 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
     gpus = torch.cuda.device_count() if pick_device() == "cuda" else 0  # GAPSCOPE_DEVICE=cuda:1 holds for every stage
     print(f"{len(graph)} stages, {jobs} at once; their output goes to {runner.LOGS}/", flush=True)
     runner.check(runner.run(graph, runner.start_stage(gpus, unsure), jobs))
-    overview()

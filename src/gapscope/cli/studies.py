@@ -75,14 +75,14 @@ def described(path: Path) -> str:
 
 def span(params: Params) -> str:
     """Return what a study spans, e.g. `6 = lenet5 x mnist x b 128-8192 (6) x 1 seed`."""
-    pipelines, warm = params.groups["pipelines"], params.groups["warmstart"]
+    listed, warm = params.groups["measures"], params.groups["warmstart"]
     seeds = dict.fromkeys(params.seeds)
     networks = [" ".join(params.models), " ".join(params.datasets)]
-    if pipelines["networks"]:
+    if "evaluation" in listed:
         sizes = sorted(dict.fromkeys(params.batch_sizes))
         shown = f"b {sizes[0]}-{sizes[-1]} ({len(sizes)})" if len(sizes) > 1 else f"b {sizes[0]}"
         count = len(cells(params))
-    elif pipelines["warmstart"]:
+    elif "warm_start" in listed:
         shown = f"{_counted(len(warm['starts']), 'start')}"
         count = len(params.models) * len(params.datasets) * len(seeds) * (len(warm["starts"]) + 1)
     else:
@@ -93,9 +93,9 @@ def span(params: Params) -> str:
 def length(params: Params) -> str:
     """Return the length of each run."""
     train, warm = params.groups["train"], params.groups["warmstart"]
-    if params.groups["pipelines"]["warmstart"]:
+    if "warm_start" in params.groups["measures"]:
         return f"{warm['small_epochs']}, then {warm['large_epochs']} epochs"
-    if not params.groups["pipelines"]["networks"]:
+    if "evaluation" not in params.groups["measures"]:
         return ""
     most = "at most " if train["patience"] else ""
     return most + (_counted(train["updates"], "update") if train["updates"] else _counted(params.epochs, "epoch"))
@@ -103,9 +103,9 @@ def length(params: Params) -> str:
 
 def state(params: Params) -> str:
     """Return whether a study's results are here, and how many seeds they have."""
-    folder, pipelines = Path("metrics") / params.study, params.groups["pipelines"]
-    todo = cells(params) if pipelines["networks"] else []
-    if runs := _rows(folder / "runs.csv") or _rows(folder / "warmstart.csv"):
+    folder, trains = Path("metrics") / params.study, "evaluation" in params.groups["measures"]
+    todo = cells(params) if trains else []
+    if runs := _rows(folder / "cells.csv"):
         # a batch size that was added with -S is none of the study's own
         there = {tuple(run.get(name) for name in ("model", "dataset", "batch_size", "seed")) for run in runs}
         missing = {tuple(str(value) for value in cell.columns().values()) for cell in todo} - there

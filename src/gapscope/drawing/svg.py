@@ -1,11 +1,13 @@
-"""A figure as SVG for a page: each data point carries its value, for the mouse, the keyboard or a screen reader.
+"""A figure as an SVG file that holds the values of its data points, which a page lets its reader see.
 
-The points are transparent circles above what matplotlib drew, and not its own marks: those of lines without markers can
-be read too, and all are large enough for a finger. Positions come from the axes' own transforms, after the drawing.
-A series is called by its gid, else by its label in the legend; what has neither is no data, and gets no points.
+In a page the points are transparent circles above what matplotlib drew, not its own marks, so that lines without
+markers can be read too, and all points are large enough for a finger. Positions come from the axes' own transforms,
+after the drawing. A series takes its name from its gid, or else from its label in the legend. What has neither is no
+data: no points.
 """
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +25,17 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import Formatter, LogFormatter, NullLocator
 
+from gapscope.errors import InputError
+
 THINNED = 30  # points at most of a line without markers, and of a histogram
 UNIT = 72  # of matplotlib's SVG files: to the inch
 SVG, XLINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}"
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # the same bytes on any day
 TIMES = "\N{MULTIPLICATION SIGN}"
 SUPERSCRIPT = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+PLACES = {"d", "x", "y", "x1", "y1", "x2", "y2", "width", "height", "transform", "points"}  # hold coordinates
+FAMILY = re.compile(r"font-family: [^;]*;?")
+DECIMALS = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 FONTS = ["DejaVu Sans", "Verdana", "Arial"]  # the second is as wide as the first, where a reader lacks that
 
 
@@ -59,18 +66,53 @@ class Point:
     series: str
     x: float
     y: float
-    text: str
+    where: str | None  # its place on the x axis, in words; None: it says nothing
+    bar: str  # from where to where its bar reaches
 
 
-def inline(figure: Figure, name: str, label: str, *, readable: bool = True) -> str:
-    """Return a figure as an `<svg>` element to stand in a page among others; the same figure gives the same bytes.
+def drawn(figure: Figure, name: str, *, readable: bool = True) -> str:
+    """Return a figure as an SVG file; the same figure gives the same bytes.
 
     Args:
         figure: drawn, and closed afterwards.
-        name: unlike that of any other figure of the page; ids begin with it.
-        label: what the figure shows, for those who do not see it.
+        name: ids begin with it, so that two figures can stand in one page.
         readable: whether points are put in; contours have none.
     """
+    root = _drawn(figure, name)
+    root.set("stroke-linejoin", "round")
+    _compact(root)
+    if readable:
+        _put(root, figure)
+    plt.close(figure)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def inline(text: str, label: str) -> str:
+    """Return an SVG file of `drawn` as an element to stand in a page, as wide as the page allows.
+
+    Args:
+        text: the file.
+        label: what the figure shows, for those who do not see it.
+
+    Raises:
+        InputError: the text is no SVG file.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+        width = float(root.attrib.pop("width").removesuffix("pt"))
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise InputError(f"this is no SVG file of a figure ({error}); run the stage plots again") from error
+    for name in ("height", "version"):
+        root.attrib.pop(name, None)
+    root.attrib |= {"class": "plot", "style": f"--natural: {width * 96 / UNIT:.0f}px", "role": "group"}
+    root.set("aria-label", label)
+    _unpack(root)
+    ElementTree.register_namespace("", SVG.strip("{}"))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _drawn(figure: Figure, name: str) -> ElementTree.Element:
+    """Return what matplotlib draws, without what one figure does not need or what would differ between machines."""
     file = io.BytesIO()
     with plt.rc_context({"svg.hashsalt": name, "svg.fonttype": "none", "font.sans-serif": FONTS}):
         _lay_out(figure)
@@ -78,19 +120,21 @@ def inline(figure: Figure, name: str, label: str, *, readable: bool = True) -> s
     root = ElementTree.fromstring(file.getvalue())
     _own_ids(root, name)
     for style in root.findall(f"{SVG}defs[{SVG}style]"):
-        root.remove(style)  # it would hold for the whole page
+        root.remove(style)  # in a page it would hold for the whole page
     for text in root.iter(f"{SVG}text"):
         if text.text and text.text.startswith(" "):  # a distance from a line, which a browser would leave out
             text.text = "\N{NO-BREAK SPACE}" + text.text.lstrip(" ")
-    width = float(root.attrib.pop("width").removesuffix("pt"))
-    del root.attrib["height"], root.attrib["version"]
-    root.attrib |= {"class": "plot", "style": f"--natural: {width * 96 / UNIT:.0f}px", "role": "group"}
-    root.attrib |= {"aria-label": label, "stroke-linejoin": "round"}
-    for axes in figure.axes if readable else []:
-        _put(root, points(axes))
-    plt.close(figure)
+    for element in root.iter():
+        for key in PLACES & set(element.attrib):
+            element.set(key, DECIMALS.sub(_rounded, element.attrib[key]))
     ElementTree.register_namespace("", SVG.strip("{}"))
-    return ElementTree.tostring(root, encoding="unicode")
+    return root
+
+
+def _rounded(number: re.Match[str]) -> str:
+    """Return a coordinate to a hundredth of a point: closer than can be seen."""
+    text = f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def points(axes: Axes) -> list[Point]:
@@ -134,9 +178,7 @@ def _of_histogram(axes: Axes, patch: StepPatch, name: str) -> Iterator[Point]:
 def _point(axes: Axes, name: str, xy: tuple[float, float], where: str | None, bar: str) -> Point:
     x, y = xy
     left, up = axes.transData.transform((x, y))
-    place = f"; {_label(axes, 'x')} = {where}" if where else ""  # None: the place on the axis says nothing
-    text = f"{name}{place}; {_label(axes, 'y')} = {y:.6g}{bar}"
-    return Point(float(left), float(axes.figure.bbox.height - up), name, x, y, text)
+    return Point(float(left), float(axes.figure.bbox.height - up), name, x, y, where, bar)
 
 
 def _name(gid: str | None, label: str) -> str:
@@ -170,16 +212,72 @@ def _shown(axes: Axes, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
     return np.asarray((box.x0 <= x) & (x <= box.x1) & (box.y0 <= y) & (y <= box.y1))
 
 
-def _put(root: ElementTree.Element, found: list[Point]) -> None:
-    if not found:
-        return
-    about = f"{len(found)} points; arrow keys step through them"
-    group = ElementTree.SubElement(root, f"{SVG}g", {"class": "points", "tabindex": "0", "aria-label": about})
+def _put(root: ElementTree.Element, figure: Figure) -> None:
+    """Put the points of every panel into the file's metadata, as JSON: an element each would double the file."""
+    panels = [_packed(axes, found) for axes in figure.axes if (found := points(axes))]
+    if panels:
+        metadata = ElementTree.Element(f"{SVG}metadata")
+        metadata.text = json.dumps(panels, ensure_ascii=False, separators=(",", ":"))
+        root.insert(0, metadata)
+
+
+def _packed(axes: Axes, found: list[Point]) -> dict[str, Any]:
+    """Return a panel's points: labels of its axes, and by series left, top, x, y, and what else a point says."""
+    series: dict[str, list[list[Any]]] = {}
     for point in found:
-        place = {"cx": f"{point.left:.2f}", "cy": f"{point.top:.2f}", "r": "5"}
-        values = {"data-series": point.series, "data-x": f"{point.x:.10g}", "data-y": f"{point.y:.10g}"}
-        circle = ElementTree.SubElement(group, f"{SVG}circle", {"class": "p", **place, **values})
-        ElementTree.SubElement(circle, f"{SVG}title").text = point.text
+        more = [point.where, point.bar] if point.bar or point.where != f"{point.x:.6g}" else []
+        numbers = [round(point.left, 2), round(point.top, 2), float(f"{point.x:.10g}"), float(f"{point.y:.10g}")]
+        series.setdefault(point.series, []).append([*numbers, *more])
+    return {"x": _label(axes, "x"), "y": _label(axes, "y"), "series": series}
+
+
+def _unpack(root: ElementTree.Element) -> None:
+    """Put an element with a title for each of the file's points in place of its metadata."""
+    metadata = root.find(f"{SVG}metadata")
+    if metadata is None:
+        return
+    root.remove(metadata)
+    for panel in json.loads(metadata.text or "[]"):
+        count = sum(map(len, panel["series"].values()))
+        about = f"{count} points; arrow keys step through them"
+        group = ElementTree.SubElement(root, f"{SVG}g", {"class": "points", "tabindex": "0", "aria-label": about})
+        for series, found in panel["series"].items():
+            for left, top, x, y, *more in found:
+                where, bar = more or (f"{x:.6g}", "")
+                place = f"; {panel['x']} = {where}" if where else ""  # null: the place on the axis says nothing
+                values = {"data-series": series, "data-x": f"{x:.10g}", "data-y": f"{y:.10g}"}
+                at = {"class": "p", "cx": f"{left:.2f}", "cy": f"{top:.2f}", "r": "5"}
+                circle = ElementTree.SubElement(group, f"{SVG}circle", at | values)
+                title = ElementTree.SubElement(circle, f"{SVG}title")
+                title.text = f"{series}{place}; {panel['y']} = {y:.6g}{bar}"
+
+
+def _compact(root: ElementTree.Element) -> None:
+    """Leave out what a drawing does not need: blanks, groups without attributes, a font named in each text."""
+    for parent in list(root.iter()):
+        children = [grown for child in parent for grown in _unwrapped(child)]
+        if children != list(parent):
+            for child in list(parent):
+                parent.remove(child)
+            parent.extend(children)
+    for element in root.iter():
+        if element.tag != f"{SVG}text":
+            element.text = None if element.text is None or not element.text.strip() else element.text
+        element.tail = None
+        if (style := element.get("style")) and FAMILY.search(style):
+            element.set("style", FAMILY.sub("", style).strip("; "))
+        if element.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]
+        if path := element.get("d"):
+            element.set("d", " ".join(path.split()))
+    root.set("font-family", ", ".join([*(f"'{name}'" for name in FONTS), "sans-serif"]))
+
+
+def _unwrapped(element: ElementTree.Element) -> list[ElementTree.Element]:
+    """Return a group's children where it says nothing of them, else the element itself."""
+    if element.tag != f"{SVG}g" or element.attrib:
+        return [element]
+    return [grown for child in element for grown in _unwrapped(child)]
 
 
 def _lay_out(figure: Figure) -> None:
@@ -198,13 +296,18 @@ def _lay_out(figure: Figure) -> None:
 
 
 def _own_ids(root: ElementTree.Element, name: str) -> None:
-    """Give what is referred to an id of this figure's own, and take the ids of all else."""
+    """Name the ids that something refers to by the figure and their turn, and drop the others.
+
+    Matplotlib's own ids are hashes of coordinates, whose last digits differ between processors.
+    """
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', ElementTree.tostring(root, encoding="unicode")))
+    named: dict[str, str] = {}
     for element in root.iter():
         if (own := element.attrib.pop("id", None)) in used:
-            element.set("id", f"{name}-{own}")
+            element.set("id", named.setdefault(str(own), f"{name}-{len(named) + 1}"))
+    for element in root.iter():
         if target := element.attrib.pop(f"{XLINK}href", None):
-            element.set("href", target.replace("#", f"#{name}-", 1))
+            element.set("href", f"#{named[target.removeprefix('#')]}")
         for key, value in element.attrib.items():
             if "url(#" in value:
-                element.set(key, value.replace("url(#", f"url(#{name}-"))
+                element.set(key, re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{named[found[1]]})", value))

@@ -107,9 +107,9 @@ def size_of(dataset: str, params: Params) -> Size | None:
 
 def runs(params: Params) -> list[Run]:
     """Return a study's training runs: its cells, or those of its warm starts, or none."""
-    if params.groups["pipelines"]["networks"]:
+    if "evaluation" in params.groups["measures"]:
         return [Run(cell.model, cell.dataset, cell.batch_size, params.epochs) for cell in cells(params)]
-    if not params.groups["pipelines"]["warmstart"]:
+    if "warm_start" not in params.groups["measures"]:
         return []
     warm = params.section("warmstart", WarmstartSettings)
     lengths = [(warm.small, warm.small_epochs), *[(warm.large, warm.large_epochs)] * len(warm.starts)]
@@ -132,7 +132,7 @@ def estimate(params: Params, speed: Callable[[ModelSpec, TrainSettings], Speed])
             return None
         spec = study_spec(params, run.model, size.image_shape, size.classes)
         seconds += run_seconds(speed(spec, settings), size, settings, run.batch_size, run.epochs)
-        if params.groups["pipelines"]["networks"]:
+        if "evaluation" in params.groups["measures"]:
             with torch.device("meta"):
                 model = build(spec)
             disk += activation_bytes(model, size.image_shape) * (run.batch_size + probe)

@@ -10,42 +10,41 @@ from torch import nn
 from gapscope.config import Params
 from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings, activation_bytes
-from gapscope.measures.curvature import GeometrySettings
+from gapscope.measures.curvature import CurvatureSettings
+from gapscope.measures.landscape import LandscapeSettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
+from gapscope.measures.sharpness import SharpnessSettings
 from gapscope.measures.spectra import SpectraSettings
 from gapscope.models import build
-from gapscope.numerics.loss_surface.landscape import LandscapeSettings
-from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
 from gapscope.records.cells import cells
 from gapscope.runtime import check_disk
 from gapscope.training.networks import study_spec
 from gapscope.training.objective import BATCH_NORM
 from gapscope.training.settings import TrainSettings, check_batches
 
+SETTINGS: dict[str, Any] = {  # of the measures that take a loss over training images
+    "sharpness": SharpnessSettings,
+    "curvature": CurvatureSettings,
+    "noise_scale": NoiseScaleSettings,
+    "landscape": LandscapeSettings,
+}
+
 
 def check_measures(params: Params, train_images: int) -> None:
     """Raise InputError where a measure of the study cannot be taken: now, and not after the training."""
-    pipelines = params.groups["pipelines"]
-    settings: dict[str, Any] = {"sharpness": params.section("sharpness", SharpnessSettings)}
-    if pipelines["curvature"]:
-        settings["curvature"] = params.section("curvature", GeometrySettings)
-        settings["noise_scale"] = params.section("noise_scale", NoiseScaleSettings)
-    if pipelines["landscape"]:
-        settings["landscape"] = params.section("landscape", LandscapeSettings)
-        for end in ("small", "large"):
-            if (size := getattr(settings["landscape"], end)) not in params.batch_sizes:
-                sizes = ", ".join(map(str, dict.fromkeys(params.batch_sizes)))
-                raise InputError(f"landscape.{end} must be one of the study's batch sizes, {sizes}; got {size}")
-        if (size := settings["landscape"].small) == settings["landscape"].large:
-            raise InputError(
-                f"landscape.small and landscape.large must be two batch sizes, both are {size}; set landscape.large "
-                "(or batch_size, where the study's large one is that)"
-            )
+    asked, settings = params.groups["measures"], {}
+    for name, kind in SETTINGS.items():
+        if name in asked:
+            settings[name] = params.section(name, kind)
+    if "landscape" in asked:
+        _check_landscape(params, settings["landscape"])
     for name, group in settings.items():
         if group.images is not None and not 1 <= group.images <= train_images:
             raise InputError(f"{name}.images must be in 1..{train_images}, the training images, got {group.images}")
         if (mode := getattr(group, "batch_norm", BATCH_NORM[0])) not in BATCH_NORM:
             raise InputError(f"{name}.batch_norm must be one of {', '.join(BATCH_NORM)}, got {mode!r}")
+    if "spectra" not in asked:
+        return
     probe = params.section("activations", ActivationSettings).probe_images
     if not 1 <= probe <= train_images:
         raise InputError(f"activations.probe_images must be in 1..{train_images}, the training images, got {probe}")
@@ -58,6 +57,18 @@ def check_measures(params: Params, train_images: int) -> None:
         )
     if unknown := set(of) - set(params.seeds):
         raise InputError(f"controls.seeds must be of the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
+
+
+def _check_landscape(params: Params, landscape: LandscapeSettings) -> None:
+    for end in ("small", "large"):
+        if (size := getattr(landscape, end)) not in params.batch_sizes:
+            sizes = ", ".join(map(str, dict.fromkeys(params.batch_sizes)))
+            raise InputError(f"landscape.{end} must be one of the study's batch sizes, {sizes}; got {size}")
+    if (size := landscape.small) == landscape.large:
+        raise InputError(
+            f"landscape.small and landscape.large must be two batch sizes, both are {size}; set landscape.large "
+            "(or batch_size, where the study's large one is that)"
+        )
 
 
 def check_sweep(model: nn.Module, train_images: int, batch_size: int, settings: TrainSettings) -> None:
@@ -92,6 +103,7 @@ def check(
     settings = params.section("train", TrainSettings)
     check_measures(params, train_images)
     probe = params.section("activations", ActivationSettings).probe_images
+    asked = params.groups["measures"]
     todo = [cell for cell in cells(params) if cell.dataset == dataset]
     updates = needed_bytes = 0
     for cell in todo:
@@ -101,11 +113,12 @@ def check(
         check_batches(model, train_images, run, settings)
         check_sweep(model, train_images, cell.batch_size, settings)
         weights = sum(p.numel() for p in model.parameters())
-        if (dimension := params.groups["sharpness"]["manifold_dimension"]) > weights:
+        dimension = params.groups["sharpness"]["manifold_dimension"]
+        if "sharpness" in asked and dimension > weights:
             raise InputError(
                 f"sharpness.manifold_dimension must be at most {weights}, the weights of {cell.model}; got {dimension}"
             )
         updates += sum(run.updates)
-        if not cell.run("activations").exists():
+        if "spectra" in asked and not cell.run("activations").exists():
             needed_bytes += activation_bytes(model, image_shape) * (cell.batch_size + probe)
     return f"study {params.study}, {dataset}: {len(todo)} cells, {updates} updates; {check_disk(Path(), needed_bytes)}"

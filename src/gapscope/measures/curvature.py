@@ -1,25 +1,65 @@
-"""The curvature of a trained network at its weights, in one record: what a study measures of each of its runs.
+"""Curvature: the training loss at each run's weights, which operators, balls and precision, and the records of it.
 
 Keskar et al. 2017 say that large-batch minimisers have "a significant number of large positive eigenvalues" in the
-Hessian; here they are counted, beside its trace, its density, the Gauss-Newton matrix and the rise within a ball. All
-belong to the objective given: its images, batch-norm mode and precision go into the record.
+Hessian. Here these are counted, beside the Hessian's trace and density, the Gauss-Newton matrix and the rise of the
+loss within a ball. All of them belong to one objective: its images, batch-norm mode and precision are in the record.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.numerics.loss_surface.curvature import Loss, gauss_newton, hessian, hessian_trace, spectral_density
-from gapscope.numerics.loss_surface.sam_sharpness import ball_sharpness
-from gapscope.numerics.loss_surface.sharpness import PRECISIONS
+from gapscope.measures.quantity import Quantity
+from gapscope.measures.sharpness import PRECISIONS
+
+if TYPE_CHECKING:  # a page is drawn without torch
+    import pandas as pd
+    from torch import Tensor
+
+    from gapscope.measures.study import Study
+    from gapscope.numerics.loss_surface.curvature import Loss
+
+RUNS_ON = "cell"
+OPERATORS = ("hessian", "gauss_newton")
+BALLS = ("plain", "adaptive")
+NAMES = {"hessian": "the Hessian", "gauss_newton": "the Gauss-Newton matrix"}
+QUANTITIES = {
+    **{
+        quantity: Quantity(f"{label} {NAMES[operator]}", unit, axes, None)
+        for operator in OPERATORS
+        for quantity, label, unit, axes in (
+            (f"{operator}_largest", "largest eigenvalue of", "", ()),
+            (f"{operator}_largest_residual", "residual of the largest eigenvalue of", "", ()),
+            (f"{operator}_smallest", "smallest eigenvalue of", "", ()),
+            (f"{operator}_smallest_residual", "residual of the smallest eigenvalue of", "", ()),
+            (f"{operator}_trace", "trace of", "", ()),
+            (f"{operator}_trace_standard_error", "standard error of the trace of", "", ()),
+            (f"{operator}_above_level", "large eigenvalues, at least, of", "eigenvalues", ("level",)),
+        )
+    },
+    "ball_plain_rise": Quantity("rise of the loss within an L2 ball (SAM)", "nats", ("radius",), "lower"),
+    "ball_adaptive_rise": Quantity("rise of the loss within an adaptive ball (ASAM)", "nats", ("radius",), "lower"),
+    "gradient_norm": Quantity("norm of the gradient", "", (), None),
+    "parameters": Quantity("parameters", "", (), None),
+}
+SHOWN: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for operator in OPERATORS for name in (f"{operator}_largest", f"{operator}_trace")),
+    *((f"{operator}_above_level", {}) for operator in OPERATORS),
+    ("ball_plain_rise", {}),
+    ("ball_adaptive_rise", {}),
+]
 
 
 @dataclass(frozen=True)
-class GeometrySettings:
+class CurvatureReportSettings:
+    """Params of the count of large eigenvalues; `conf/config.yaml` says what each is."""
+
+    level: float
+
+
+@dataclass(frozen=True)
+class CurvatureSettings:
     """Params of the curvature stage; `conf/config.yaml` says what each is."""
 
     images: int | None
@@ -44,7 +84,7 @@ class GeometrySettings:
                 raise InputError(f"curvature.{name} must be > 0, got {getattr(self, name)}")
 
 
-def measure(loss: Loss, x: Tensor, settings: GeometrySettings, *, seed: int) -> dict[str, Any]:
+def measure(loss: "Loss", x: "Tensor", settings: CurvatureSettings, *, seed: int) -> dict[str, Any]:
     """Return the record of a loss that has `hvp` and `gnvp`, at x (n,).
 
     Returns:
@@ -55,6 +95,11 @@ def measure(loss: Loss, x: Tensor, settings: GeometrySettings, *, seed: int) -> 
     Raises:
         ValueError: the loss is not finite, or not twice differentiable to finite numbers, at x.
     """
+    import torch
+
+    from gapscope import seeds
+    from gapscope.numerics.loss_surface.curvature import gauss_newton, hessian, hessian_trace, spectral_density
+    from gapscope.numerics.loss_surface.sam_sharpness import ball_sharpness
 
     def draw(name: str) -> torch.Generator:
         return seeds.generator(seed, "curvature", name)
@@ -75,3 +120,53 @@ def measure(loss: Loss, x: Tensor, settings: GeometrySettings, *, seed: int) -> 
         record.setdefault("ball", {})[name] = {"radius": radius, "rise": found.rise, "base": found.base}
     (gradient,) = torch.autograd.grad(loss(point := x.detach().clone().requires_grad_()), point)
     return record | {"gradient_norm": float(gradient.norm()), "weight_norm": float(x.norm()), "parameters": len(x)}
+
+
+def rows(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the long rows of a record, from what `measure` returns."""
+    for operator in OPERATORS:
+        of = found[operator]
+        for part in ("nodes", "weights", "residuals"):
+            for index, value in enumerate(of[part]):
+                yield {"operator": operator, "index": index, "quantity": part, "value": value}
+        for part in ("trace", "trace_standard_error"):
+            yield {"operator": operator, "quantity": part, "value": of[part]}
+    for name, ball in found["ball"].items():
+        for part in ("rise", "base"):
+            yield {"radius": ball["radius"], "quantity": f"ball_{name}_{part}", "value": ball[part]}
+    for name in ("gradient_norm", "weight_norm", "parameters"):
+        yield {"quantity": name, "value": found[name]}
+
+
+def run_rows(study: "Study") -> "pd.DataFrame":
+    """Return each run's extreme eigenvalues, traces, counts and rises as long rows.
+
+    `*_above_level`: at least so many eigenvalues lie above the level, because Lanczos's nodes interlace with them. It
+    cannot exceed the number of steps, and eigenvalues that stand apart are found first.
+    """
+    import pandas as pd
+
+    level = study.params.section("curvature_report", CurvatureReportSettings).level
+    made: list[dict[str, Any]] = []
+    for run, record, table in study.records("curvature"):
+        if record["status"] == "ok":
+            made += [{**run, **row} for row in _run_rows(table, level)]
+    return pd.DataFrame(made)
+
+
+def _run_rows(table: "pd.DataFrame", level: float) -> Iterator[dict[str, Any]]:
+    for operator in OPERATORS:
+        here = table[table["operator"] == operator]
+        nodes, residuals = (here.loc[here["quantity"] == part, "value"] for part in ("nodes", "residuals"))
+        for end, place in (("largest", -1), ("smallest", 0)):
+            yield {"quantity": f"{operator}_{end}", "value": nodes.iloc[place]}
+            yield {"quantity": f"{operator}_{end}_residual", "value": residuals.iloc[place]}
+        for part in ("trace", "trace_standard_error"):
+            value = here.loc[here["quantity"] == part, "value"].iloc[0]
+            yield {"quantity": f"{operator}_{part}", "value": value}
+        count = int((nodes > level).sum())
+        yield {"quantity": f"{operator}_above_level", "level": level, "value": count}
+    kept = [*(f"ball_{name}_rise" for name in BALLS), "gradient_norm", "parameters"]
+    for row in table[table["quantity"].isin(kept)].to_dict("records"):
+        radius = row["radius"] if row["quantity"].startswith("ball") else None
+        yield {"quantity": row["quantity"], "radius": radius, "value": row["value"]}

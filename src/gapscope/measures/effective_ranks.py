@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 from gapscope.measures.quantity import Quantity
 from gapscope.numerics.hosvd.effective_ranks import condition_number, effective_ranks
 from gapscope.numerics.hosvd.spectrum import ModeSpectrum
+from gapscope.records.cells import cells
 from gapscope.records.long import RUN
-from gapscope.records.spectra import RANKS, LayerRecord, ModeRecord
+from gapscope.records.spectra import RANKS, LayerRecord, ModeRecord, read_spectra
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
 
+    from gapscope.measures.study import Study
+
 RUNS_ON = "cell"
+STAGE = "near_rank"
+NEEDS = ("spectra", "near_rank")
+SHOWN = [("condition_number", {"sample": "run"})]
 QUANTITIES = {
     "condition_number": Quantity("condition number, median over layers", "", ("sample",), None),
 }
@@ -60,12 +66,35 @@ def of_mode(mode: ModeRecord) -> dict[str, float]:
     return {**ranks, "condition_number": condition}
 
 
-def run_rows(table: "pd.DataFrame") -> "pd.DataFrame":
+def run_rows(study: "Study") -> "pd.DataFrame":
+    """Return each run's condition number as long rows."""
+    return medians(study.table("near_rank"))
+
+
+def medians(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return each run's condition number as long rows: the median over layers.
 
     Args:
         table: near_rank.csv, which has the rows of `rows`.
     """
+    if table.empty:
+        return table
     of_layers = table[(table["quantity"] == "condition_number") & (table["mode"] == 0)]
-    medians = of_layers.groupby([*RUN, "sample"], sort=False)["value"].median()
-    return medians.reset_index().assign(quantity="condition_number")
+    found = of_layers.groupby([*RUN, "sample"], sort=False)["value"].median()
+    return found.reset_index().assign(quantity="condition_number")
+
+
+def layer_table(study: "Study") -> "pd.DataFrame":
+    """Return one row per run, sample and layer: sources of exact zeros, and effective ranks of the samples' mode."""
+    import pandas as pd
+
+    rows = []
+    for cell in cells(study.params):
+        for layer in read_spectra(cell.record("spectra", ".jsonl"))[1]:
+            samples, units, *_ = layer.shape
+            zeros = {"dead_units": layer.dead_units or (), "duplicate_samples": layer.duplicate_samples or ()}
+            about = {"sample": layer.sample, "layer": layer.layer, "samples": samples, "units": units}
+            listed = {name: " ".join(map(str, indices)) for name, indices in zeros.items()}
+            counted = {f"{name}_count": len(indices) for name, indices in zeros.items()}
+            rows.append({**cell.columns(), **about, **listed, **counted, **of_mode(layer.modes[0])})
+    return pd.DataFrame(rows)

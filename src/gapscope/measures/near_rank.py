@@ -5,8 +5,8 @@ over modes, and the split into excess and structural zeros, are ours (`gapscope.
 
 `near_rank.csv` has one row per value. Per spectrum (sample, layer, mode): `near_rank_excess` at each threshold, with
 the counts that the error bounds allow as low and high; `near_rank_structural`, left out where it is zero;
-`singular_values`, the number of values. Per layer: `exact_zeros`, `dead_units`, `duplicate_samples`. `run_rows` sums
-them per run.
+`singular_values`, the number of values. Per layer: `exact_zeros`, `dead_units`, `duplicate_samples`. `sums` adds
+them up per run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Any
 from gapscope.config import Params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
-from gapscope.measures.spectra import tails
+from gapscope.measures.spectra import methods, tails
 from gapscope.numerics.hosvd.near_rank import absolute, near_rank_count, undecidable
 from gapscope.numerics.hosvd.spectrum import mode_sizes
+from gapscope.records.cells import cells
 from gapscope.records.long import RUN
-from gapscope.records.spectra import LayerRecord
+from gapscope.records.spectra import LayerRecord, read_spectra
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
 
+    from gapscope.measures.study import Study
+
 RUNS_ON = "cell"
+NEEDS = ("spectra",)
 COUNTED = ("sample", "threshold", "relative")
 QUANTITIES = {
     "near_rank_full": Quantity(
@@ -38,6 +42,13 @@ QUANTITIES = {
     "undecidable_spectra": Quantity("spectra whose count the error bounds leave open", "spectra", COUNTED, None),
     "exact_zeros": Quantity("of each excess, zeros of dead units and duplicate images", "values", ("sample",), None),
 }
+SAMPLES = ("run", "reference", "untrained", "probe")
+HEADLINES = [("near_rank_excess", {"sample": "run"})]
+SHOWN: list[tuple[str, dict[str, Any]]] = [
+    ("near_rank_structural", {"sample": "run"}),
+    *(("near_rank_excess", {"sample": sample}) for sample in SAMPLES),
+    ("exact_zeros", {"sample": "run"}),
+]
 COLUMNS = (*RUN, "sample", "layer", "mode", "threshold", "relative", "quantity", "value", "low", "high")
 
 Threshold = tuple[float, bool]  # and whether it is a part of the largest value
@@ -118,7 +129,18 @@ def exact_zero_values(shape: Sequence[int], dead_units: int, duplicate_samples: 
     return whole - left
 
 
-def run_rows(table: "pd.DataFrame") -> "pd.DataFrame":
+def run_rows(study: "Study") -> "pd.DataFrame":
+    """Return the quantities of each run of a study as long rows."""
+    return sums(study.table("near_rank"))
+
+
+def notes(study: "Study") -> list[Row]:
+    """Return the methods that each run's spectra needed."""
+    found = ((cell.columns(), read_spectra(cell.record("spectra", ".jsonl"))[1]) for cell in cells(study.params))
+    return [{**run, "spectra_methods": methods(layers)} for run, layers in found if layers]
+
+
+def sums(table: "pd.DataFrame") -> "pd.DataFrame":
     """Return the quantities of each run as long rows: sums over its layers and modes.
 
     Args:
@@ -130,25 +152,27 @@ def run_rows(table: "pd.DataFrame") -> "pd.DataFrame":
     """
     import pandas as pd
 
+    if table.empty:
+        return table
     sample, at = [*RUN, "sample"], [*RUN, *COUNTED]
     excess = table[table["quantity"] == "near_rank_excess"]
     wide = pd.Series(
         [undecidable(low, high) for low, high in zip(excess["low"], excess["high"], strict=True)], excess.index, bool
     )
     counted = excess.assign(undecidable=wide).groupby(at, sort=False)
-    sums = counted[["value", "low", "high", "undecidable"]].sum().reset_index()
+    added = counted[["value", "low", "high", "undecidable"]].sum().reset_index()
     total = {name: _sums(table, name, sample) for name in ("singular_values", "near_rank_structural", "exact_zeros")}
-    keys = pd.MultiIndex.from_frame(sums[sample])
+    keys = pd.MultiIndex.from_frame(added[sample])
     structural = total["near_rank_structural"].reindex(keys, fill_value=0).to_numpy()
     values = total["singular_values"].reindex(keys).to_numpy()
     parts: dict[str, dict[str, Any]] = {
-        "near_rank_full": {"value": sums["value"] + structural},
+        "near_rank_full": {"value": added["value"] + structural},
         "near_rank_structural": {"value": structural},
-        "near_rank_excess": {"value": sums["value"], "low": sums["low"], "high": sums["high"]},
-        "near_rank_fraction": {"value": sums["value"] / values},
-        "undecidable_spectra": {"value": sums["undecidable"]},
+        "near_rank_excess": {"value": added["value"], "low": added["low"], "high": added["high"]},
+        "near_rank_fraction": {"value": added["value"] / values},
+        "undecidable_spectra": {"value": added["undecidable"]},
     }
-    frames = [sums[at].assign(quantity=name, **columns) for name, columns in parts.items()]
+    frames = [added[at].assign(quantity=name, **columns) for name, columns in parts.items()]
     frames.append(total["exact_zeros"].rename("value").reset_index().assign(quantity="exact_zeros"))
     columns = [*at, "quantity", "value", "low", "high"]
     return pd.concat([frame for frame in frames if len(frame)] or frames[:1]).reindex(columns=columns)

@@ -4,21 +4,31 @@ McCandlish et al. 2018: the noise scale grows as the loss falls, so it is measur
 short training at a small batch size, which is all that it takes to see its order of magnitude.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from gapscope import seeds
-from gapscope.data.datasets import Dataset
-from gapscope.data.images import split_images
 from gapscope.errors import InputError
-from gapscope.numerics.loss_surface.noise_scale import noise_scale
-from gapscope.training.loop import train
-from gapscope.training.objective import Objective
-from gapscope.training.settings import TrainSettings
+from gapscope.measures.quantity import Quantity
+
+if TYPE_CHECKING:  # a page is drawn without torch
+    import pandas as pd
+    from torch import nn
+
+    from gapscope.data.datasets import Dataset
+    from gapscope.measures.study import Study
+    from gapscope.training.settings import TrainSettings
+
+RUNS_ON = "seed"
+QUANTITIES = {
+    "noise_scale": Quantity("gradient noise scale", "images", ("epoch",), None),
+    "loss": Quantity("cross-entropy", "nats", ("epoch",), "lower"),
+    "trace": Quantity("trace of the covariance of one image's gradient", "", ("epoch",), None),
+    "squared_gradient": Quantity("squared norm of the gradient, unbiased", "", ("epoch",), None),
+    "batches": Quantity("batches compared", "", ("epoch",), None),
+    "gradient_batch": Quantity("images in a batch", "images", ("epoch",), None),
+}
+CONDITIONS = ("images", "batch_norm", "precision")  # of a row; the same in all of them
 
 
 @dataclass(frozen=True)
@@ -37,9 +47,9 @@ class NoiseScaleSettings:
 
 
 def noise_scales(
-    model: nn.Module,
-    data: Dataset,
-    training: TrainSettings,
+    model: "nn.Module",
+    data: "Dataset",
+    training: "TrainSettings",
     settings: NoiseScaleSettings,
     *,
     seed: int,
@@ -55,6 +65,14 @@ def noise_scales(
         InputError: too few images for three batches, or more asked for than there are; a batch size outside the
             training set; gradients of which no noise scale can be taken.
     """
+    import torch
+
+    from gapscope import seeds
+    from gapscope.data.images import split_images
+    from gapscope.numerics.loss_surface.noise_scale import noise_scale
+    from gapscope.training.loop import train
+    from gapscope.training.objective import Objective
+
     images = split_images(data, "train", device)
     count = settings.images or len(images)
     if not 3 * settings.gradient_batch <= count <= len(images):
@@ -89,3 +107,36 @@ def noise_scales(
         on_epoch=watched,
     )  # fmt: skip
     return result.status, rows
+
+
+def conditions(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what all rows of `noise_scales` were measured on: images, batch-norm mode, precision."""
+    return {name: found[0][name] for name in CONDITIONS} if found else {}
+
+
+def printed(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the noise scale of each epoch, as text for a terminal."""
+    import pandas as pd
+
+    columns = ["epoch", "loss", "noise_scale", "low", "high"]
+    return str(pd.DataFrame(found)[columns].to_string(index=False, float_format="%.4g"))
+
+
+def rows(found: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the long rows of a record, from what `noise_scales` returns; to 10 significant digits."""
+    for row in found:
+        of = {name: float(f"{value:.10g}") if isinstance(value, float) else value for name, value in row.items()}
+        for quantity in QUANTITIES:
+            bounds = {end: of[end] for end in ("low", "high")} if quantity == "noise_scale" else {}
+            yield {"epoch": of["epoch"], "quantity": quantity, "value": of[quantity], **bounds}
+
+
+def study_table(study: "Study") -> "pd.DataFrame":
+    """Return the rows of every seed's short training, with what identifies it."""
+    import pandas as pd
+
+    frames = [
+        table.assign(**about, batch_size=record["settings"]["batch_size"])
+        for about, record, table in study.seed_records("noise_scale")
+    ]
+    return pd.concat(frames, ignore_index=True)

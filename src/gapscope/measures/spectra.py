@@ -24,6 +24,11 @@ RUNS_ON = "cell"
 QUANTITIES: dict[str, Quantity] = {}  # what is counted in spectra belongs to near_rank and effective_ranks
 
 
+def run_rows(_study: object) -> list[object]:
+    """Return nothing: a run's spectra are no numbers of the run."""
+    return []
+
+
 @dataclass(frozen=True)
 class SpectraSettings:
     """Params of the spectra stage; `conf/config.yaml` explains each."""

@@ -18,28 +18,40 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from gapscope import seeds
-from gapscope.data.datasets import Dataset
-from gapscope.data.images import split_images
 from gapscope.errors import InputError
-from gapscope.numerics.loss_surface.sharpness import PRECISIONS, SharpnessSettings, keskar_sharpness
-from gapscope.records.checkpoints import Checkpoint
-from gapscope.records.columns import sharpness_column
+from gapscope.measures.evaluation import spelled
+from gapscope.measures.quantity import Quantity
 from gapscope.records.files import write_text
-from gapscope.records.weights import read_weights, write_weights
+from gapscope.records.long import text
 from gapscope.runtime import progress
-from gapscope.training.evaluation import distance, figures, reestimate_batch_norm, reestimation_moves
-from gapscope.training.loop import TrainResult, train
-from gapscope.training.objective import Objective
-from gapscope.training.settings import TrainSettings, check_batches
 
-FIGURES = ("train_error_pct", "test_error_pct", "train_cross_entropy", "test_cross_entropy")
+if TYPE_CHECKING:  # a page is drawn without torch
+    import pandas as pd
+    from torch import nn
+
+    from gapscope.data.datasets import Dataset
+    from gapscope.measures.sharpness import SharpnessSettings
+    from gapscope.measures.study import Study
+    from gapscope.records.checkpoints import Checkpoint
+    from gapscope.training.loop import TrainResult
+    from gapscope.training.settings import TrainSettings
+
+RUNS_ON = "seed"
+STAGE = "warmstart"
+PHASES = {"small": "small-batch iterate", "large": "large-batch solution"}
+START = ("start_epoch", "phase")
+QUANTITIES = {
+    "error_pct": Quantity("error", "%", ("split", "statistics", *START), "lower"),
+    "cross_entropy": Quantity("cross-entropy", "nats", ("split", "statistics", *START), "lower"),
+    "sharpness_pct": Quantity("sharpness φ", "%", ("split", "space", "epsilon", *START), "lower"),
+    "weight_norm": Quantity("norm of the weights", "", START, None),
+    "distance_from_initial": Quantity("distance from the initial weights", "", START, None),
+    "distance_from_start": Quantity("distance from the start", "", START, None),
+}
+MEASURED = ("train_error_pct", "test_error_pct", "train_cross_entropy", "test_cross_entropy")
 REFUSED = ("updates", "batch_schedule", "lr_candidates")  # of train: they would give a run another length, size or rate
 
 Row = dict[str, Any]
@@ -63,6 +75,13 @@ class WarmstartSettings:
             raise InputError(f"warmstart.starts must lie in 0..{self.small_epochs}, got {list(self.starts)}")
 
 
+def long_row(name: str, value: float) -> Row:
+    """Return the long row of an error or a loss that training gives by this name."""
+    found = spelled(name)
+    assert found is not None  # MEASURED are all spelled
+    return {**found[1], "quantity": found[0], "value": value}
+
+
 @dataclass(frozen=True)
 class Warmstart:
     """One network of one seed, from all of its starts.
@@ -78,11 +97,11 @@ class Warmstart:
         stop: asked before each update.
     """
 
-    make: Callable[[], nn.Module]
-    data: Dataset
+    make: "Callable[[], nn.Module]"
+    data: "Dataset"
     settings: WarmstartSettings
-    training: TrainSettings
-    sharpness: SharpnessSettings
+    training: "TrainSettings"
+    sharpness: "SharpnessSettings"
     seed: int
     device: str
     folder: Path
@@ -90,10 +109,10 @@ class Warmstart:
     stop: Callable[[], bool] = lambda: False
 
     def rows(self) -> Iterator[Row]:
-        """Yield a row a start, in their order: figures and sharpness before and after, and how the runs ended.
+        """Yield one row per start, in order: its epoch, how the runs ended, and long rows of what was measured.
 
-        The status is "ok", or "large diverged", or "small diverged" where no state of that epoch is left to start from;
-        what could not be measured is NaN.
+        The status is "ok", "large diverged", or "small diverged" where no state of that epoch is left to start from.
+        What could not be measured has no long row.
 
         Raises:
             InputError: a setting of the train stage without meaning here, or a batch size that cannot be trained at.
@@ -113,11 +132,13 @@ class Warmstart:
         self.folder.rmdir()
 
     @property
-    def _owner(self) -> Checkpoint:
-        return self._checkpoint("identity")  # of a run without a state: it only says whose folder this is
+    def _owner(self) -> "Checkpoint":
+        return self._checkpoint("identity")  # ownership marker; holds no tensors
 
     def _check(self) -> None:
         """Raise InputError before anything is trained, not after the small-batch run."""
+        from gapscope.training.settings import check_batches
+
         for name in REFUSED:
             if getattr(self.training, name):
                 raise InputError(f"train.{name} has no meaning in a warm start: leave it at its default")
@@ -163,27 +184,31 @@ class Warmstart:
         # of a run that diverged, epochs before that
         return {"kept": [start for start in self.settings.starts if self._state(start).exists()]}
 
-    def _keep(self, model: nn.Module, epoch: int) -> None:
+    def _keep(self, model: "nn.Module", epoch: int) -> None:
+        from gapscope.records.weights import write_weights
+
         if epoch in self.settings.starts and not self._state(epoch).exists():
             write_weights(self._state(epoch), model.state_dict(), {}, {"epoch": epoch})
 
     def _row(self, start: int, kept: bool) -> Row:
-        found, status = {"small": Row(), "large": Row()}, "small diverged"
+        values, status = [], "small diverged"
         if kept and (iterate := self._iterate(start)):
-            found["small"] = self._measured(*iterate)
+            values += [{"phase": "small", **row} for row in self._measured(*iterate)]
             solution = self._load(start)
             watch = partial(progress, label=f"batch {self.settings.large} from epoch {start}")
             run = self._train(solution, self.settings.large, self.settings.large_epochs, f"large{start}", watch)
             status = "ok" if run.status == "ok" else "large diverged"
-            found["large"] = self._measured(solution, run.final) if run.status == "ok" else Row()
-            found["large"]["distance_from_start"] = run.final["distance_from_initial"]
-        columns = [(side, name) for side in ("small", "large") for name in self._names()]
-        columns.append(("large", "distance_from_start"))
-        values = {f"{side}_{name}": found[side].get(name, math.nan) for side, name in columns}
-        return {"start_epoch": start, **values, "status": status}
+            if run.status == "ok":
+                values += [{"phase": "large", **row} for row in self._measured(solution, run.final)]
+            distance = {"quantity": "distance_from_start", "value": run.final["distance_from_initial"]}
+            values.append({"phase": "large", **distance})
+        return {"start_epoch": start, "status": status, "values": values}
 
-    def _iterate(self, start: int) -> tuple[nn.Module, Row] | None:
+    def _iterate(self, start: int) -> "tuple[nn.Module, Row] | None":
         """Return the small-batch run's network after an epoch, statistics re-estimated, and its figures."""
+        from gapscope.data.images import split_images
+        from gapscope.training.evaluation import figures, reestimate_batch_norm, reestimation_moves
+
         model = self._load(start)
         training, test = (split_images(self.data, split, self.device) for split in ("train", "test"))
         moves = reestimation_moves(training, self.training, self.seed)
@@ -192,21 +217,19 @@ class Warmstart:
         # a long run's loss is not looked at after every epoch, so that of a state kept may not be finite
         return (model, found) if math.isfinite(found["train_loss"]) else None
 
-    def _names(self) -> list[str]:
-        asked = product(self.sharpness.splits, self.sharpness.epsilons)
-        return [
-            *FIGURES,
-            *(sharpness_column(split, "full", epsilon) for split, epsilon in asked),
-            "weight_norm",
-            "distance_from_initial",
-        ]
+    def _measured(self, model: "nn.Module", found: Mapping[str, float]) -> list[Row]:
+        """Return long rows of a network whose statistics are re-estimated: what was found, norms and sharpness."""
+        from gapscope import seeds
+        from gapscope.data.images import split_images
+        from gapscope.numerics.loss_surface.sharpness import PRECISIONS, keskar_sharpness
+        from gapscope.training.evaluation import distance
+        from gapscope.training.objective import Objective
 
-    def _measured(self, model: nn.Module, found: Mapping[str, float]) -> Row:
-        """Return the figures that were found and the sharpness of a network whose statistics are re-estimated."""
         settings = self.sharpness
         initial = [weights.detach() for weights in self.make().to(self.device).parameters()]
-        row = {name: found[name] for name in FIGURES}
-        row |= {"weight_norm": distance(model), "distance_from_initial": distance(model, initial)}
+        rows = [long_row(name, found[name]) for name in MEASURED]
+        rows.append({"quantity": "weight_norm", "value": distance(model)})
+        rows.append({"quantity": "distance_from_initial", "value": distance(model, initial)})
         for split in settings.splits:
             objective = Objective.of_images(
                 model,
@@ -218,7 +241,7 @@ class Warmstart:
             )
             x = objective.weights()
             for epsilon in settings.epsilons:
-                # not `measure`: it also draws the manifold, some GB for a large network and not asked for here
+                # not the sharpness measure, which also draws a manifold: gigabytes for a large network, and unused here
                 starts = seeds.generator(self.seed, "sharpness", "full")
                 try:
                     sharp = keskar_sharpness(
@@ -226,24 +249,96 @@ class Warmstart:
                     )
                 except ValueError as error:  # a loss that is not finite in the box
                     raise InputError(f"sharpness of a warm start: {error}") from error
-                row[sharpness_column(split, "full", epsilon)] = sharp.sharpness
-        return row
+                axes = {"split": split, "space": "full", "epsilon": epsilon}
+                rows.append({**axes, "quantity": "sharpness_pct", "value": sharp.sharpness})
+        return rows
 
     def _train(
-        self, model: nn.Module, size: int, epochs: int, name: str, watch: Callable[[Sequence[int]], Iterator[int]]
-    ) -> TrainResult:
+        self, model: "nn.Module", size: int, epochs: int, name: str, watch: Callable[[Sequence[int]], Iterator[int]]
+    ) -> "TrainResult":
+        from gapscope.training.loop import train
+
         return train(
             model, self.data, self.training, batch_size=size, epochs=epochs, seed=self.seed, device=self.device,
             checkpoint=self._checkpoint(name), stop=self.stop, on_epoch=watch,
         )  # fmt: skip
 
-    def _checkpoint(self, name: str) -> Checkpoint:
+    def _checkpoint(self, name: str) -> "Checkpoint":
+        from gapscope.records.checkpoints import Checkpoint
+
         return Checkpoint(self.folder / f"{name}.safetensors", self.identity, self.training.checkpoint_epochs)
 
     def _state(self, epoch: int) -> Path:
         return self.folder / f"start{epoch}.safetensors"
 
-    def _load(self, epoch: int) -> nn.Module:
+    def _load(self, epoch: int) -> "nn.Module":
+        from gapscope.records.weights import read_weights
+
         model = self.make()  # a new one: nothing of an earlier run is left in it
         model.load_state_dict(read_weights(self._state(epoch))[0])
         return model.to(self.device)
+
+
+def rows(starts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the long rows of a record, from what `Warmstart.rows` yields, to 10 significant digits."""
+    for start in starts:
+        for row in start["values"]:
+            yield {"start_epoch": start["start_epoch"], **row, "value": float(f"{row['value']:.10g}")}
+
+
+def statuses(starts: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return how each start's runs ended, by its epoch: a record's `starts`."""
+    return {str(start["start_epoch"]): str(start["status"]) for start in starts}
+
+
+def study_table(study: "Study") -> "pd.DataFrame":
+    """Return every quantity of every start of every run, long; the batch size is that of the phase."""
+    import pandas as pd
+
+    frames = []
+    for about, record, table in study.seed_records(STAGE):
+        sizes = {phase: record["settings"][phase] for phase in PHASES}
+        frames.append(table.assign(**about, batch_size=table["phase"].map(sizes)))
+    return pd.concat(frames, ignore_index=True)
+
+
+def starts_table(study: "Study") -> "pd.DataFrame":
+    """Return one row per start: what identifies it, its status, batch sizes and device."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        [
+            {**about, "start_epoch": int(start), "status": status}
+            | {f"{phase}_batch_size": record["settings"][phase] for phase in PHASES}
+            | {"device": record["device"]}
+            for about, record, _ in study.seed_records(STAGE)
+            for start, status in record["starts"].items()
+        ]
+    )
+
+
+def summary(values: "pd.DataFrame", starts: "pd.DataFrame") -> dict[str, Any]:
+    """Return means over seeds of test error and sharpness, by network and start, each with its n; for `dvc metrics`.
+
+    Args:
+        values: of `study_table`.
+        starts: of `starts_table`; only those whose runs did not diverge count.
+    """
+    kept = (values["quantity"] == "sharpness_pct") | ((values["quantity"] == "error_pct") & (values["split"] == "test"))
+    keys = ["model", "dataset", "seed", "start_epoch"]
+    shown = values[kept].merge(starts[starts["status"] == "ok"][keys], on=keys)
+    found: dict[str, Any] = {}
+    for start in starts.drop_duplicates(["model", "dataset", "start_epoch"]).to_dict("records"):
+        of = shown
+        for name in ("model", "dataset", "start_epoch"):
+            of = of[of[name] == start[name]]
+        place: dict[str, Any] = {"n": int(of["seed"].nunique())}
+        for key, group in of.groupby(["phase", "quantity", "split", "epsilon"], sort=False, dropna=False):
+            phase, quantity, split, epsilon = map(str, key)
+            here, name = place.setdefault(phase, {}), f"{split}_{quantity}"
+            if epsilon == "nan":
+                here[name] = group["value"].mean()
+            else:
+                here.setdefault(name, {})[f"epsilon {text(float(epsilon))}"] = group["value"].mean()
+        found.setdefault(f"{start['model']}-{start['dataset']}", {})[f"start{start['start_epoch']}"] = place
+    return found

@@ -11,26 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gapscope import seeds
-from gapscope.errors import InputError
-
-
-@dataclass(frozen=True)
-class PerturbationSettings:
-    """Params of the perturbation stage."""
-
-    units: int
-    samples: tuple[int, ...]
-    size: float
-    repetitions: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        if min((self.units, self.repetitions, *self.samples), default=0) < 1 or not self.samples:
-            raise InputError("perturbation: units, repetitions and every entry of samples must be at least 1")
-        if not 0 < self.size < 1:
-            raise InputError(f"perturbation.size must be between 0 and 1, got {self.size}")
-
 
 @dataclass(frozen=True)
 class SolutionChange:
@@ -60,10 +40,10 @@ def solution_change(theta: Tensor, X: Tensor, change: Tensor) -> SolutionChange:
             1 / (1 - ||Delta X|| / sigma_min).
     """
     inverse, values = torch.linalg.pinv(X + change), torch.linalg.svdvals(X)
-    size, scale = _norm(change), _norm(theta)
+    size, scale = spectral_norm(change), spectral_norm(theta)
     return SolutionChange(
-        estimate=_norm(theta @ X @ inverse - theta) / scale,
-        smallest=_norm(theta @ change @ inverse) / scale,
+        estimate=spectral_norm(theta @ X @ inverse - theta) / scale,
+        smallest=spectral_norm(theta @ change @ inverse) / scale,
         bound=float(size * (1 / values).sum()),
         tight=float(size / values[-1]),
     )
@@ -79,18 +59,6 @@ def worst_change(theta: Tensor, X: Tensor, size: float) -> Tensor:
     return size * torch.outer(strongest, weakest)
 
 
-def perturb(samples: int, repetition: int, settings: PerturbationSettings) -> dict[str, float]:
-    """Return one repetition at b = `samples`: the changes by a random and by the worst Delta X, and the bounds."""
-    generator = seeds.generator(settings.seed, "perturbation", settings.units, samples, repetition)
-    draw = torch.randn(settings.units, settings.units + 2 * samples, generator=generator, dtype=torch.float64)
-    theta, X, change = draw.split([settings.units, samples, samples], dim=1)
-    found = solution_change(theta, X, change * (settings.size / _norm(change)))
-    worst = solution_change(theta, X, worst_change(theta, X, settings.size))
-    return {"units": settings.units, "samples": samples, "repetition": repetition} | {
-        "estimate": found.estimate, "smallest": found.smallest, "worst_estimate": worst.estimate,
-        "worst_smallest": worst.smallest, "bound": found.bound, "tight": found.tight,
-    }  # fmt: skip
-
-
-def _norm(matrix: Tensor) -> float:
+def spectral_norm(matrix: Tensor) -> float:
+    """Return the largest singular value."""
     return float(torch.linalg.matrix_norm(matrix, ord=2))

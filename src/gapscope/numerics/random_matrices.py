@@ -9,9 +9,8 @@ take longer for large n; a float32 computation would leave sigma_min of a square
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from time import process_time
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from scipy.linalg.blas import dtrmv, dtrsv
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from gapscope import seeds
 from gapscope.errors import InputError, did_you_mean
 
 # Relative, of the residual of an eigenpair; the eigenvalue's own error is of the order of its square. Against LAPACK's
@@ -54,33 +52,6 @@ LAWS = {  # the paper names the laws and no parameters: of those tried, these fi
 }
 
 
-@dataclass(frozen=True)
-class RandomMatrixSettings:
-    """Params of the random_matrices stage."""
-
-    shapes: tuple[tuple[int, ...], ...]
-    repetitions: int
-    seed: int
-    spectrum_values: int
-    bins: int
-    workers: int | None
-
-    def __post_init__(self) -> None:
-        for shape in self.shapes:
-            if len(shape) != 2 or not shape[0] >= shape[1] >= 1:
-                raise InputError(f"random_matrices.shapes holds [m, n] with m >= n >= 1, got {list(shape)}")
-        if self.repetitions < 2:
-            raise InputError(
-                f"random_matrices.repetitions must be at least 2, got {self.repetitions}: one has no spread"
-            )
-        if self.spectrum_values < 1 or self.bins < 1 or (self.workers is not None and self.workers < 1):
-            raise InputError("random_matrices: spectrum_values, bins and workers must each be at least 1")
-
-    def of_law(self, name: str) -> dict[str, Any]:
-        """Return all that a repetition of this law depends on, besides its shape and number."""
-        return {"law": name, "seed": self.seed, "spectrum_values": self.spectrum_values, "bins": self.bins}
-
-
 def law(name: str) -> Law:
     """Return a law by name.
 
@@ -90,30 +61,6 @@ def law(name: str) -> Law:
     if name not in LAWS:
         raise InputError(f"unknown law {name!r}; {did_you_mean(name, LAWS)}")
     return LAWS[name]
-
-
-def repetition(piece: tuple[int, int, int], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw and measure one matrix; its random stream is its own, so that it can be computed alone and in any order.
-
-    Args:
-        piece: m, n and the number of the repetition.
-        settings: `RandomMatrixSettings.of_law`.
-
-    Returns:
-        m, n, repetition, sigma_min, sigma_max; `histogram`, bin index -> number of singular values, for the first
-        repetitions, until they hold `spectrum_values` values together (else None); and cpu_s, which took them.
-    """
-    start, (m, n, index), name = process_time(), piece, settings["law"]
-    generator = seeds.generator(settings["seed"], "random matrix", name, m, n, index)
-    R = triangle(law(name).draw((m, n), generator))
-    smallest, largest = extreme_singular_values(R, generator)
-    histogram = None
-    if index * n < settings["spectrum_values"]:
-        values = torch.linalg.svdvals(R).numpy()
-        bins, counts = np.unique((values / bin_width(name, m, settings["bins"])).astype(int), return_counts=True)
-        histogram = dict(zip(map(str, bins), counts.tolist(), strict=True))
-    found = {"sigma_min": smallest, "sigma_max": largest, "histogram": histogram, "cpu_s": process_time() - start}
-    return {"m": m, "n": n, "repetition": index, **found}
 
 
 def bin_width(name: str, m: int, bins: int) -> float:

@@ -1,7 +1,7 @@
 """One paper as its folder holds it: claims, tables and figures with the studies that repeat them, printed values.
 
-A folder has `claims.yaml` (see `gapscope.claims.claim`), `items.yaml` (see `Item`) and, for printed tables, CSV files
-with a module that puts them beside what a study measured.
+A folder has, of these, what the paper has: `claims.yaml` (see `gapscope.claims.claim`), `items.yaml` (see `Item`), and
+CSV files of printed tables with a module that puts them beside what a study measured.
 """
 
 from collections.abc import Callable, Mapping

@@ -4,8 +4,11 @@ Columns are those of `RUN`, `quantity`, the `AXES` that the table needs, `value`
 bounds. An empty cell says that the quantity has no such axis.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gapscope.records.tables import read_table, write_table
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
@@ -14,7 +17,71 @@ RUN = ("model", "dataset", "batch_size", "seed")
 AXES = (
     *("split", "statistics", "chosen_on", "sample", "layer", "mode", "threshold", "relative", "space", "dimension"),
     *("epsilon", "operator", "level", "radius", "epoch", "start_epoch", "phase"),
+    # of single measures: a solution of two, a direction from it and steps along it; the index of an eigenvalue
+    *("end", "direction", "index", "step", "second_step"),
+    # of random problems: law, rows and columns of a matrix, a histogram's bin; unknowns and samples; repetition
+    *("law", "rows", "columns", "bin_low", "bin_high", "units", "samples", "repetition"),
 )
+BESIDE = ("threshold", "relative", "epsilon")  # values of these stand side by side in a reader's table
+
+INTEGERS = (
+    *("batch_size", "seed", "mode", "dimension", "epoch", "start_epoch"),
+    *("index", "rows", "columns", "units", "samples", "repetition"),
+)
+VALUES = ("value", "low", "high")
+
+
+def ordered(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of a long table with their columns in one order, and only the axes that some row has.
+
+    Raises:
+        ValueError: a column that is neither of a run nor an axis nor a value.
+    """
+    listed = list(rows)
+    names = [*RUN, "quantity", *AXES, *VALUES]
+    used = {name for row in listed for name, value in row.items() if value is not None}
+    if unknown := {name for row in listed for name in row} - set(names):
+        raise ValueError(f"a long table has no column {', '.join(sorted(unknown))}; its axes are {', '.join(AXES)}")
+    columns = [name for name in names if name in used or name in ("quantity", "value")]
+    return [{name: row.get(name) for name in columns} for row in listed]
+
+
+def write_long(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a record as a long table; every number can be read back exactly."""
+    listed = ordered(rows)
+    write_table(path, listed or _empty(), exact=True)
+
+
+def read_long(path: Path) -> "pd.DataFrame":
+    """Read a long table. Axes that count things are integers, with <NA> where a quantity has no such axis.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    table = read_table(path, exact=VALUES)
+    return table.astype({name: "Int64" for name in INTEGERS if name in table})
+
+
+def _empty() -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(columns=["quantity", "value"])
+
+
+def text(value: Any) -> str:
+    """Return an axis's value as a reader writes it.
+
+    Example:
+        >>> [text(value) for value in (1e-4, 0.05, 5e-4, 100, "full")]
+        ['1e-4', '0.05', '5e-4', '100', 'full']
+    """
+    if not isinstance(value, float):
+        return str(value)
+    mantissa, _, power = f"{value:.10g}".partition("e") if value and abs(value) < 1e-2 else ("", "", "")
+    if mantissa and not power:
+        mantissa, _, power = f"{value:.9e}".partition("e")
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}e{int(power)}" if mantissa else f"{value:g}"
 
 
 def select(table: "pd.DataFrame", quantity: str, where: Mapping[str, Any], *, along: str = "") -> "pd.DataFrame":

@@ -41,8 +41,14 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") -> None:
-    """Write a CSV table; floats keep 10 significant digits, None and NaN are empty."""
+def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]", *, exact: bool = False) -> None:
+    """Write a CSV table; None and NaN are empty.
+
+    Args:
+        path: .csv to write.
+        rows: the table.
+        exact: floats are written so that the same bits are read back; else they keep 10 significant digits.
+    """
     records: Sequence[Mapping[Any, Any]] = rows if isinstance(rows, Sequence) else rows.to_dict("records")
     # an empty frame has columns all the same
     columns = dict.fromkeys(name for record in records for name in record) or list(getattr(rows, "columns", []))
@@ -50,11 +56,17 @@ def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") 
         # csv, not pandas, whose import takes longer than most stages' own work
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in record.items()} for record in records)
+        writer.writerows({name: cell_text(value, exact=exact) for name, value in record.items()} for record in records)
 
 
-def read_table(path: Path) -> "pd.DataFrame":
+def read_table(path: Path, *, exact: Sequence[str] = ()) -> "pd.DataFrame":
     """Read a CSV table.
+
+    Args:
+        path: .csv.
+        exact: columns of which every float is read as the bits that were written; the parser of older versions of
+            pandas
+            may be off by the last bit.
 
     Raises:
         InputError: the file is missing or is no CSV table.
@@ -66,7 +78,8 @@ def read_table(path: Path) -> "pd.DataFrame":
             raise InputError(
                 f"{path} is not a whole CSV table (its last line has no end); remove it and run its stage again"
             )
-        return pd.read_csv(path).copy()  # as one block: columns are added to wide tables
+        frame: pd.DataFrame = pd.read_csv(path, converters=dict.fromkeys(exact, _number))
+        return frame.copy()  # as one block: columns are added to wide tables
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the stage that makes it") from error
     except (
@@ -77,10 +90,15 @@ def read_table(path: Path) -> "pd.DataFrame":
         raise InputError(f"{path} is not a whole CSV table ({error}); remove it and run its stage again") from error
 
 
-def _cell(value: Any) -> Any:
+def _number(text: str) -> float:
+    return float(text) if text else math.nan
+
+
+def cell_text(value: Any, *, exact: bool) -> Any:
+    """Return what a CSV cell holds for a value."""
     if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.10g}"
-    return value
+        return "" if math.isnan(value) else repr(float(value)) if exact else f"{value:.10g}"
+    return "" if value is None or type(value).__name__ == "NAType" else value  # pandas' own empty cell
 
 
 def _finite(value: Any) -> Any:

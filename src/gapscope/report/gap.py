@@ -1,6 +1,6 @@
-"""How large a batch a network stands: its test error at each batch size less that at the smallest, seed by seed.
+"""The largest batch that costs little: test error at each batch size minus that at the smallest, seed by seed.
 
-Updates and train error stand beside it: what makes few updates may be under-trained, and its gap no more than that.
+Updates and train error stand beside it: a run of few updates may be under-trained, and its gap no more than that.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,17 @@ import pandas as pd
 
 from gapscope.claims import hypothesis_tests
 from gapscope.drawing.numbers import number
+from gapscope.records.long import RUN, by_run
 
 COLUMNS = [
     *("model", "dataset", "batch_size", "smallest", "n", "updates", "train_error_pct"),
     *("smallest_updates", "smallest_train_error_pct", "gap", "gap_low", "gap_high", "tolerance", "verdict"),
 ]
+USED = {  # column -> quantity and axes
+    "updates": ("updates", {}),
+    "train_error_pct": ("error_pct", {"split": "train", "statistics": "reestimated"}),
+    "test_error_pct": ("error_pct", {"split": "test", "statistics": "reestimated"}),
+}
 
 
 @dataclass(frozen=True)
@@ -26,11 +32,12 @@ class TableSettings:
     tolerance_points: float
 
 
-def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
-    """Return a row a model, data set and batch size above the smallest one.
+def gap_table(values: pd.DataFrame, cells: pd.DataFrame, tolerance: float) -> pd.DataFrame:
+    """Return one row per model, data set and batch size above the smallest one.
 
     Args:
-        runs: a row a run. Where one failed, its seed is left out at that batch size.
+        values: long table of runs.
+        cells: one row per run, with its status. Where a run failed, its seed is left out at that batch size.
         tolerance: points of test error that may be lost.
 
     Returns:
@@ -41,6 +48,7 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
         fewer than 3 seeds, or a run at the smallest batch size failed).
     """
     rows = []
+    runs = _wide(values, cells)
     good = runs[runs["status"] == "ok"]
     for (model, dataset), all_runs in runs.groupby(["model", "dataset"], sort=False):
         here = good[(good["model"] == model) & (good["dataset"] == dataset)]
@@ -62,8 +70,17 @@ def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def _wide(values: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs with their updates and errors in columns; NaN where a run has none."""
+    runs = cells[[*RUN, "status"]]
+    for name, (quantity, axes) in USED.items():
+        found = by_run(values, quantity, axes).rename(name).astype(float)
+        runs = runs.join(found, on=[*RUN])
+    return runs
+
+
 def answer(table: pd.DataFrame) -> list[str]:
-    """Return a sentence a model and data set: the batch size up to which every one is within the tolerance."""
+    """Return one sentence per model and data set: the batch size up to which all are within the tolerance."""
     sentences = []
     for (model, dataset), rows in table.groupby(["model", "dataset"], sort=False):
         fits = np.logical_and.accumulate(rows["verdict"] == "within")

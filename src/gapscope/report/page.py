@@ -1,13 +1,14 @@
 """A study as one HTML page that needs nothing else: verdicts, tables, figures, and how each number was made.
 
-It is made of the files in metrics/STUDY and plots/STUDY and of conf/study/STUDY.yaml alone: they are in git, so a page
-can be made again in any clone, without torch and without training. The same files give the same bytes.
+It is made of the files in metrics/STUDY, provenance/STUDY and plots/STUDY and of conf/study/STUDY.yaml. These are in
+git, so a page can be made in any clone, without torch and without training. The same files give the same bytes.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,26 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from gapscope import measures
 from gapscope.claims.hypothesis_tests import SIGNS
 from gapscope.drawing import numbers, svg
 from gapscope.errors import InputError
 from gapscope.records import provenance
 from gapscope.records.tables import read_table
-from gapscope.report import figure_catalogue, figures, gap, page_tables
+from gapscope.report import gap, measure_tables, page_tables
 
 TESTED = ("supported", "contradicted", "undecided")  # verdicts of which the page says that there is none
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Shown:
     """A figure of the page."""
 
     name: str
     title: str
-    reading: str
+    caption: str
     svg: Markup
-
-
-Figure = tuple[str, figure_catalogue.Shown, pd.DataFrame]
 
 
 def page(
@@ -45,39 +44,46 @@ def page(
     plots: Path,
     settings: Path,
     verdicts: Path,
-    *,
-    each: Callable[[Callable[[Figure], Drawn], Iterable[Figure]], Iterable[Drawn]] = map,
 ) -> str:
     """Return a study's page.
 
     Args:
         study: its name.
         metrics: folder metrics/STUDY.
-        plots: folder plots/STUDY, of which the tables are read and not the pictures.
+        plots: folder plots/STUDY: figures as .svg, and their tables.
         settings: conf/study/STUDY.yaml.
         verdicts: metrics/claims/STUDY.csv; there need be none.
-        each: `map`, or that of a pool of processes: drawing takes most of the time.
     """
-    environment = Environment(
-        loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"sized": numbers.number, "effect": numbers.effect}
     tested = claims(verdicts)
     found = Counter(row["verdict"] for row in tested)
     configuration, every = settings.read_text(encoding="utf-8"), metrics / "params.yaml"
-    return environment.get_template("report.html.j2").render(
-        study=study,
-        about=about(configuration),
-        claims=tested,
-        signs=SIGNS,
-        counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS if found[verdict] or verdict in TESTED),
-        answers=answers(metrics / "gap.csv"),
-        tables=page_tables.of_study(metrics),
-        figures=list(each(drawn, figure_catalogue.of_study(plots))),
-        made=made(metrics),
-        configuration=configuration,
-        params=every.read_text(encoding="utf-8") if every.exists() else "",
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            study=study,
+            about=about(configuration),
+            claims=tested,
+            signs=SIGNS,
+            counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS),
+            answers=answers(metrics / "gap.csv"),
+            tables=measure_tables.of_study(metrics),
+            figures=figures(plots),
+            made=made(metrics),
+            configuration=configuration,
+            params=every.read_text(encoding="utf-8") if every.exists() else "",
+        )
     )
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates of pages."""
+    made = Environment(
+        loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    made.filters |= {"sized": numbers.number, "effect": numbers.effect}
+    return made
 
 
 def claims(path: Path) -> list[Mapping[str, Any]]:
@@ -100,22 +106,26 @@ def answers(path: Path) -> list[str]:
     return gap.answer(table) if len(table) else []
 
 
-def drawn(figure: Figure) -> Drawn:
-    """Return a figure of the page, drawn anew from its table."""
-    name, shown, rows = figure
-    label = f"{shown.title}. {shown.reading}"
-    readable = shown.readable and not rows.empty
-    picture = svg.inline(figures.styled(shown.draw, rows), name, label, readable=readable)
-    return Drawn(name, shown.title, shown.reading, Markup(picture))
+def figures(plots: Path) -> list[Shown]:
+    """Return the figures that a folder plots/STUDY has, in the order of the measures."""
+    found = []
+    for each in (figure for name in measures.names() for figure in measures.figures(name)):
+        table, picture = (plots / f"{each.name}{suffix}" for suffix in (".csv", ".svg"))
+        if table.exists() and picture.exists():
+            rows = read_table(table)
+            caption = "" if rows.empty else each.caption(rows)
+            drawn = svg.inline(picture.read_text(encoding="utf-8"), f"{each.title}. {caption}")
+            found.append(Shown(each.name, each.title, caption, Markup(drawn)))
+    return found
 
 
 def made(metrics: Path) -> list[dict[str, Any]]:
-    """Return how the records of a folder metrics/STUDY were made: a row a stage and way, with their number and time.
+    """Return how the records of a folder metrics/STUDY were made: one row per stage and way, with number and time.
 
-    Of records without a file in provenance/ the number alone.
-    Where the folder has a `runs.csv`, records of cells that it does not list are of an earlier choice of cells.
+    Records without provenance are only counted. Records of runs that `cells.csv` does not list are left out: they
+    belong to an earlier choice of cells.
     """
-    names = _cells(metrics / "runs.csv")
+    names = _cells(metrics / "cells.csv")
     found: dict[tuple[Any, ...], list[float]] = {}
     for path in sorted(metrics.glob("*/*.json*")):
         if names and path.stem not in names:
@@ -136,9 +146,9 @@ def about(configuration: str) -> str:
     return " ".join(line.lstrip("# ") for line in opening[0].splitlines()) if opening else ""
 
 
-def _cells(runs: Path) -> set[str]:
-    if not runs.exists():
+def _cells(cells: Path) -> set[str]:
+    if not cells.exists():
         return set()
-    pairs = [(f"{row['model']}-{row['dataset']}", row) for row in page_tables.records(read_table(runs))]
-    of_seeds = {f"{pair}-s{row['seed']}" for pair, row in pairs}
-    return of_seeds | {f"{pair}-b{row['batch_size']}-s{row['seed']}" for pair, row in pairs}
+    rows = [(f"{row['model']}-{row['dataset']}", row) for row in page_tables.records(read_table(cells))]
+    of_seeds = {f"{pair}-s{row['seed']}" for pair, row in rows}
+    return of_seeds | {f"{pair}-b{row.get('batch_size')}-s{row['seed']}" for pair, row in rows}

@@ -16,49 +16,20 @@ The box is not invariant to a rescaling of the weights: read phi beside ||x||.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import fmin_l_bfgs_b
 from torch import Tensor
 
-from gapscope import seeds
-from gapscope.errors import InputError
-from gapscope.numerics.loss_surface.manifold import RegeneratedBasis, random_basis
+from gapscope.numerics.loss_surface.manifold import RegeneratedBasis
 
 ITERATIONS = 10  # Keskar et al. 2017
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 MEMORY, FACTR, PGTOL, LINE_SEARCH = 10, 1e7, 1e-5, 20  # SciPy's defaults; the paper gives none
-DENSE = 2**28  # entries of A that are held, 2 GB; beyond, the same A is drawn anew for each product
 EVALUATIONS = 50  # a limit that ten iterations seldom reach; the paper gives none
-
-
-@dataclass(frozen=True)
-class SharpnessSettings:
-    """Params of the sharpness stage; `conf/config.yaml` says what each is."""
-
-    epsilons: tuple[float, ...]
-    manifold_dimension: int
-    restarts: int
-    splits: tuple[str, ...]
-    images: int | None
-    batch_norm: str
-    micro_batch: int
-    precision: str
-    threads: int
-
-    def __post_init__(self) -> None:
-        if self.restarts < 1 or self.manifold_dimension < 1 or self.micro_batch < 1 or not self.epsilons:
-            raise InputError("sharpness: restarts, manifold_dimension and micro_batch must be >= 1, epsilons not empty")
-        if not self.splits or set(self.splits) - {"train", "test"}:
-            raise InputError(f"sharpness.splits must name train, test or both, got {list(self.splits)}")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"sharpness.precision must be float64 or float32, got {self.precision!r}")
-        if min(self.epsilons) <= 0:
-            raise InputError(f"sharpness.epsilons must be > 0, got {list(self.epsilons)}")
 
 
 @dataclass(frozen=True)
@@ -228,33 +199,3 @@ def _coordinates(basis: Tensor | RegeneratedBasis | None, x: Tensor) -> Tensor:
     if isinstance(basis, RegeneratedBasis):
         return basis.coordinates(x)
     return x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]
-
-
-def measure(
-    loss: Callable[[Tensor], Tensor],
-    x: Tensor,
-    settings: SharpnessSettings,
-    *,
-    seed: int,
-) -> Iterator[dict[str, Any]]:
-    """Yield a row for each epsilon, in full space and in the manifold of the seed, one for all batch sizes."""
-    p = settings.manifold_dimension
-    draw = seeds.generator(seed, "manifold")
-    basis: Tensor | RegeneratedBasis
-    if len(x) * p > DENSE:
-        basis = RegeneratedBasis(len(x), p, generator=draw)
-    else:
-        basis = random_basis(len(x), p, generator=draw).to(x)  # the same A in any precision
-    for space, columns in (("full", None), (f"random{p}", basis)):
-        for epsilon in settings.epsilons:
-            starts = seeds.generator(seed, "sharpness", space)
-            found = keskar_sharpness(
-                loss,
-                x,
-                epsilon=epsilon,
-                basis=columns,
-                restarts=settings.restarts,
-                generator=starts,
-            )
-            row = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "point"}
-            yield {"space": space, "epsilon": epsilon, **row}

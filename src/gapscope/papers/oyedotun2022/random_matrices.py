@@ -1,7 +1,5 @@
 """Random matrices: means with standard errors, beside the bounds of Proposition 2 and the printed Tables A1-A3."""
 
-import math
-from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -21,37 +19,12 @@ def printed() -> pd.DataFrame:
         return pd.read_csv(file)
 
 
-def cells(values: pd.DataFrame, stds: Mapping[str, float]) -> pd.DataFrame:
-    """Return a row a law and shape: n, means and standard errors of sigma_min and sigma_max, beside the bounds.
-
-    Args:
-        values: a row a repetition: law, m, n, sigma_min, sigma_max.
-        stds: law -> standard deviation of an entry.
-
-    Returns:
-        `lower` and `upper` are sqrt(m) -+ sqrt(n), times the standard deviation of an entry. Proposition 2 states them
-        for Gaussian entries; Remark 1 takes Proposition 1 for other laws too. A margin is how far within its bound a
-        mean lies, in its standard errors: a negative one violates the bound.
-    """
-    rows = []
-    for _, group in values.groupby(["law", "m", "n"], sort=False):
-        name, m, n = group[["law", "m", "n"]].iloc[0]
-        row: dict[str, Any] = {"law": name, "m": m, "n": n, "repetitions": len(group)}
-        for column in ("sigma_min", "sigma_max"):
-            row |= {f"{column}_mean": group[column].mean(), f"{column}_se": group[column].sem()}
-        row["lower"], row["upper"] = (stds[name] * (math.sqrt(m) + sign * math.sqrt(n)) for sign in (-1, 1))
-        row["lower_margin_se"] = (row["sigma_min_mean"] - row["lower"]) / row["sigma_min_se"]
-        row["upper_margin_se"] = (row["upper"] - row["sigma_max_mean"]) / row["sigma_max_se"]
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def beside(paper: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
     """Return the printed tables with what was measured, and a verdict on each value.
 
     Args:
         paper: `printed`.
-        measured: `cells`.
+        measured: of `measures.random_matrices.means`.
 
     Returns:
         The printed columns; `mean`, `standard_error` and `repetitions` measured; `difference` printed - mean, and in
@@ -105,26 +78,6 @@ def markdown(rows: pd.DataFrame) -> str:
         f" printed mean has the spread measured here and {PAPER_REPETITIONS} matrices. Fits: the measured matrix whose"
         " value the printed one is, within as many.\n"
     )
-
-
-def perturbation_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a number of samples b: medians and extremes of both sides of eq. 5, and how often it is violated.
-
-    Args:
-        rows: results of the perturbation stage, a row a repetition.
-    """
-    table = []
-    for samples, group in rows.groupby("samples"):
-        row: dict[str, Any] = {"units": group["units"].iloc[0], "samples": samples, "repetitions": len(group)}
-        for column in ("estimate", "smallest", "worst_estimate", "worst_smallest", "bound", "tight"):
-            row |= {f"{column}_low": group[column].min(), f"{column}_median": group[column].median()}
-            row[f"{column}_high"] = group[column].max()
-        row["violations"] = int((group["estimate"] > group["bound"]).sum())
-        row["violations_smallest"] = int((group["smallest"] > group["bound"]).sum())
-        row["worst_over_tight"] = (group["worst_smallest"] / group["tight"]).median()
-        row["bound_over_tight"] = (group["bound"] / group["tight"]).median()
-        table.append(row)
-    return pd.DataFrame(table)
 
 
 def summary(rows: pd.DataFrame, perturbed: pd.DataFrame) -> dict[str, Any]:

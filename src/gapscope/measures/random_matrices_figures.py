@@ -1,30 +1,37 @@
-"""Figures A1-A3 and Propositions 1-3 of Oyedotun et al. 2022: what each draws, as a table, and a pure redraw of it."""
+"""Figures of random matrices: Figures A1-A3 and Propositions 1 and 2 of Oyedotun et al. 2022."""
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
+
+from gapscope.drawing.figure import Figure
+from gapscope.measures import random_matrices
+from gapscope.measures.study import Study
 
 AXIS_STDS = 2.1  # a histogram's axis ends at so many std sqrt(m): past the upper edge of a square matrix, 2
 BOUND = {"color": "0.25", "linestyle": "--", "linewidth": 1.0, "marker": ""}
 
 
-def distributions(histograms: pd.DataFrame, law: str, stds: Mapping[str, float]) -> pd.DataFrame:
-    """Return one law's histograms: singular values a bin and matrix, and where the axis of its panel ends."""
+def distributions(study: Study, law: str) -> pd.DataFrame:
+    """Return one law's histograms: singular values per bin and matrix, and where the axis of its panel ends."""
+    stds, _, histograms = random_matrices.read(study)
     rows = histograms[histograms["law"] == law]
     per_matrix = rows["count"] / rows["repetitions"]
     table = rows.drop(columns="expected").assign(per_matrix=per_matrix)
-    return table.assign(axis_end=AXIS_STDS * stds[law] * rows["m"] ** 0.5)
+    table = table.assign(axis_end=AXIS_STDS * stds[law] * rows["m"] ** 0.5)
+    return table[["m", "n", "repetitions", "low", "high", "count", "law", "per_matrix", "axis_end"]]
 
 
-def marchenko_pastur(histograms: pd.DataFrame, stds: Mapping[str, float]) -> pd.DataFrame:
+def marchenko_pastur(study: Study) -> pd.DataFrame:
     """Return each law's histogram as a density of sigma / (std sqrt(m)), at the largest m and the n nearest to m / 2.
 
-    `expected` is Marchenko and Pastur's, averaged over the bin; the edges are 1 -+ sqrt(n / m).
+    `expected` is Marchenko and Pastur's density, averaged over the bin. The edges are 1 -+ sqrt(n / m).
     """
+    stds, _, histograms = random_matrices.read(study)
     m = histograms["m"].max()
     n = min(histograms.loc[histograms["m"] == m, "n"], key=lambda n: abs(n - m / 2))
     rows: pd.DataFrame = histograms[(histograms["m"] == m) & (histograms["n"] == n)]
@@ -38,20 +45,22 @@ def marchenko_pastur(histograms: pd.DataFrame, stds: Mapping[str, float]) -> pd.
     return pd.DataFrame(table)
 
 
-def extremes(cells: pd.DataFrame, stds: Mapping[str, float]) -> pd.DataFrame:
+def extremes(study: Study) -> pd.DataFrame:
     """Return the extreme values in units of std sqrt(m), and how far within their bounds they lie, in units of std."""
-    std = cells["law"].map(stds)
-    table = cells[["law", "m", "n", "repetitions"]].assign(root_ratio=(cells["n"] / cells["m"]) ** 0.5)
+    stds, values, _ = random_matrices.read(study)
+    means = random_matrices.means(values, stds)
+    std = means["law"].map(stds)
+    table = means[["law", "m", "n", "repetitions"]].assign(root_ratio=(means["n"] / means["m"]) ** 0.5)
     for name, bound, sign in (("sigma_min", "lower", 1), ("sigma_max", "upper", -1)):
-        table[f"{name}_scaled"] = cells[f"{name}_mean"] / (std * cells["m"] ** 0.5)
-        table[f"{bound}_scaled"] = cells[bound] / (std * cells["m"] ** 0.5)
-        table[f"{name}_margin"] = sign * (cells[f"{name}_mean"] - cells[bound]) / std
-        table[f"{name}_margin_se"] = cells[f"{name}_se"] / std
+        table[f"{name}_scaled"] = means[f"{name}_mean"] / (std * means["m"] ** 0.5)
+        table[f"{bound}_scaled"] = means[bound] / (std * means["m"] ** 0.5)
+        table[f"{name}_margin"] = sign * (means[f"{name}_mean"] - means[bound]) / std
+        table[f"{name}_margin_se"] = means[f"{name}_se"] / std
     return table
 
 
-def draw_distributions(rows: pd.DataFrame) -> Figure:
-    """Figures A1-A3: histograms of the singular values, a panel a number of rows m, a line a number of columns n."""
+def draw_distributions(rows: pd.DataFrame) -> Drawing:
+    """Draw histograms of the singular values: one panel per number of rows m, one line per number of columns n."""
     heights = list(rows["m"].drop_duplicates())
     figure, grid = plt.subplots(1, len(heights), figsize=(4.4 * len(heights), 3.1), squeeze=False)
     for axes, m in zip(grid[0], heights, strict=True):
@@ -61,20 +70,20 @@ def draw_distributions(rows: pd.DataFrame) -> Figure:
             shown, beyond = group[group["high"] <= end], group[group["high"] > end]
             label = f"n = {n} ({group['repetitions'].iloc[0]} matrices)"
             if beyond["count"].sum():
-                label += f"; beyond: {beyond['per_matrix'].sum():.3g} a matrix, ≤ {beyond['high'].max():.0f}"
+                label += f"; beyond: {beyond['per_matrix'].sum():.3g} per matrix, ≤ {beyond['high'].max():.0f}"
             filled = _filled(shown)
             look = _looks()[turn % len(_looks())]
             line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.2 if turn < 4 else 2.4}
             axes.stairs(filled["per_matrix"], [*filled["low"], filled["high"].iloc[-1]], label=label, **line)
         axes.set(
-            xlabel="singular value", ylabel="values a bin and matrix", title=f"m = {m}", yscale="log", xlim=(0, end)
+            xlabel="singular value", ylabel="values per bin and matrix", title=f"m = {m}", yscale="log", xlim=(0, end)
         )
     figure.suptitle(f"Singular values of m x n matrices, {rows['law'].iloc[0]} entries")
     return figure
 
 
-def draw_marchenko_pastur(rows: pd.DataFrame) -> Figure:
-    """Proposition 1: the density of the singular values, and the edges sqrt(m) -+ sqrt(n), a panel a law."""
+def draw_marchenko_pastur(rows: pd.DataFrame) -> Drawing:
+    """Draw the density of the singular values and the edges sqrt(m) -+ sqrt(n): one panel per law."""
     laws = list(rows["law"].drop_duplicates())
     figure, grid = plt.subplots(1, len(laws), figsize=(4.0 * len(laws), 3.1), squeeze=False, sharey=True)
     for axes, law in zip(grid[0], laws, strict=True):
@@ -100,8 +109,8 @@ def draw_marchenko_pastur(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_extremes(rows: pd.DataFrame) -> Figure:
-    """Proposition 2: mean extreme values against sqrt(m) -+ sqrt(n), and by how much Gaussian ones keep within."""
+def draw_extremes(rows: pd.DataFrame) -> Drawing:
+    """Draw mean extreme values against sqrt(m) -+ sqrt(n), and by how much Gaussian ones stay within."""
     figure, (smallest, largest, margin) = plt.subplots(1, 3, figsize=(13, 3.6))
     x = np.linspace(0, 1, 50)
     for axes, name, bound in ((smallest, "sigma_min", 1 - x), (largest, "sigma_max", 1 + x)):
@@ -127,29 +136,6 @@ def draw_extremes(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_perturbation(rows: pd.DataFrame) -> Figure:
-    """Proposition 3: both sides of eq. 5 and the tight factor against the number of samples b, random and worst ΔX."""
-    figure, grid = plt.subplots(1, 2, figsize=(10.5, 3.9), sharey=True)
-    units = int(rows["units"].iloc[0])
-    series = {"bound": "right side of eq. 5, ‖ΔX‖ Σ 1/σ_i", "tight": "tight: ‖ΔX‖ / σ_min"}
-    left = {"estimate": "‖Δθ‖ / ‖θ‖, by the pseudo-inverse", "smallest": "‖Δθ‖ / ‖θ‖, smallest that fits"}
-    for axes, prefix, title in zip(grid, ("", "worst_"), ("random ΔX", "worst ΔX"), strict=True):
-        named = series | {prefix + name: label for name, label in left.items()}
-        for (name, label), look in zip(named.items(), _looks(), strict=False):
-            axes.fill_between(
-                rows["samples"], rows[f"{name}_low"], rows[f"{name}_high"], color=look["color"], alpha=0.15, linewidth=0
-            )
-            axes.plot(rows["samples"], rows[f"{name}_median"], **look, label=label)
-        axes.axvspan(rows["samples"].min(), units, color="0.93", zorder=0)
-        axes.axvline(units, **BOUND)
-        axes.text(units, 0.5, f" b = h = {units}", fontsize=8)
-        axes.set(xlabel="samples b (grey: b < h)", yscale="log", title=title)
-    grid[0].set_ylabel("relative change of the solution")
-    n = " or ".join(map(str, sorted(rows["repetitions"].unique())))
-    figure.suptitle(f"Proposition 3 (n = {n} problems a point; lines: medians; bands: smallest to largest)")
-    return figure
-
-
 def _filled(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows of bins that leave no gap: the missing ones hold nothing."""
     width = (rows["high"] - rows["low"]).mean()
@@ -161,3 +147,39 @@ def _filled(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _looks() -> list[dict[str, Any]]:
     return [dict(look) for look in plt.rcParams["axes.prop_cycle"]]
+
+
+def _histogram_caption(_: pd.DataFrame) -> str:
+    return "One line per number of columns n (log scale). The legend gives the number of matrices and any outliers."
+
+
+def _density_caption(_: pd.DataFrame) -> str:
+    return "Where the singular values of a large matrix concentrate, beside Marchenko and Pastur's density and edges."
+
+
+def _extremes_caption(_: pd.DataFrame) -> str:
+    return (
+        "Mean extreme singular values beside the bounds (dashed), and how far within the bounds the Gaussian ones stay."
+        " Bars are standard errors."
+    )
+
+
+PRINTED = {
+    "figure_a1": ("gaussian", "normal"),
+    "figure_a2": ("uniform", "uniform"),
+    "figure_a3": ("lognormal", "log-normal"),
+}
+FIGURES = [
+    *(
+        Figure(
+            name,
+            f"Figure {name.removeprefix('figure_').upper()}: {entries} entries",
+            _histogram_caption,
+            partial(distributions, law=law),
+            draw_distributions,
+        )
+        for name, (law, entries) in PRINTED.items()
+    ),
+    Figure("proposition_1", "Proposition 1", _density_caption, marchenko_pastur, draw_marchenko_pastur),
+    Figure("proposition_2", "Proposition 2", _extremes_caption, extremes, draw_extremes),
+]

@@ -1,13 +1,17 @@
-"""Tables and figures of the loss landscape, from made-up records whose answers are known."""
+"""Table and figures of the loss landscape, from made-up records whose answers are known."""
 
+import copy
 import math
 from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from made_up import Made
 
-from gapscope.report import figures, landscape
+from gapscope.drawing.figure import Draw, styled
+from gapscope.measures import landscape, landscape_figures
+from gapscope.records.long import AXES
 
 SIZES = {"small": 32, "large": 512}
 ALPHAS = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
@@ -37,30 +41,48 @@ def rows(heights: tuple[float, ...] = LINE, scale: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame(made)
 
 
-def record(seed: int = 0, status: str = "ok", dataset: str = "mnist") -> dict[str, Any]:
-    about = {"status": status, "model": {"name": "f1"}, "dataset": dataset, "seed": seed, "batch_sizes": SIZES}
-    if status != "ok":
-        return about
-    ends = {
-        end: {
-            "weight_norm": 7.0,
-            "eigenvalues": [8.0 * factor, 2.0 * factor],
-            "residuals": [1e-3, 2e-3],
-            "rises": {"radius": 0.5, "eigenvectors": [0.9 * factor, 0.3 * factor], "random": [1e-3, 2e-3, 6e-3]},
-        }
-        for end, factor in (("small", 1.0), ("large", 10.0))
+ENDS = {
+    end: {
+        "weight_norm": 7.0,
+        "eigenvalues": [8.0 * factor, 2.0 * factor],
+        "residuals": [1e-3, 2e-3],
+        "products": 9,
+        "rises": {"radius": 0.5, "eigenvectors": [0.9 * factor, 0.3 * factor], "random": [1e-3, 2e-3, 6e-3]},
     }
-    conditions = {"train": {"images": 64, "batch_norm": "statistics of batches of 64", "precision": "float32"}}
-    return {**about, "distance": 3.0, "ends": ends, "conditions": conditions}
+    for end, factor in (("small", 1.0), ("large", 10.0))
+}
+Record = tuple[dict[str, Any], dict[str, Any], pd.DataFrame]
+
+
+def record(
+    seed: int = 0,
+    status: str = "ok",
+    dataset: str = "mnist",
+    walked: pd.DataFrame | None = None,
+    ends: dict[str, Any] = ENDS,
+) -> Record:
+    """What identifies a run, its record and its long table."""
+    about = {"model": "f1", "dataset": dataset, "seed": seed}
+    header = {"status": status, "batch_sizes": SIZES}
+    if status != "ok":
+        return about, header, pd.DataFrame()
+    points = (rows() if walked is None else walked).to_dict("records")
+    table = pd.DataFrame(landscape.rows(points, ends, 3.0))
+    table = table.reindex(columns=["quantity", *(a for a in AXES if a in table), "value"])
+    return about, header, table.astype({"index": "Int64"})
+
+
+def study(*records: Record) -> Made:
+    return Made(stages={"landscape": list(records)})
 
 
 @pytest.fixture
-def records() -> list[landscape.Record]:
-    return [(record(0), rows()), (record(1), rows(scale=2.0)), (record(2, "diverged"), rows().iloc[:0])]
+def records() -> list[Record]:
+    return [record(0), record(1, walked=rows(scale=2.0)), record(2, "diverged")]
 
 
-def drawn(draw: figures.Draw, table: pd.DataFrame) -> list[plt.Axes]:
-    figure = figures.styled(draw, table)
+def drawn(draw: Draw, table: pd.DataFrame) -> list[plt.Axes]:
+    figure = styled(draw, table)
     figure.draw_without_rendering()
     plt.close(figure)
     return figure.axes
@@ -72,14 +94,20 @@ def named(panels: list[plt.Axes]) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
-def test_the_summary_has_a_row_an_end_and_seed_the_diverged_too(records: list[landscape.Record]) -> None:
-    table = landscape.summary(records)
-    assert table["status"].tolist() == ["ok"] * 4 + ["diverged"] * 2
-    assert table["end"].tolist() == ["small", "large"] * 3
-    assert table["batch_size"].tolist() == [32, 512] * 3
-    assert table.loc[0, ["images", "batch_norm"]].tolist() == [64, "statistics of batches of 64"]
-    assert table.loc[4:, "largest_eigenvalue"].isna().all()
-    small, large = table.iloc[0], table.iloc[1]
+def summary(*records: Record) -> dict[tuple[int, str], dict[str, float]]:
+    """Seed and end -> quantity -> value; loss and error with their split."""
+    table = landscape.study_table(study(*records))
+    table["name"] = table["split"].fillna("").where(table["split"].isna(), table["split"] + "_") + table["quantity"]
+    return {key: of.set_index("name")["value"].to_dict() for key, of in table.groupby(["seed", "end"])}
+
+
+def test_the_table_has_both_ends_of_each_seed_but_a_diverged_one(records: list[Record]) -> None:
+    table = landscape.study_table(study(*records))
+    assert table[["seed", "end", "batch_size"]].drop_duplicates().to_numpy().tolist() == [
+        [0, "small", 32], [0, "large", 512], [1, "small", 32], [1, "large", 512],
+    ]  # fmt: skip
+    found = summary(*records)
+    small, large = found[0, "small"], found[0, "large"]
     assert (small["largest_eigenvalue"], large["largest_eigenvalue"]) == (8, 80)
     assert small["largest_residual"] == 1e-3
     assert (small["train_loss"], large["train_loss"], large["test_loss"]) == (1.0, 1.5, 3.0)  # at alpha 0 and 1
@@ -97,23 +125,22 @@ def test_the_summary_has_a_row_an_end_and_seed_the_diverged_too(records: list[la
 )
 def test_the_barrier_is_above_the_higher_end(between: float, barrier: float) -> None:
     heights = (*LINE[:3], between, *LINE[4:])
-    assert landscape.summary([(record(), rows(heights))])["barrier"].tolist() == [barrier] * 2
+    assert [of["barrier"] for of in summary(record(walked=rows(heights))).values()] == [barrier] * 2
 
 
-def test_a_rise_that_is_infinite_is_no_number(records: list[landscape.Record]) -> None:
-    broken = record()
-    broken["ends"]["small"]["rises"]["eigenvectors"][0] = None  # infinities are null in JSON
-    table = landscape.summary([(broken, rows())])
-    assert math.isnan(table.loc[0, "eigenvector_rise_mean"])
-    assert table.loc[1, "eigenvector_rise_mean"] == pytest.approx(6)
-    assert landscape.rises([(broken, rows())])["rise"].isna().sum() == 1
+def test_a_rise_that_is_infinite_is_kept() -> None:
+    broken = copy.deepcopy(ENDS)
+    broken["small"]["rises"]["eigenvectors"][0] = math.inf
+    found = summary(record(ends=broken))
+    assert found[0, "small"]["eigenvector_rise_mean"] == math.inf
+    assert found[0, "large"]["eigenvector_rise_mean"] == pytest.approx(6)
 
 
-def test_the_line_figure_has_both_splits_and_every_seed(records: list[landscape.Record]) -> None:
-    table = landscape.line(records)
+def test_the_line_figure_has_both_splits_and_every_seed(records: list[Record]) -> None:
+    table = landscape_figures.line(study(*records))
     assert table["seed"].unique().tolist() == [0, 1]
     assert table.loc[table["seed"] == 0, "train_loss"].tolist() == list(LINE)
-    loss, accuracy = panels = drawn(landscape.draw_line, table)
+    loss, accuracy = panels = drawn(landscape_figures.draw_line, table)
     assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("cross-entropy (nats)", "accuracy (%)")
     assert loss.get_xlabel() == "α (0: small batch, b = 32; 1: large batch, b = 512)"
     assert loss.get_title() == "f1 on mnist (n = 2 seeds)"
@@ -127,13 +154,13 @@ def test_the_line_figure_has_both_splits_and_every_seed(records: list[landscape.
     assert (train.get_linestyle(), train.get_marker()) != (test.get_linestyle(), test.get_marker())
 
 
-def test_the_directions_figure_draws_each_profile_of_each_end(records: list[landscape.Record]) -> None:
-    table = landscape.directions(records)
+def test_the_directions_figure_draws_each_profile_of_each_end(records: list[Record]) -> None:
+    table = landscape_figures.directions(study(*records))
     assert table.groupby(["kind", "end", "batch_size"])["direction"].nunique().to_dict() == {
         ("eigenvector", "large", 512): 2, ("eigenvector", "small", 32): 2,
         ("random", "large", 512): 3, ("random", "small", 32): 3,
     }  # fmt: skip
-    axes = drawn(landscape.draw_directions, table)
+    axes = drawn(landscape_figures.draw_directions, table)
     assert [len(panel.lines) for panel in axes] == [3 * 2 * 2, 3 * 2 * 2, 2 * 2 * 2, 2 * 2 * 2]
     assert axes[0].lines[0].get_ydata().tolist() == pytest.approx([0.02, 0.01, 0.02])
     assert {line.get_linestyle() for line in axes[0].lines[:6]} == {"-"}
@@ -146,11 +173,11 @@ def test_the_directions_figure_draws_each_profile_of_each_end(records: list[land
     assert named(axes) == ["b = 32", "b = 512"]
 
 
-def test_the_planes_of_one_seed_share_their_levels(records: list[landscape.Record]) -> None:
-    other = [(record(5, dataset="digits"), rows())]
-    table = landscape.plane([records[2], *records[:2], *other])
+def test_the_planes_of_one_seed_share_their_levels(records: list[Record]) -> None:
+    other = record(5, dataset="digits")
+    table = landscape_figures.plane(study(records[2], *records[:2], other))
     assert table[["dataset", "seed"]].drop_duplicates().to_numpy().tolist() == [["mnist", 0], ["digits", 5]]
-    axes = drawn(landscape.draw_plane, table)
+    axes = drawn(landscape_figures.draw_plane, table)
     assert len(axes) == 4
     contours = [panel.collections[0] for panel in axes[:2]]
     levels = [list(found.levels) for found in contours]
@@ -166,22 +193,22 @@ def test_the_planes_of_one_seed_share_their_levels(records: list[landscape.Recor
 def test_a_plane_with_points_that_diverged_is_drawn_without_them() -> None:
     made = rows()
     made.loc[(made["kind"] == "plane") & (made["a"] == 1), "train_loss"] = math.inf
-    axes = drawn(landscape.draw_plane, landscape.plane([(record(), made)]))
+    axes = drawn(landscape_figures.draw_plane, landscape_figures.plane(study(record(walked=made))))
     assert max(axes[0].collections[0].levels) < math.inf
     vertices = [path.vertices[:, 0] for path in axes[0].collections[0].get_paths() if len(path.vertices)]
     assert max(x.max() for x in vertices) <= 0
 
 
-def test_the_rises_figure_sets_eigenvectors_against_random_directions(records: list[landscape.Record]) -> None:
-    table = landscape.rises(records)
+def test_the_rises_figure_sets_eigenvectors_against_random_directions(records: list[Record]) -> None:
+    table = landscape_figures.rises(study(*records))
     assert len(table) == 2 * 2 * (2 + 3)
     first = table.iloc[0]
     assert (first["end"], first["kind"], first["rise"]) == ("small", "eigenvector", 0.9)
     assert first["quadratic"] == pytest.approx(0.5**2 * 8 / 2)
     assert table.loc[table["kind"] == "random", ["eigenvalue", "quadratic"]].isna().all(axis=None)
-    (axes,) = panels = drawn(landscape.draw_rises, table)
+    (axes,) = panels = drawn(landscape_figures.draw_rises, table)
     assert axes.get_ylabel() == "rise of the training loss (nats) at distance r = 0.5"
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["λ1", "λ2", "3 random\na seed"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["λ1", "λ2", "3 random\nper seed"]
     assert axes.get_yscale() == "log"
     assert named(panels) == [f"b = {size}{what}" for size in (32, 512) for what in ("", ": r² λ / 2, as if quadratic")]
     assert "not shown" not in axes.get_xlabel()
@@ -193,19 +220,17 @@ def test_the_rises_figure_sets_eigenvectors_against_random_directions(records: l
 
 
 def test_rises_that_a_log_axis_cannot_show_are_counted() -> None:
-    fallen = record()
-    fallen["ends"]["large"]["rises"]["random"][:2] = [-1e-3, 0.0]
-    (axes,) = drawn(landscape.draw_rises, landscape.rises([(fallen, rows())]))
+    fallen = copy.deepcopy(ENDS)
+    fallen["large"]["rises"]["random"][:2] = [-1e-3, 0.0]
+    (axes,) = drawn(landscape_figures.draw_rises, landscape_figures.rises(study(record(ends=fallen))))
     assert axes.get_xlabel().endswith("(not shown: 2 that are ≤ 0)")
 
 
 @pytest.mark.parametrize("name", ["line", "directions", "plane", "rises"])
-def test_a_study_that_diverged_has_empty_tables_and_figures_that_say_so(
-    records: list[landscape.Record], name: str
-) -> None:
-    table = getattr(landscape, name)(records[2:])
+def test_a_study_that_diverged_has_empty_tables_and_figures_that_say_so(records: list[Record], name: str) -> None:
+    table = getattr(landscape_figures, name)(study(records[2]))
     assert table.empty
-    assert list(table.columns) == list(getattr(landscape, name)(records).columns)
-    figure = figures.styled(getattr(landscape, f"draw_{name}"), table)
+    assert list(table.columns) == list(getattr(landscape_figures, name)(study(*records)).columns)
+    figure = styled(getattr(landscape_figures, f"draw_{name}"), table)
     assert "diverged" in figure.get_suptitle()
     plt.close(figure)

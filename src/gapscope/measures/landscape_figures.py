@@ -1,127 +1,110 @@
-"""The loss between and around two batch sizes' solutions: what each figure draws, as a table, and a redraw of it.
-
-A record is what the landscape stage wrote for one model, data set and seed, and its rows. Those of diverged runs are in
-the summary, and in no figure.
-"""
+"""Figures of the loss between and around two batch sizes' solutions; runs that diverged are in none."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 
 from gapscope.drawing import numbers
+from gapscope.drawing.figure import Figure
+from gapscope.measures.landscape import ENDS, FIGURES_OF
+from gapscope.measures.study import Study
 
-Record = tuple[Mapping[str, Any], pd.DataFrame]
-
-FIGURES = ["train_loss", "train_error_pct", "test_loss", "test_error_pct"]
 KEYS = ["model", "dataset", "seed"]
-ENDS = ("small", "large")
 STEPS = (1, 3)  # contours of a plane lie at these times powers of ten
 MARK = {"color": "0.25", "linestyle": "--", "linewidth": 1.0, "marker": ""}
 
 
-def line(records: Iterable[Record]) -> pd.DataFrame:
-    """Return loss and error along the line, a row a seed and alpha (0: small batch, 1: large batch)."""
-    columns = [*KEYS, "small", "large", "alpha", *FIGURES]
+def _measured(study: Study) -> Iterator[tuple[dict[str, Any], dict[str, Any], pd.DataFrame]]:
+    return (found for found in study.seed_records("landscape") if found[1]["status"] == "ok")
+
+
+def _points(table: pd.DataFrame, *directions: str) -> pd.DataFrame:
+    """Return one row per point of the walk along the given directions, with loss and error of both splits."""
+    here = table[table["split"].notna() & table["direction"].isin(directions)]
+    here = here.assign(name=here["split"] + "_" + here["quantity"])
+    place = ["end", "direction", "index", "step", "second_step"]
+    turn = here.drop_duplicates(place)[place]
+    values = here.set_index(place)
+    for name in FIGURES_OF:
+        turn[name] = values.loc[values["name"] == name, "value"].to_numpy()
+    return turn.rename(columns={"direction": "kind", "index": "direction", "step": "a", "second_step": "b"})
+
+
+def line(study: Study) -> pd.DataFrame:
+    """Return loss and error along the line, one row per seed and alpha (0: small batch, 1: large batch)."""
+    columns = [*KEYS, "small", "large", "alpha", *FIGURES_OF]
     return _joined(
         (
-            _of_kind(rows, "line").rename(columns={"a": "alpha"}).assign(**_key(record), **record["batch_sizes"])
-            for record, rows in _measured(records)
+            _points(table, "line").rename(columns={"a": "alpha"}).assign(**about, **record["batch_sizes"])
+            for about, record, table in _measured(study)
         ),
         columns,
     )
 
 
-def directions(records: Iterable[Record]) -> pd.DataFrame:
+def directions(study: Study) -> pd.DataFrame:
     """Return the profiles along random filter-normalised directions and along eigenvectors, around both ends."""
-    columns = [*KEYS, "end", "batch_size", "kind", "direction", "a", *FIGURES]
+    columns = [*KEYS, "end", "batch_size", "kind", "direction", "a", *FIGURES_OF]
     return _joined(
         (
-            _with_size(record, _of_kind(rows, "random", "eigenvector")).assign(**_key(record))
-            for record, rows in _measured(records)
+            _with_size(record, _points(table, "random", "eigenvector")).assign(**about)
+            for about, record, table in _measured(study)
         ),
         columns,
     )
 
 
-def plane(records: Iterable[Record]) -> pd.DataFrame:
+def plane(study: Study) -> pd.DataFrame:
     """Return the planes of the first seed of each model and data set: contours of two seeds cannot be overlaid."""
-    columns = [*KEYS, "end", "batch_size", "a", "b", *FIGURES]
-    first: dict[tuple[str, str], Record] = {}
-    for record, rows in _measured(records):
-        first.setdefault((record["model"]["name"], record["dataset"]), (record, rows))
+    columns = [*KEYS, "end", "batch_size", "a", "b", *FIGURES_OF]
+    first: dict[tuple[str, str], Any] = {}
+    for about, record, table in _measured(study):
+        first.setdefault((about["model"], about["dataset"]), (about, record, table))
     return _joined(
-        (_with_size(record, _of_kind(rows, "plane")).assign(**_key(record)) for record, rows in first.values()), columns
+        (_with_size(record, _points(table, "plane")).assign(**about) for about, record, table in first.values()),
+        columns,
     )
 
 
-def rises(records: Iterable[Record]) -> pd.DataFrame:
-    """Return how far the training loss rises at one distance, a row a direction.
+def rises(study: Study) -> pd.DataFrame:
+    """Return how far the training loss rises at one distance, one row per direction.
 
-    `eigenvalue` is empty for random directions; `quadratic` is radius^2 eigenvalue / 2, what a quadratic would rise by.
-    The loss is none: it flattens far out, and kinks (ReLU, max pooling) add to a rise and not to a point's Hessian.
+    `eigenvalue` is empty for random directions. `quadratic` is radius^2 eigenvalue / 2, the rise of a quadratic. The
+    loss is no quadratic: it flattens far out, and kinks (ReLU, max pooling) add to a rise but not to the Hessian at a
+        point.
     """
     columns = [*KEYS, "end", "batch_size", "kind", "direction", "radius", "eigenvalue", "quadratic", "rise"]
-    rows = []
-    for record, _ in _measured(records):
+    rows: list[dict[str, Any]] = []
+    for about, record, table in _measured(study):
         for end in ENDS:
-            about = {**_key(record), "end": end, "batch_size": record["batch_sizes"][end]}
-            found = record["ends"][end]["rises"]
-            about["radius"] = radius = found["radius"]
-            pairs = zip(record["ends"][end]["eigenvalues"], found["eigenvectors"], strict=True)
-            for index, (value, rise) in enumerate(pairs):
-                row = {**about, "kind": "eigenvector", "direction": index, "eigenvalue": value}
-                rows.append({**row, "quadratic": radius**2 * value / 2, "rise": rise})
-            for index, rise in enumerate(found["random"]):
-                rows.append({**about, "kind": "random", "direction": index, "rise": rise})
-    return pd.DataFrame(rows, columns=columns).astype({"rise": float})  # a rise that is infinite is null in JSON
+            here = table[table["end"] == end]
+            values = here[here["quantity"] == "eigenvalue"].set_index("index")["value"]
+            for row in here[here["quantity"] == "rise"].to_dict("records"):
+                made = {**about, "end": end, "batch_size": record["batch_sizes"][end], "kind": row["direction"]}
+                made |= {"direction": row["index"], "radius": row["radius"], "rise": row["value"]}
+                if row["direction"] == "eigenvector":
+                    value = values[row["index"]]
+                    made |= {"eigenvalue": value, "quadratic": row["radius"] ** 2 * value / 2}
+                rows.append(made)
+    return pd.DataFrame(rows, columns=columns).astype({"rise": float})
 
 
-def summary(records: Iterable[Record]) -> pd.DataFrame:
-    """Return a row an end and seed.
-
-    `rise_ratio` is the mean rise along eigenvectors over that along random directions; `random_rise_std` the deviation
-    between these. `barrier` is the largest training loss for alpha in [0, 1], less the larger one of the two ends'; it
-    is 0 where nothing in between is higher, and the same for both ends.
-    """
-    rows = []
-    for record, table in records:
-        for end in ENDS:
-            row = {**_key(record), "end": end, "batch_size": record["batch_sizes"][end], "status": record["status"]}
-            rows.append(row | (_end_summary(record, table, end) if record["status"] == "ok" else {}))
-    return pd.DataFrame(rows)
+def _with_size(record: dict[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(batch_size=rows["end"].map(record["batch_sizes"]))
 
 
-def _end_summary(record: Mapping[str, Any], table: pd.DataFrame, end: str) -> dict[str, Any]:
-    about, path = record["ends"][end], _of_kind(table, "line")
-    here = path.loc[path["a"] == ENDS.index(end)].iloc[0]
-    between = path.loc[path["a"].between(0, 1), "train_loss"].max()
-    highest = path.loc[path["a"].isin([0, 1]), "train_loss"].max()
-    steep, flat = (pd.Series(about["rises"][kind], dtype=float) for kind in ("eigenvectors", "random"))
-    return {
-        **{name: here[name] for name in FIGURES},
-        "weight_norm": about["weight_norm"],
-        "largest_eigenvalue": about["eigenvalues"][0],
-        "largest_residual": about["residuals"][0],
-        "radius": about["rises"]["radius"],
-        "eigenvectors": len(steep),
-        "eigenvector_rise_mean": steep.mean(skipna=False),
-        "random_directions": len(flat),
-        "random_rise_mean": flat.mean(skipna=False),
-        "random_rise_std": flat.std(skipna=False),
-        "rise_ratio": steep.mean(skipna=False) / flat.mean(skipna=False),
-        "distance": record["distance"],
-        **record["conditions"]["train"],
-        "barrier": between - highest,
-    }
+def _joined(frames: Iterator[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    found = [frame[columns] for frame in frames]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
 
 
-def draw_line(rows: pd.DataFrame) -> Figure:
-    """Cross-entropy and accuracy from the small-batch to the large-batch solution: Keskar et al. 2017, Figure 3."""
+def draw_line(rows: pd.DataFrame) -> Drawing:
+    """Draw cross-entropy and accuracy on the line between the two solutions: Keskar et al. 2017, Figure 3."""
     pairs = _pairs(rows)
     figure, grid = plt.subplots(len(pairs), 2, figsize=(10, 3.9 * len(pairs)), squeeze=False)
     for (loss, accuracy), here in zip(grid, pairs, strict=True):
@@ -141,8 +124,8 @@ def draw_line(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_directions(rows: pd.DataFrame) -> Figure:
-    """Training loss and error along random filter-normalised directions and along eigenvectors, around both ends."""
+def draw_directions(rows: pd.DataFrame) -> Drawing:
+    """Draw training loss and error along random directions and along eigenvectors, around both ends."""
     pairs = _pairs(rows)
     figure, grid = plt.subplots(len(pairs), 4, figsize=(16, 3.9 * len(pairs)), squeeze=False)
     kinds = {
@@ -168,8 +151,8 @@ def draw_directions(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_plane(rows: pd.DataFrame) -> Figure:
-    """Contours of the training loss over two random filter-normalised directions; both ends have the same levels."""
+def draw_plane(rows: pd.DataFrame) -> Drawing:
+    """Draw contours of the training loss over two random directions; both ends have the same levels."""
     pairs = _pairs(rows)
     figure, grid = plt.subplots(len(pairs), 2, figsize=(9, 4.7 * len(pairs)), squeeze=False)
     for panels, here in zip(grid, pairs, strict=True):
@@ -192,8 +175,8 @@ def draw_plane(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_rises(rows: pd.DataFrame) -> Figure:
-    """How far the training loss rises at one distance: along eigenvectors, and along random directions."""
+def draw_rises(rows: pd.DataFrame) -> Drawing:
+    """Draw how far the training loss rises at one distance, along eigenvectors and along random directions."""
     pairs = _pairs(rows)
     figure, grid = plt.subplots(1, len(pairs), figsize=(7 * len(pairs), 4.4), squeeze=False)
     for axes, here in zip(grid[0], pairs, strict=True):
@@ -213,7 +196,7 @@ def draw_rises(rows: pd.DataFrame) -> Figure:
             place = top + 1.3 + turn + 0.6 * random["direction"] / max(drawn - 1, 1)
             axes.plot(place, random["rise"], **look | {"linestyle": ""}, gid=f"{size}, random directions")
         ticks = {float(index): f"λ{index}" for index in range(1, top + 1)}
-        ticks[top + 2.1] = f"{drawn} random\na seed"
+        ticks[top + 2.1] = f"{drawn} random\nper seed"
         axes.set_xticks([*ticks], [*ticks.values()])
         axes.fmt_xdata = {place: label for place, label in ticks.items() if place <= top}.get
         axes.axvline(top + 0.65, **MARK)
@@ -224,27 +207,6 @@ def draw_rises(rows: pd.DataFrame) -> Figure:
         axes.set(ylabel=f"rise of the training loss (nats) at {distance}", title=_title(here))
     figure.suptitle("Along top eigenvectors and random directions of the same length (mean of ±)")
     return figure
-
-
-def _measured(records: Iterable[Record]) -> Iterator[Record]:
-    return ((record, rows) for record, rows in records if record["status"] == "ok")
-
-
-def _key(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {"model": record["model"]["name"], "dataset": record["dataset"], "seed": record["seed"]}
-
-
-def _of_kind(rows: pd.DataFrame, *kinds: str) -> pd.DataFrame:
-    return rows[rows["kind"].isin(kinds)]
-
-
-def _with_size(record: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(batch_size=rows["end"].map(record["batch_sizes"]))
-
-
-def _joined(frames: Iterable[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    found = [frame[columns] for frame in frames]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
 
 
 def _pairs(rows: pd.DataFrame) -> list[pd.DataFrame]:
@@ -261,3 +223,36 @@ def _title(rows: pd.DataFrame) -> str:
 
 def _looks() -> list[dict[str, Any]]:
     return [dict(look) for look in plt.rcParams["axes.prop_cycle"]]
+
+
+def _line_caption(_: pd.DataFrame) -> str:
+    return (
+        "Loss and accuracy on the straight line through the small-batch solution (α = 0) and the large-batch one"
+        " (α = 1). One line per seed (Keskar et al. 2017, Figure 3)."
+    )
+
+
+def _directions_caption(_: pd.DataFrame) -> str:
+    return (
+        "Loss and error around each solution, along random filter-normalised directions and along the Hessian's top"
+        " eigenvectors. One line per direction and seed."
+    )
+
+
+def _plane_caption(_: pd.DataFrame) -> str:
+    return "Contours of the training loss around each solution, at the same levels in both panels, for one seed."
+
+
+def _rises_caption(_: pd.DataFrame) -> str:
+    return (
+        "Rise of the loss along each of the top eigenvectors and along random directions of the same length. Small"
+        " marks are the rise of a quadratic with these eigenvalues."
+    )
+
+
+FIGURES = [
+    Figure("landscape_line", "From one solution to the other", _line_caption, line, draw_line),
+    Figure("landscape_directions", "Along single directions", _directions_caption, directions, draw_directions),
+    Figure("landscape_plane", "Over two random directions", _plane_caption, plane, draw_plane, readable=False),
+    Figure("landscape_rises", "Rise at one distance", _rises_caption, rises, draw_rises),
+]

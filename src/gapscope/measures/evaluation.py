@@ -1,0 +1,173 @@
+"""Error and loss, and norms of the weights, of each run: at the end of training and after each epoch.
+
+A run that ends no better than by guessing has learned nothing: it has no generalization gap to speak of, and is left
+out of means and tests, as a diverged run is.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gapscope.measures.quantity import Quantity
+from gapscope.records.long import RUN
+
+if TYPE_CHECKING:  # pandas takes a second to import
+    import pandas as pd
+
+    from gapscope.measures.study import Study
+
+RUNS_ON = "cell"
+STAGE = "train"
+EACH = ("split", "statistics")
+QUANTITIES = {
+    "error_pct": Quantity("error", "%", EACH, "lower"),
+    "cross_entropy": Quantity("cross-entropy", "nats", EACH, "lower"),
+    "penalty": Quantity("weight penalty, 0.5 λ Σw²", "nats", (), None),
+    "loss": Quantity("cross-entropy + penalty", "nats", EACH, "lower"),
+    "loss_keras": Quantity("cross-entropy + twice the penalty, as Keras adds it", "nats", ("split",), "lower"),
+    "best_epoch_error_pct": Quantity("error at the best epoch", "%", (*EACH, "chosen_on"), "lower"),
+    "weight_norm": Quantity("norm of the weights", "", (), None),
+    "distance_from_initial": Quantity("distance from the initial weights", "", (), None),
+    "updates": Quantity("updates", "", (), None),
+    "epochs": Quantity("epochs", "", (), None),
+}
+HEADLINES = [
+    ("error_pct", {"split": "test", "statistics": "reestimated"}),
+    ("cross_entropy", {"split": "train", "statistics": "reestimated"}),
+]
+REESTIMATED = {"statistics": "reestimated"}
+SHOWN: list[tuple[str, dict[str, Any]]] = [
+    ("updates", {}),
+    *(
+        (name, {"split": split, **REESTIMATED})
+        for name in ("error_pct", "cross_entropy")
+        for split in ("train", "test")
+    ),
+    *((name, {}) for name in ("penalty", "weight_norm", "distance_from_initial")),
+]
+# names that training gives without a split -> quantity
+PLAIN = {
+    "penalty": "penalty",
+    "weight_norm": "weight_norm",
+    "distance_from_initial": "distance_from_initial",
+    "updates": "updates",
+    "epochs_run": "epochs",
+    "lr": "learning_rate",
+}
+OF_A_SPLIT = ("error_pct", "cross_entropy", "loss")
+
+STUCK = "learned nothing"  # a status beside "ok" and "diverged"
+# Our choice: a run has learned nothing if it has at least these parts of the cross-entropy and the error of guessing.
+# Classes may be of unequal size: calling every digit of MNIST the commonest one is wrong for 88.8 %, not 90 %.
+GUESSING = {"cross_entropy": 0.99, "error_pct": 0.9}
+
+
+def spelled(name: str) -> tuple[str, dict[str, str]] | None:
+    """Return the quantity and the axes of a name that training uses; None for what is no quantity.
+
+    Example:
+        >>> spelled("test_error_pct_running")
+        ('error_pct', {'split': 'test', 'statistics': 'running'})
+    """
+    if name in PLAIN:
+        return PLAIN[name], {}
+    statistics = "running" if name.endswith("_running") else "reestimated"
+    split, _, quantity = name.removesuffix("_running").partition("_")
+    if split in ("train", "test") and quantity in OF_A_SPLIT:
+        return quantity, {"split": split, "statistics": statistics}
+    return None
+
+
+def rows(history: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the long rows of a run: those of each epoch, to 10 significant digits, then the final ones, exactly.
+
+    Args:
+        history: one row per evaluated epoch, as training gives it.
+        final: what training gives at the end.
+    """
+    for epoch in history:
+        for name, value in epoch.items():
+            if found := spelled(name):
+                quantity, axes = found
+                rounded = float(f"{value:.10g}") if isinstance(value, float) else value
+                yield {"epoch": epoch["epoch"], **axes, "quantity": quantity, "value": rounded}
+    for name, value in final.items():
+        if found := spelled(name):
+            quantity, axes = found
+            yield {**axes, "quantity": quantity, "value": value}
+
+
+def beside_numbers(final: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what training gives at the end that is no quantity, without its seconds: the record's own."""
+    return {name: value for name, value in final.items() if not spelled(name) and name != "wall_s"}
+
+
+def run_rows(study: "Study") -> "pd.DataFrame":
+    """Return the final quantities of each run as long rows, with the errors at the best epochs."""
+    import pandas as pd
+
+    found = study.long(STAGE)
+    final = found[found["epoch"].isna()].drop(columns="epoch")
+    return pd.concat([final, _keras(final), _best_epochs(study, found)], ignore_index=True)
+
+
+def notes(study: "Study") -> "list[dict[str, Any]]":
+    """Return the status and the device of each run."""
+    return [
+        {**run, "status": status(record, table), "device": record["device"]}
+        for run, record, table in study.records(STAGE)
+    ]
+
+
+def status(record: Mapping[str, Any], table: "pd.DataFrame") -> str:
+    """Return "ok", "diverged" or `STUCK`, from a run's record and its long table."""
+    classes = record.get("model", {}).get("classes")
+    if record["status"] != "ok" or classes is None:
+        return str(record["status"])
+    here = (table["split"] == "train") & (table["statistics"] == "reestimated") & table["epoch"].isna()
+    values = table[here].set_index("quantity")["value"]
+    wrong = values["error_pct"] >= GUESSING["error_pct"] * 100 * (1 - 1 / classes)
+    return STUCK if wrong and values["cross_entropy"] >= GUESSING["cross_entropy"] * math.log(classes) else "ok"
+
+
+def _keras(final: "pd.DataFrame") -> "pd.DataFrame":
+    """Return cross-entropy + 2 penalty: the loss that Keras reports, whose decay has no factor 1/2."""
+    entropy = final[(final["quantity"] == "cross_entropy") & (final["statistics"] == "reestimated")]
+    penalty = final[final["quantity"] == "penalty"].set_index([*RUN])["value"]
+    of_run = penalty.reindex(entropy.set_index([*RUN]).index).to_numpy()
+    loss = entropy["value"] + of_run + of_run
+    return entropy.assign(quantity="loss_keras", statistics=None, value=loss)
+
+
+def _best_epochs(study: "Study", table: "pd.DataFrame") -> "pd.DataFrame":
+    """Return each good run's test error at its best epoch, and at the epoch that is best for the other seeds.
+
+    Both are noisy, the more so the noisier the epochs, as those of large batches are. A run's own smallest error is
+    biased downwards. The other seeds' best epoch is selected without this run, so this run's error there is not. It is
+    given only for runs of equal length, and where there are other seeds.
+    """
+    import numpy as np
+    import pandas as pd
+
+    axes = {"split": "test", "statistics": "running"}
+    good = {tuple(note[name] for name in RUN) for note in study.notes if note["status"] == "ok"}
+    here = table[table["epoch"].notna() & (table["quantity"] == "error_pct")]
+    here = here[(here["split"] == axes["split"]) & (here["statistics"] == axes["statistics"])]
+    made: list[dict[str, Any]] = []
+    for (model, dataset, size), runs in here.groupby(["model", "dataset", "batch_size"], sort=False):
+        by_seed = {seed: of.set_index("epoch")["value"] for seed, of in runs.groupby("seed", sort=False)}
+        by_seed = {seed: errors for seed, errors in by_seed.items() if (model, dataset, size, seed) in good}
+        if not by_seed:
+            continue
+        about = {"model": model, "dataset": dataset, "batch_size": size, **axes, "quantity": "best_epoch_error_pct"}
+        made += [{**about, "seed": seed, "chosen_on": "own", "value": of.min()} for seed, of in by_seed.items()]
+        first, *others = by_seed.values()
+        if others and all(errors.index.equals(first.index) for errors in others):
+            errors = np.column_stack([first, *others])
+            of_others = errors.sum(axis=1, keepdims=True) - errors
+            chosen = errors[of_others.argmin(axis=0), range(len(by_seed))]
+            made += [
+                {**about, "seed": seed, "chosen_on": "others", "value": value}
+                for seed, value in zip(by_seed, chosen, strict=True)
+            ]
+    return pd.DataFrame(made, columns=[*RUN, "quantity", *axes, "chosen_on", "value"])

@@ -1,0 +1,295 @@
+"""The loss between two batch sizes' solutions and around each of them: settings, the walk, and the records of it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gapscope.errors import InputError
+from gapscope.measures.quantity import Quantity
+from gapscope.measures.sharpness import PRECISIONS
+from gapscope.runtime import progress
+
+if TYPE_CHECKING:  # a page is drawn without torch
+    import pandas as pd
+    import torch
+    from torch import Tensor
+
+    from gapscope.measures.study import Study
+    from gapscope.numerics.loss_surface.curvature import Loss
+    from gapscope.numerics.loss_surface.landscape import Evaluate
+    from gapscope.training.objective import Objective
+
+RUNS_ON = "pair"
+ENDS = ("small", "large")
+FIGURES_OF = ("train_loss", "train_error_pct", "test_loss", "test_error_pct")
+COLUMNS = ("kind", "end", "direction", "a", "b", *FIGURES_OF)
+PLACE = ("end", "direction", "index", "step", "second_step")
+QUANTITIES = {
+    "loss": Quantity("cross-entropy", "nats", ("split", *PLACE), "lower"),
+    "error_pct": Quantity("error", "%", ("split", *PLACE), "lower"),
+    "eigenvalue": Quantity("eigenvalue of the Hessian", "", ("end", "index"), None),
+    "eigenvalue_residual": Quantity("residual of the eigenvalue", "", ("end", "index"), None),
+    "products": Quantity("Hessian-vector products", "", ("end",), None),
+    "rise": Quantity("rise of the training loss", "nats", ("end", "direction", "index", "radius"), "lower"),
+    "weight_norm": Quantity("norm of the weights", "", ("end",), None),
+    "distance": Quantity("distance between the solutions", "", (), None),
+}
+
+
+@dataclass(frozen=True)
+class LandscapeSettings:
+    """Params of the landscape stage; `conf/config.yaml` says what each is."""
+
+    small: int | None
+    large: int | None
+    alphas: int
+    images: int | None
+    batch_norm: str
+    micro_batch: int
+    precision: str
+    reach: float
+    points: int
+    plane_points: int
+    directions: int
+    eigenvectors: int
+    radius: float
+    threads: int
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"landscape.precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.alphas < 4 or self.alphas % 3 != 1:
+            raise InputError(
+                f"landscape.alphas must be 4, 7, 10, ..., so that 0 and 1 are among them; got {self.alphas}"
+            )
+        for name in ("points", "plane_points"):
+            if (count := getattr(self, name)) < 3 or count % 2 == 0:
+                raise InputError(f"landscape.{name} must be 3, 5, 7, ..., so that 0 is among them; got {count}")
+        for name in ("micro_batch", "directions", "eigenvectors"):
+            if getattr(self, name) < 1:
+                raise InputError(f"landscape.{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("reach", "radius"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"landscape.{name} must be > 0, got {getattr(self, name)}")
+
+    @property
+    def evaluations(self) -> int:
+        """How many rows `walk` yields."""
+        around = (self.directions + self.eigenvectors) * self.points + self.plane_points**2
+        return self.alphas + 2 * around
+
+
+@dataclass(frozen=True)
+class End:
+    """A solution, and what is measured around it.
+
+    Attributes:
+        x: its weights (n,).
+        shapes: of the parameters, in the order in which x holds them.
+        loss: flat vector (n,) -> training loss.
+        evaluate: flat vector (n,) -> the numbers of `FIGURES_OF`.
+    """
+
+    x: "Tensor"
+    shapes: "Sequence[torch.Size]"
+    loss: "Loss"
+    evaluate: "Evaluate"
+
+
+def loss_and_error(train: Any, test: Any, x: "Tensor") -> tuple[float, ...]:
+    """Return the numbers of `FIGURES_OF` at x (n,), of two Objectives."""
+    return (*train.loss_and_error(x), *test.loss_and_error(x))
+
+
+def steepness(end: End, settings: LandscapeSettings, *, seed: int) -> "tuple[dict[str, Any], Tensor]":
+    """Return curvature and rises at one end, for its record, and its top eigenvectors (n, k).
+
+    The random directions and the start of the eigenvalue solver are those of the seed, the same for both ends.
+    """
+    from gapscope import seeds
+    from gapscope.numerics.loss_surface.curvature import hessian_eigenvalues
+    from gapscope.numerics.loss_surface.landscape import rises
+
+    top = hessian_eigenvalues(
+        end.loss, end.x, settings.eigenvectors, generator=seeds.generator(seed, "landscape", "eigenvalues")
+    )
+    draw = seeds.generator(seed, "landscape", "rises")
+    found = rises(end.loss, end.x, top.vectors, settings.radius, directions=settings.directions, generator=draw)
+    record = {
+        "weight_norm": end.x.norm().item(),
+        "eigenvalues": top.values.tolist(),
+        "residuals": top.residuals.tolist(),
+        "products": top.products,
+        "rises": {
+            "radius": found.radius,
+            "eigenvectors": found.eigenvectors.tolist(),
+            "random": found.random.tolist(),
+        },
+    }
+    return record, top.vectors
+
+
+def walk(
+    ends: Mapping[str, End], vectors: "Mapping[str, Tensor]", settings: LandscapeSettings, *, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of `COLUMNS` a point: the line between the ends, then around each its directions and its plane.
+
+    On the line `a` is alpha and the small-batch end's `evaluate` counts. Random directions are filter-normalised, `a`
+    and `b` from -reach to reach; both ends have the same draws, each normalised to its own weights. Eigenvectors have
+    unit length, `a` from -radius to radius, so that the rises are what the ends of these profiles show.
+
+    Args:
+        ends: "small" and "large".
+        vectors: eigenvectors (n, k) of each end.
+        settings: how many points, how far.
+        seed: of the draws.
+    """
+    from gapscope import seeds
+    from gapscope.numerics.loss_surface.landscape import along, between, plane, random_direction
+
+    small, large = ends["small"], ends["large"]
+    for alpha in _grid(-1.0, 2.0, settings.alphas):
+        yield _row("line", "", 0, between(small.evaluate, small.x, large.x, [alpha])[0], a=alpha)
+    steps = _grid(-settings.reach, settings.reach, settings.points)
+    near = _grid(-settings.radius, settings.radius, settings.points)
+    side = _grid(-settings.reach, settings.reach, settings.plane_points)
+    for name, end in ends.items():
+
+        def drawn(*stream: str | int, end: End = end) -> "Tensor":
+            return random_direction(end.x, end.shapes, generator=seeds.generator(seed, "landscape", *stream))
+
+        for index in range(settings.directions):
+            for a, values in zip(steps, along(end.evaluate, end.x, drawn("random", index), steps), strict=True):
+                yield _row("random", name, index, values, a=a)
+        for index, vector in enumerate(vectors[name].T):
+            for a, values in zip(near, along(end.evaluate, end.x, vector, near), strict=True):
+                yield _row("eigenvector", name, index, values, a=a)
+        directions = (drawn("plane", 0), drawn("plane", 1))
+        for a in side:  # a line at a time, so that progress can be shown
+            (line,) = plane(end.evaluate, end.x, directions, [a], side)
+            for b, values in zip(side, line, strict=True):
+                yield _row("plane", name, 0, values, a=a, b=b)
+
+
+def _grid(first: float, last: float, points: int) -> list[float]:
+    return [first + (last - first) * i / (points - 1) for i in range(points)]
+
+
+def _row(kind: str, end: str, direction: int, values: "Tensor", *, a: float, b: float | None = None) -> dict[str, Any]:
+    return dict(zip(COLUMNS, (kind, end, direction, a, b, *values.tolist()), strict=True))
+
+
+def header(headers: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record's status, what its two runs share, their batch sizes, and the settings.
+
+    Args:
+        headers: end -> header of its weights.
+        settings: of the measure.
+
+    Raises:
+        InputError: the runs are not of one model, data set and seed.
+    """
+    shared = {key: headers["small"][key] for key in ("model", "dataset", "seed")}
+    for key, value in shared.items():
+        if headers["large"][key] != value:
+            raise InputError(f"the {key} of the small-batch run is {value}, of the other {headers['large'][key]}")
+    sizes = {end: of["batch_size"] for end, of in headers.items()}
+    status = "ok" if all(of["status"] == "ok" for of in headers.values()) else "diverged"
+    return {"status": status, **shared, "batch_sizes": sizes, "settings": settings}
+
+
+def measure(
+    losses: "Mapping[str, Mapping[str, Objective]]", settings: LandscapeSettings, *, seed: int, label: str
+) -> list[dict[str, Any]]:
+    """Return the long rows of a record; says on the way how far it is.
+
+    Args:
+        losses: end -> split -> objective.
+        settings: how many points, how far.
+        seed: of the draws.
+        label: names the progress bar.
+    """
+    ends, vectors, curved = {}, {}, {}
+    for name, of in losses.items():
+        both = partial(loss_and_error, of["train"], of["test"])
+        ends[name] = End(of["train"].weights(), of["train"].shapes, of["train"], both)
+        curved[name], vectors[name] = steepness(ends[name], settings, seed=seed)
+        print(f"{label} {name}: largest eigenvalue {curved[name]['eigenvalues'][0]:.4g}", flush=True)
+    distance = (ends["large"].x - ends["small"].x).norm().item()
+    walked = progress(walk(ends, vectors, settings, seed=seed), label, settings.evaluations)
+    return list(rows(list(walked), curved, distance))
+
+
+def rows(
+    walked: Iterable[Mapping[str, Any]], ends: Mapping[str, Mapping[str, Any]], distance: float
+) -> Iterator[dict[str, Any]]:
+    """Yield the long rows of a record: the points of the walk, to 10 digits, and what was found at each end.
+
+    Args:
+        walked: rows of `walk`. `direction` of a long row says along what: line, random, eigenvector or plane.
+        ends: end -> record of `steepness`.
+        distance: between the two solutions.
+    """
+    for row in walked:
+        place = {"end": row["end"] or None, "direction": row["kind"], "index": row["direction"], "step": row["a"]}
+        place |= {"second_step": row["b"]}
+        for name in FIGURES_OF:
+            split, _, quantity = name.partition("_")
+            value = float(f"{row[name]:.10g}")
+            yield {"split": split, **place, "quantity": quantity, "value": value}
+    for end, found in ends.items():
+        for quantity in ("weight_norm", "products"):
+            yield {"end": end, "quantity": quantity, "value": found[quantity]}
+        for part, quantity in (("eigenvalues", "eigenvalue"), ("residuals", "eigenvalue_residual")):
+            for index, value in enumerate(found[part]):
+                yield {"end": end, "index": index, "quantity": quantity, "value": value}
+        rises, radius = found["rises"], found["rises"]["radius"]
+        for part, direction in (("eigenvectors", "eigenvector"), ("random", "random")):
+            for index, value in enumerate(rises[part]):
+                place = {"end": end, "direction": direction, "index": index, "radius": radius}
+                yield {**place, "quantity": "rise", "value": value}
+    yield {"quantity": "distance", "value": distance}
+
+
+def study_table(study: "Study") -> "pd.DataFrame":
+    """Return long rows for each solution of each seed: what was found at it, and how it compares with the other one.
+
+    `rise_ratio` is the mean rise along eigenvectors over that along random directions, and `random_rise_std` the
+    deviation between the latter. `barrier` is the largest training loss for alpha in [0, 1] minus the larger one of the
+    two ends' losses. It is 0 where nothing in between is higher, and is the same for both ends.
+    """
+    import pandas as pd
+
+    made: list[dict[str, Any]] = []
+    for about, record, table in study.seed_records("landscape"):
+        for end in ENDS:
+            run = {**about, "batch_size": record["batch_sizes"][end], "end": end}
+            if record["status"] == "ok":
+                made += [{**run, **row} for row in _end_rows(table, end)]
+    return pd.DataFrame(made)
+
+
+def _end_rows(table: "pd.DataFrame", end: str) -> Iterator[dict[str, Any]]:
+    here, line = table[table["end"] == end], table[table["direction"] == "line"]
+    at_end = line[line["step"] == ENDS.index(end)]
+    for row in at_end.to_dict("records"):
+        yield {name: row[name] for name in ("split", "quantity", "value")}
+    values = {name: of["value"].tolist() for name, of in here.groupby("quantity")}
+    radius = here.loc[here["quantity"] == "rise", "radius"].iloc[0]
+    rises = here[here["quantity"] == "rise"]
+    steep, flat = (rises.loc[rises["direction"] == kind, "value"] for kind in ("eigenvector", "random"))
+    path = line[(line["quantity"] == "loss") & (line["split"] == "train")]
+    between = path.loc[path["step"].between(0, 1), "value"].max()
+    highest = path.loc[path["step"].isin([0, 1]), "value"].max()
+    yield {"quantity": "weight_norm", "value": values["weight_norm"][0]}
+    yield {"quantity": "largest_eigenvalue", "value": values["eigenvalue"][0]}
+    yield {"quantity": "largest_residual", "value": values["eigenvalue_residual"][0]}
+    yield {"quantity": "eigenvectors", "value": len(steep)}
+    yield {"quantity": "eigenvector_rise_mean", "radius": radius, "value": steep.mean(skipna=False)}
+    yield {"quantity": "random_directions", "value": len(flat)}
+    yield {"quantity": "random_rise_mean", "radius": radius, "value": flat.mean(skipna=False)}
+    yield {"quantity": "random_rise_std", "radius": radius, "value": flat.std(skipna=False)}
+    yield {"quantity": "rise_ratio", "radius": radius, "value": steep.mean(skipna=False) / flat.mean(skipna=False)}
+    yield {"quantity": "distance", "value": table.loc[table["quantity"] == "distance", "value"].iloc[0]}
+    yield {"quantity": "barrier", "value": between - highest}

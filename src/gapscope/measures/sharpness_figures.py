@@ -1,0 +1,50 @@
+"""Figure of sharpness: test accuracy and sharpness against batch size, as in Figure 4 of Keskar et al. 2017."""
+
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+
+from gapscope.drawing import axes as drawing
+from gapscope.drawing.figure import Figure
+from gapscope.measures.study import Study
+from gapscope.records.long import select, text
+
+ACCURACY = "test accuracy (%)"
+
+
+def table(study: Study) -> pd.DataFrame:
+    """Return test accuracy and sharpness against batch size, one row per run and series."""
+    runs = study.good_runs
+    error = select(runs, "error_pct", {"split": "test", "statistics": "reestimated"})
+    frames = [drawing.rows_of(error.assign(value=100 - error["value"]), ACCURACY, "test accuracy")]
+    sharp = runs[runs["quantity"] == "sharpness_pct"]
+    for (split, space, dimension, epsilon), of in sharp.groupby(
+        ["split", "space", "dimension", "epsilon"], sort=False, dropna=False
+    ):
+        panel = f"sharpness φ of the {split} loss (%)"
+        frames.append(drawing.rows_of(of, panel, f"{space_text(space, dimension)}, ε = {text(epsilon)}"))
+    return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
+
+
+def space_text(space: object, dimension: object) -> str:
+    """Return where the maximisation takes place, in words."""
+    return "full space" if space == "full" else f"random manifold, p = {dimension}"
+
+
+def caption(_: pd.DataFrame) -> str:
+    """Return how to read the figure."""
+    return (
+        "Test accuracy, and the largest rise of the loss in a small box around the weights, in per cent of 1 + loss"
+        f" (Keskar et al. 2017). {drawing.RUNS}"
+    )
+
+
+def draw(rows: pd.DataFrame) -> Drawing:
+    """Draw test accuracy and sharpness against batch size."""
+    figure = drawing.against_batch_size(rows, "Test accuracy, and sharpness of the cross-entropy")
+    for axes in figure.axes:
+        if axes.get_ylabel().startswith("sharpness"):
+            axes.set_yscale("log")
+    return figure
+
+
+FIGURES = [Figure("sharpness", "Accuracy and sharpness", caption, table, draw)]

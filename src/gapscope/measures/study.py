@@ -1,0 +1,96 @@
+"""What a study has measured: its cells, their records as long tables, and the tables that are made of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gapscope.config import Params
+from gapscope.records.cells import cells, seed_records
+from gapscope.records.long import read_long
+from gapscope.records.tables import read_record, read_table
+
+if TYPE_CHECKING:  # pandas takes a second to import
+    import pandas as pd
+
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's results in a folder `metrics`.
+
+    Attributes:
+        params: the study's.
+        printed: long table of the values that a paper prints for this study, where there is one: batch_size, quantity,
+            axes, value.
+    """
+
+    params: Params
+    printed: "pd.DataFrame | None" = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its tables."""
+        return Path("metrics") / self.params.study
+
+    @cached_property
+    def notes(self) -> list[Run]:
+        """One row per run: what identifies it, its status, and what its measures say beside their numbers."""
+        import pandas as pd
+
+        from gapscope import measures
+
+        frames = [pd.DataFrame(listed) for listed in measures.notes(self) if listed]
+        table = frames[0]
+        for frame in frames[1:]:
+            table = table.merge(frame, how="left", on=["model", "dataset", "batch_size", "seed"])
+        return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+    @cached_property
+    def runs(self) -> "pd.DataFrame":
+        """Every quantity of every run, long: `runs.csv`."""
+        return read_long(self.folder / "runs.csv")
+
+    @cached_property
+    def good_runs(self) -> "pd.DataFrame":
+        """`runs`, without those that diverged or learned nothing."""
+        import pandas as pd
+
+        run = ["model", "dataset", "batch_size", "seed"]
+        known = read_table(self.folder / "cells.csv")
+        good = pd.MultiIndex.from_frame(known.loc[known["status"] == "ok", run])
+        return self.runs[pd.MultiIndex.from_frame(self.runs[run]).isin(good)]
+
+    def table(self, name: str) -> "pd.DataFrame":
+        """Return one of its tables; an empty one where it has none of that name."""
+        import pandas as pd
+
+        path = self.folder / f"{name}.csv"
+        return read_long(path) if path.exists() else pd.DataFrame()
+
+    def headers(self, stage: str) -> Iterator[tuple[Run, dict[str, Any]]]:
+        """Yield what identifies each run, and its record of a stage."""
+        for cell in cells(self.params):
+            yield dict(cell.columns()), read_record(cell.record(stage, ".json"))
+
+    def records(self, stage: str) -> Iterator[tuple[Run, dict[str, Any], "pd.DataFrame"]]:
+        """Yield what identifies each run, and its record and long table of a stage."""
+        for cell in cells(self.params):
+            paths = (cell.record(stage, suffix) for suffix in (".json", ".csv"))
+            yield dict(cell.columns()), read_record(next(paths)), read_long(next(paths))
+
+    def seed_records(
+        self, stage: str, seeds: Sequence[int] | None = None
+    ) -> Iterator[tuple[Run, dict[str, Any], "pd.DataFrame"]]:
+        """Yield identity, record and table of a stage that has one record per model, data set and seed."""
+        for about, path in seed_records(self.params, stage, self.params.seeds if seeds is None else seeds):
+            yield about, read_record(Path(f"{path}.json")), read_long(Path(f"{path}.csv"))
+
+    def long(self, stage: str) -> "pd.DataFrame":
+        """Return the long tables of all runs as one, with what identifies each run."""
+        import pandas as pd
+
+        frames = [table.assign(**run) for run, _, table in self.records(stage)]
+        return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)

@@ -1,0 +1,39 @@
+"""One site of all studies: an index, and each study's page; made of the committed records alone, without torch."""
+
+from pathlib import Path
+
+from gapscope.errors import InputError
+from gapscope.records.files import write_text
+from gapscope.report.index import index
+from gapscope.report.page import page
+
+
+def studies(metrics: Path, conf: Path) -> list[str]:
+    """Return the studies that have results and a file in conf/study, by name.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = sorted(path.name for path in metrics.glob("*") if path.is_dir() and (conf / f"{path.name}.yaml").is_file())
+    if not found:
+        raise InputError(f"{metrics} has no results of a study in {conf}: run one, or go to the repository's root")
+    return found
+
+
+def build(out: Path, metrics: Path, plots: Path, conf: Path) -> list[Path]:
+    """Write the site and return its files, the index first.
+
+    Args:
+        out: folder of the site.
+        metrics: folder of all studies' tables.
+        plots: folder of all studies' figures.
+        conf: folder of the studies' files.
+    """
+    names = studies(metrics, conf)
+    texts = {"index": index(names, metrics, conf)}
+    for name in names:
+        paths = (metrics / name, plots / name, conf / f"{name}.yaml", metrics / "claims" / f"{name}.csv")
+        texts[name] = page(name, *paths)
+    for name, text in texts.items():
+        write_text(out / f"{name}.html", text)
+    return [out / f"{name}.html" for name in texts]
