@@ -41,7 +41,7 @@ def milliseconds(model: str, batch: int, settings: dict[str, Any], *, graphs: bo
     draw, count = np.random.default_rng(0), 4 * max(batch, 2048)
     x, y = draw.integers(0, 256, (count, *shape), np.uint8), draw.integers(0, 10, count)
     images = split_images(datasets.Dataset("random", 10, x, y, x[:1], y[:1]), "train", "cuda")
-    net = models.build(models.ModelSpec(model, shape, 10, batch_norm=True, linear=False)).to("cuda").train()
+    net = models.build(models.ModelSpec(model, shape, 10, batch_norm=True)).to("cuda").train()
     if chosen.channels_last:
         net = net.to(memory_format=torch.channels_last)
     decayed, others = decayed_parameters(net, chosen.decay)

@@ -70,7 +70,7 @@ class Run:
     def network(self) -> nn.Module:
         """Return the network with its initial weights."""
         with seeds.seeded(0, "benchmark"):
-            return models.build(models.ModelSpec(self.model, self.shape, 10, batch_norm=True, linear=False))
+            return models.build(models.ModelSpec(self.model, self.shape, 10, batch_norm=True))
 
     def dataset(self, mnist: Path) -> data.Dataset:
         """Return the training images, and one of them as test image."""

@@ -39,7 +39,7 @@ def main() -> None:
             settings.images,
             settings.micro_batch,
             PRECISIONS[settings.precision],
-            batch_norm=settings.batch_norm,
+            batch_norm_statistics=settings.batch_norm_statistics,
         )
         record["conditions"] = objective.conditions()
         try:

@@ -49,7 +49,7 @@ def main() -> None:
             Objective.of_images,
             micro_batch=settings.micro_batch,
             dtype=settings.dtype,
-            batch_norm=settings.batch_norm,
+            batch_norm_statistics=settings.batch_norm_statistics,
         )
         ends, vectors, curved = {}, {}, {}
         for name, (state, header) in read.items():

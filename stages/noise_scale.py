@@ -30,7 +30,7 @@ def main() -> None:
     training = params.section("train", TrainSettings)
     set_threads(settings.threads)
     device, start, dataset = pick_device(), time.perf_counter(), datasets.load(args.data)
-    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, training.batch_norm, training.linear)
+    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, *training.switches)
     with seeds.seeded(args.seed, "initialisation"):
         model = models.build(spec).to(device)
     status, rows = critical_batch.noise_scales(model, dataset, training, settings, seed=args.seed, device=device)

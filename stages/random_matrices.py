@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gapscope.config import load_params
-from gapscope.runtime import describe_device, progress, run_stage
+from gapscope.runtime import RuntimeSettings, describe_device, progress, run_stage
 
 
 def main() -> None:
@@ -25,15 +25,14 @@ def main() -> None:
     from gapscope.records.resumable import finish
     from gapscope.records.tables import provenance, write_record, write_table
 
-    settings, start = (
-        load_params().section("random_matrices", random_matrices.RandomMatrixSettings),
-        time.perf_counter(),
-    )
+    params, start = load_params(), time.perf_counter()
+    settings = params.section("random_matrices", random_matrices.RandomMatrixSettings)
+    workers = params.section("runtime", RuntimeSettings).workers
     law, about = random_matrices.law(args.law), settings.of_law(args.law)
     work = partial(random_matrices.repetition, settings=about)
     pieces = [(m, n, index) for m, n in settings.shapes for index in range(settings.repetitions)]
     code = hashlib.sha256(Path("digests/random_matrices.txt").read_bytes()).hexdigest()
-    finished = finish(work, pieces, args.log, about | {"code": code, "torch": version("torch")}, settings.workers)
+    finished = finish(work, pieces, args.log, about | {"code": code, "torch": version("torch")}, workers)
     rows = {(row["m"], row["n"], row["repetition"]): row for row in progress(finished, args.law, len(pieces))}
     ordered = [rows[piece] for piece in pieces]
     columns = ("m", "n", "repetition", "sigma_min", "sigma_max")

@@ -40,7 +40,7 @@ def main() -> None:
                 settings.images if split == "train" else None,
                 settings.micro_batch,
                 precision,
-                batch_norm=settings.batch_norm,
+                batch_norm_statistics=settings.batch_norm_statistics,
             )
             for split in settings.splits
         }

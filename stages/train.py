@@ -2,10 +2,19 @@
 
 import argparse
 import time
+from collections import deque
 from pathlib import Path
 
 from gapscope.config import load_params
-from gapscope.runtime import describe_device, pick_device, progress, run_stage, set_threads, stop_requests
+from gapscope.runtime import (
+    RuntimeSettings,
+    describe_device,
+    pick_device,
+    progress,
+    run_stage,
+    set_threads,
+    stop_requests,
+)
 
 
 def main() -> None:
@@ -25,20 +34,20 @@ def main() -> None:
     from gapscope import models, seeds
     from gapscope.data import datasets
     from gapscope.records.checkpoints import Checkpoint, code_digest
-    from gapscope.records.tables import provenance, write_record, write_table
+    from gapscope.records.tables import provenance, write_observed, write_record, write_table
     from gapscope.records.weights import write_weights
-    from gapscope.training.distributed import joined, launch
-    from gapscope.training.loop import train
+    from gapscope.training.distributed import join_ranks, launch
+    from gapscope.training.loop import Training
     from gapscope.training.settings import TrainSettings
     from gapscope.training.tuning import tune_rate
 
     params = load_params()
-    settings = params.section("train", TrainSettings)
-    if launch(settings.launcher):
+    settings, runtime = params.section("train", TrainSettings), params.section("runtime", RuntimeSettings)
+    if launch(runtime.launcher):
         return
     set_threads(settings.threads)
     dataset, start = datasets.load(args.data), time.perf_counter()
-    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, settings.batch_norm, settings.linear)
+    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, *settings.switches)
 
     def initial() -> torch.nn.Module:
         with seeds.seeded(args.seed, "initialisation"):
@@ -47,25 +56,26 @@ def main() -> None:
     sizes = {"batch_size": args.batch_size, "epochs": params.epochs, "seed": args.seed}
     own = code_digest(Path("digests/train.txt"), Path(params.groups["code"]["model"]))
     header = {"model": spec.to_header(), "dataset": dataset.name, **sizes}
-    label = f"{args.model} {dataset.name} batch {args.batch_size} seed {args.seed}"
-    with joined(pick_device()) as (ranks, device), stop_requests() as stop:
+    with join_ranks(pick_device()) as (ranks, device), stop_requests() as stop:
         made = {"device": describe_device(device), "torch": torch.__version__, "ranks": ranks.world, "code": own}
         identity = {**header, "settings": settings.identity(), "data": dataset.digest(), **made}
-        checkpoint = Checkpoint(args.checkpoint, identity, settings.checkpoint_epochs) if args.checkpoint else None
-        lr, swept = ranks.agreed(tune_rate(
+        checkpoint = Checkpoint(args.checkpoint, identity, runtime.checkpoint_epochs) if args.checkpoint else None
+        lr, swept = ranks.from_rank_zero(tune_rate(
             initial, dataset, settings, batch_size=args.batch_size, seed=args.seed, device=device,
             checkpoint=checkpoint, stop=stop,
         ))  # fmt: skip
         model = initial()
-        result = train(
-            model, dataset, settings, **sizes, device=device, lr=lr, checkpoint=checkpoint, stop=stop, ranks=ranks,
-            on_epoch=lambda epochs: progress(epochs, label) if ranks.writes else iter(epochs),
-        )  # fmt: skip
+        training = Training(
+            model, dataset, settings, **sizes, device=device, lr=lr, checkpoint=checkpoint, stop=stop, ranks=ranks
+        )
+        deque(progress(training, args.record.name) if ranks.writes else training, maxlen=0)
+        result = training.result()
         if not ranks.writes:
             return
     header = {"status": result.status, **header}
     write_weights(args.weights, model.state_dict(), result.as_trained, header)
     write_table(args.record.with_name(args.record.name + ".csv"), result.history)
+    write_observed(args.record.with_name(args.record.name + ".observed.csv"), result.observed)
     made = provenance(describe_device(device), settings.threads, time.perf_counter() - start) | {"ranks": ranks.world}
     record = {**header, "lr_start": lr, "lr_sweep": swept, **result.final, "provenance": made}
     write_record(args.record.with_name(args.record.name + ".json"), record)

@@ -2,11 +2,10 @@
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from gapscope.config import load_params
-from gapscope.runtime import describe_device, pick_device, run_stage, set_threads, stop_requests
+from gapscope.runtime import RuntimeSettings, describe_device, pick_device, run_stage, set_threads, stop_requests
 
 
 def main() -> None:
@@ -33,11 +32,11 @@ def main() -> None:
 
     params, start = load_params(), time.perf_counter()
     settings = params.section("warmstart", warm_start.WarmstartSettings)
-    training = replace(params.section("train", TrainSettings), patience=None)
+    training = params.section("train", TrainSettings).changed({"schedule.patience": None})
     sharpness = params.section("sharpness", SharpnessSettings)
     set_threads(settings.threads)
     dataset, device = datasets.load(args.data), pick_device()
-    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, training.batch_norm, training.linear)
+    spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, *training.switches)
 
     def initial() -> torch.nn.Module:
         with seeds.seeded(args.seed, "initialisation"):
@@ -51,6 +50,7 @@ def main() -> None:
         cell = warm_start.Warmstart(
             initial, dataset, settings, training, sharpness, seed=args.seed, device=device,
             folder=args.checkpoint, identity=header | made, stop=stop,
+            checkpoint_epochs=params.section("runtime", RuntimeSettings).checkpoint_epochs,
         )  # fmt: skip
         rows = list(cell.rows())
     write_table(args.out.with_name(args.out.name + ".csv"), rows)

@@ -9,7 +9,7 @@ from gapscope.config import load_params
 from gapscope.engine import plan
 from gapscope.errors import InputError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LANDSCAPE = ['pipelines.landscape=["${study}"]', "landscape.small=32", "landscape.large=512"]
 
 
@@ -38,10 +38,10 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             [*LANDSCAPE, "landscape.large=500"],
             "landscape.large must be one of the study's batch sizes, .*; got 500",
         ),
-        (["sharpness.batch_norm=batched"], "sharpness.batch_norm must be one of running, batch, got 'batched'"),
+        (["sharpness.batch_norm_statistics=batched"], "sharpness.batch_norm_statistics must be one of running, batch"),
         (
-            ['pipelines.curvature=["${study}"]', "curvature.batch_norm=eval"],
-            "curvature.batch_norm must be one of running, batch, got 'eval'",
+            ['pipelines.curvature=["${study}"]', "curvature.batch_norm_statistics=eval"],
+            "curvature.batch_norm_statistics must be one of running, batch, got 'eval'",
         ),
         (["activations.probe_images=2875"], "activations.probe_images must be in 1..2874, the training images"),
         (["controls.seeds=[1,7]"], r"controls.seeds must be of the study's seeds, \[0, 1\]; got \[7\]"),
@@ -51,12 +51,19 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             ["sharpness.manifold_dimension=100000"],
             "sharpness.manifold_dimension must be at most 44652, the weights of lenet5",
         ),
-        (["train.lr_candidates=[0.1]", "train.validation_images=2874"], "train.validation_images must be below 2874"),
         (
-            ["train.lr_candidates=[0.1]", "train.validation_images=57"],
-            "in the sweep of train.lr_candidates.*batch_size 32 leaves a batch of one of the 2817 images",
+            ["train.tuning.lr_candidates=[0.1]", "train.tuning.validation_images=2874"],
+            "validation_images must be below 2874",
+        ),
+        (
+            ["train.tuning.lr_candidates=[0.1]", "train.tuning.validation_images=57"],
+            "in the sweep of train.tuning.lr_candidates.*batch_size 32 leaves a batch of one of the 2817 images",
         ),
         ([*LANDSCAPE, "landscape.large=32"], "landscape.small and landscape.large must be two batch sizes"),
+        (
+            ["train.batch.micro_batch=16", "runtime.launcher='torchrun --nproc_per_node=64'"],
+            "64 ranks cannot share a batch of 32",
+        ),
         (LANDSCAPE[:1], "landscape.small must be one of the study's batch sizes, .*; got None"),
     ],
 )

@@ -30,13 +30,12 @@ from gapscope.measures import warm_start
 from gapscope.numerics.loss_surface.sharpness import SharpnessSettings, measure
 from gapscope.training.loop import train
 from gapscope.training.objective import Objective
-from gapscope.training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[2]
 SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS = 10, 31, 4, 3, (0, 1, 3, 4)
 UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
 SETTINGS = warm_start.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
-TRAINING = TrainSettings(**{**runs.SETTINGS, "lr_shape": "constant", "checkpoint_epochs": 2})
+TRAINING = runs.changed(lr_shape="constant")
 SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train", "test"), 20, "running", 20, "float64", 1)
 FIGURES = [*warm_start.FIGURES, "weight_norm"]
 Rows = list[dict[str, Any]]
@@ -44,7 +43,7 @@ Rows = list[dict[str, Any]]
 
 def cell(folder: Path, **changes: Any) -> warm_start.Warmstart:
     whole = warm_start.Warmstart(
-        runs.network, runs.data(), SETTINGS, TRAINING, SHARPNESS, 3, "cpu", folder, {"run": "a", "starts": [*STARTS]}
+        runs.network, runs.data(), SETTINGS, TRAINING, SHARPNESS, 3, "cpu", folder, {"run": "a", "starts": [*STARTS]}, 2
     )
     return replace(whole, **changes)
 
@@ -102,7 +101,7 @@ def test_starts_differ(uninterrupted: Rows) -> None:
 
 
 def test_a_diverged_run_is_recorded(tmp_path: Path) -> None:
-    rows = list(cell(tmp_path / "folder", training=replace(TRAINING, lr_start=1e300)).rows())
+    rows = list(cell(tmp_path / "folder", training=runs.changed(TRAINING, lr_start=1e300)).rows())
     assert [row["status"] for row in rows] == ["large diverged"] + ["small diverged"] * 3
     assert math.isfinite(rows[0]["small_test_error_pct"])
     assert math.isnan(rows[0]["large_test_error_pct"])
@@ -145,7 +144,7 @@ def test_a_state_that_is_written_anew_in_mid_epoch_is_seen(tmp_path: Path, unint
 def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
     tmp_path: Path, uninterrupted: Rows, every: int, epoch: int
 ) -> None:
-    write, again = warm_start.write_weights, cell(tmp_path / "f", training=replace(TRAINING, checkpoint_epochs=every))
+    write, again = warm_start.write_weights, cell(tmp_path / "f", checkpoint_epochs=every)
 
     def killed(path: Path, *arguments: Any) -> None:
         if path.name == f"start{epoch}.safetensors":
@@ -162,13 +161,17 @@ def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
 def test_what_is_finished_is_not_done_again(
     tmp_path: Path, uninterrupted: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again, sizes, whole = stopped(tmp_path / "folder", UPDATES - 8), [], train  # in the run of the last start but one
+    again, sizes, whole = (
+        stopped(tmp_path / "folder", UPDATES - 8),
+        [],
+        warm_start.Training,
+    )  # in the run of the last start but one
 
     def noted(*arguments: Any, **options: Any) -> Any:
         sizes.append(options["batch_size"])
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(warm_start, "train", noted)
+    monkeypatch.setattr(warm_start, "Training", noted)
     assert list(again.rows()) == uninterrupted
     assert sizes == [LARGE] * 2
     assert list(again.rows()) == uninterrupted
@@ -180,7 +183,7 @@ def test_what_is_finished_is_not_done_again(
 
 def test_another_run_s_folder_is_emptied_and_a_stranger_s_refused(tmp_path: Path, uninterrupted: Rows) -> None:
     folder = tmp_path / "folder"
-    other = cell(folder, identity={"run": "b"}, training=replace(TRAINING, lr_start=0.01), stop=After(30))
+    other = cell(folder, identity={"run": "b"}, training=runs.changed(TRAINING, lr_start=0.01), stop=After(30))
     with pytest.raises(StoppedError):
         list(other.rows())
     assert list(cell(folder).rows()) == uninterrupted
@@ -209,8 +212,9 @@ def test_starts_that_cannot_be_are_refused(make: Callable[[], object], said: str
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"training": replace(TRAINING, updates=5)}, "train.updates has no meaning in a warm start"),
-        ({"training": replace(TRAINING, lr_candidates=(0.1,), validation_images=5)}, "train.lr_candidates"),
+        ({"training": runs.changed(TRAINING, updates=5)}, "train.schedule.updates has no meaning in a warm start"),
+        ({"training": runs.changed(TRAINING, lr_candidates=(0.1,), validation_images=5)}, "train.tuning.lr_candidates"),
+        ({"training": runs.changed(TRAINING, observers=("strides",))}, "train.observers has no meaning"),
         ({"settings": replace(SETTINGS, large=63)}, "got 63"),
         ({"settings": replace(SETTINGS, large_epochs=0)}, "epochs must be at least 1"),
     ],
@@ -226,7 +230,7 @@ def test_what_cannot_run_is_refused_before_anything_is_trained(tmp_path: Path, c
 TINY = [
     "study=keskar_warmstart", "models=[lenet5_w0.5]", "datasets=[digits]", "seeds=[0]",
     "warmstart.small=50", "warmstart.large=200", "warmstart.small_epochs=3", "warmstart.large_epochs=2",
-    "warmstart.starts=[0,1,2]", "sharpness.images=50", "train.checkpoint_epochs=1",
+    "warmstart.starts=[0,1,2]", "sharpness.images=50", "runtime.checkpoint_epochs=1",
 ]  # fmt: skip
 NAME = "lenet5_w0.5-digits-s0"
 
@@ -279,7 +283,11 @@ def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
     assert whole.count(b",ok\n") == 3
     assert not list((folder / "unfinished").iterdir())
     record = json.loads((records / f"{NAME}.json").read_text())
-    assert (record["dataset"], record["settings"]["starts"], record["train"]["patience"]) == ("digits", [0, 1, 2], None)
+    assert (record["dataset"], record["settings"]["starts"], record["train"]["schedule"]["patience"]) == (
+        "digits",
+        [0, 1, 2],
+        None,
+    )
 
 
 def test_the_state_of_other_code_is_refused(folder: Path, records: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """`gapscope compose`: conf/ -> params.yaml."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_param
 from gapscope.engine import locks
 from gapscope.errors import InputError, did_you_mean
 from gapscope.records.files import write_text
+from gapscope.renamed import answer
 
 
 def add(commands: Any) -> None:
@@ -47,6 +49,7 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    _refuse_old(overrides)
     folder = str(DECLARED.parent.resolve())
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / PARAMS.name
@@ -57,13 +60,28 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
             # what is added with + is new by intent
             names = [override.partition("=")[0] for override in overrides if not override.startswith(("+", "~"))]
             unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
-            raise InputError(" ".join(unknown) or str(error)) from error
+            lost = re.search(r"Interpolation key '(.*?)' not found", str(error))  # ${...} in a study
+            raise InputError(" ".join(unknown) or (lost and answer(lost[1])) or str(error)) from error
         except YAMLError as error:
             raise InputError(f"{source}: {error}") from error
         try:
             return load_params(out), out.read_text(encoding="utf-8")
         except InputError as error:
             raise InputError(str(error).replace(str(out), str(source))) from error
+
+
+def _refuse_old(overrides: list[str]) -> None:
+    """Raise InputError, with the new names, if an override has the old name of a param."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException:
+        return  # composing says what is wrong with them
+    answers = [answer(override.key_or_group, override.value()) for override in parsed]
+    if any(answers):
+        raise InputError(f"params have new names: {'; '.join(filter(None, answers))}")
 
 
 def with_study(study: str | None, overrides: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ torchvision's.
 
 from torch import nn
 
-from gapscope.models.units import Chain, Linear, Units, flat_size
+from gapscope.models.units import Chain, Units, flat_size
 
 
 class AlexNet(Chain):
@@ -18,13 +18,20 @@ class AlexNet(Chain):
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: Linear = False
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        batch_norm: bool = True,
+        linear_units: bool = False,
+        average_pooling: bool = False,
     ) -> None:
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         features = [
             make.conv(image_shape[0], 64, 3, stride=2, padding=1),
             make.pool(2),

@@ -11,7 +11,7 @@ from functools import partial
 
 from torch import nn
 
-from gapscope.models.units import Chain, Linear, Units, flat_size, glorot_uniform
+from gapscope.models.units import Chain, Units, flat_size, glorot_uniform
 from gapscope.models.vgg import VGG16
 
 
@@ -25,7 +25,8 @@ class Perceptron(Chain):
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
         layers: number of hidden layers.
         units: width of each.
     """
@@ -36,11 +37,12 @@ class Perceptron(Chain):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: Linear = False,
+        linear_units: bool = False,
+        average_pooling: bool = False,
         layers: int,
         units: int = 512,
     ) -> None:
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         widths = [flat_size("a perceptron", image_shape, []), *(units,) * (layers - 1)]
         super().__init__([], [make.dense(fan_in, units) for fan_in in widths], nn.Linear(units, classes))
 
@@ -55,13 +57,20 @@ class Shallow(Chain):
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: Linear = False
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        batch_norm: bool = True,
+        linear_units: bool = False,
+        average_pooling: bool = False,
     ) -> None:
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         features: list[nn.Module] = []
         for depth in (image_shape[0], 64):
             features += [make.conv(depth, 64, 5, padding=2), make.pool(3, 2, padding=1)]

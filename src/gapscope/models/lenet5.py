@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gapscope.errors import InputError
-from gapscope.models.units import Linear, Units, flat_size, numbered
+from gapscope.models.units import Units, flat_size, numbered
 
 
 class LeNet5(nn.Module):
@@ -19,7 +19,8 @@ class LeNet5(nn.Module):
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
         width: multiplies the widths of all hidden layers, which are rounded to whole numbers.
         channels: widths of the convolutions.
         dense: widths of the dense layers.
@@ -32,14 +33,15 @@ class LeNet5(nn.Module):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: Linear = False,
+        linear_units: bool = False,
+        average_pooling: bool = False,
         width: float = 1.0,
         channels: tuple[int, int] = (6, 16),
         dense: tuple[int, ...] = (120, 84),
         padding: int = 2,
     ) -> None:
         super().__init__()
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         first, second, *dense_widths = (round(width * units) for units in (*channels, *dense))
         if first < 1:  # the narrowest
             raise InputError(f"a width of {width:g} leaves LeNet-5's first layer of {channels[0]} without a channel")

@@ -20,7 +20,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from gapscope.models.units import Linear, Units, he_normal
+from gapscope.models.units import Units, he_normal
 
 
 class Subsample(nn.Module):
@@ -72,7 +72,8 @@ class ResNet(nn.Module):
         classes: number of outputs.
         batch_norm: as in `Units`. Without it every block adds to the variance: ResNet-56 begins with logits in the
             thousands, and a learning rate of 0.1 diverges.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
         stages: channels of each stage; all but the first begin by steps of 2.
         blocks: number of blocks in each stage.
         projection: as in `Block`.
@@ -84,13 +85,14 @@ class ResNet(nn.Module):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: Linear = False,
+        linear_units: bool = False,
+        average_pooling: bool = False,
         stages: tuple[int, ...],
         blocks: int,
         projection: bool,
     ) -> None:
         super().__init__()
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         self.stem = make.conv(image_shape[0], stages[0], 3, padding=1)
         self.blocks = nn.Sequential()
         depth = stages[0]

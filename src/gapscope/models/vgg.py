@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
-from gapscope.models.units import Chain, Linear, Units, flat_size, glorot_uniform
+from gapscope.models.units import Chain, Units, flat_size, glorot_uniform
 
 CONFIGURATION_D = ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3)
 
@@ -23,7 +23,8 @@ class VGG16(Chain):
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
         dense: widths of the dense layers.
         conv_dropout: rate of the dropout between the convolutions of each block.
         dense_dropout: rate of the dropout before each dense layer and before the head.
@@ -35,12 +36,13 @@ class VGG16(Chain):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: Linear = False,
+        linear_units: bool = False,
+        average_pooling: bool = False,
         dense: tuple[int, ...] = (512,),
         conv_dropout: Sequence[float] = (0, 0, 0, 0, 0),
         dense_dropout: float = 0,
     ) -> None:
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         features = list(_convolutions(make, image_shape[0], conv_dropout))
         widths = [flat_size("VGG-16", image_shape, features), *dense]
         layers: list[nn.Module] = [nn.Dropout(dense_dropout)]

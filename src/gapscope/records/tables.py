@@ -85,6 +85,14 @@ def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]") 
         writer.writerows({name: _cell(value) for name, value in record.items()} for record in records)
 
 
+def write_observed(path: Path, rows: "Sequence[Mapping[str, Any]]") -> None:
+    """Write the rows of `train.observers`; without any, there is no file."""
+    if rows:
+        write_table(path, rows)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def read_table(path: Path) -> "pd.DataFrame":
     """Read a CSV table.
 
