@@ -159,7 +159,7 @@ def test_the_studies_of_the_papers_tables_have_its_cells_and_settings(table: int
         assert (settings.augment, plain.augment) == (True, False)
 
 
-# --- params that have a new name ----------------------------------------------------------------------------------------
+# --- params that have a new name --------------------------------------------------------------------------------------
 
 OLD = "54c90e6"  # the last commit with the old names
 COMMITTED = ["example", "quick", "table05", "table11", "keskar_table3", "random_matrices"]

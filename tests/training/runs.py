@@ -52,7 +52,7 @@ IMAGES = 62  # a batch of 20 over three ranks: 7, 7, 6; the last one of 2: 1, 1,
 BATCH, EPOCHS = 20, 6
 
 
-def changed(settings: TrainSettings = SETTINGS, **changes) -> TrainSettings:
+def changed(settings: TrainSettings = SETTINGS, /, **changes) -> TrainSettings:
     """Return settings with other values: `lr_start=0.2` is `schedule.lr_start`."""
     return settings.changed({GROUPS.get(name, name): value for name, value in changes.items()})
 

@@ -75,9 +75,11 @@ def schedule(
     """
     starts = [switch.epoch for switch in switches]
     if starts != sorted(set(starts)) or any(not 1 < start <= epochs for start in starts):
-        raise InputError(f"train.batch_schedule: its epochs must rise, from 2 to {epochs}, got {starts}")
+        raise InputError(f"train.schedule.batch_schedule: its epochs must rise, from 2 to {epochs}, got {starts}")
     if updates is not None and (switches or updates < 1):
-        raise InputError("train.updates must be at least 1, and does not go with train.batch_schedule")
+        raise InputError(
+            "train.schedule.updates must be at least 1, and does not go with train.schedule.batch_schedule"
+        )
     for size in (batch_size, *(switch.batch_size for switch in switches)):
         if not 1 <= size <= images:
             raise InputError(
