@@ -159,7 +159,7 @@ def test_a_width_of_one_is_the_network_itself() -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("lenet5_w0.05", "a width of 0.05 leaves LeNet-5's first layer of 6 without a channel"),
+        ("lenet5_w0.05", "a width of 0.05 leaves no channel in LeNet-5's first layer of 6"),
         ("lenet5_w0", "a width of 0 leaves"),
         ("vgg16_w2", "vgg16 takes no width=, so there is no vgg16_w2"),
         ("lenet_w2", "unknown model 'lenet'; did you mean 'lenet5'"),

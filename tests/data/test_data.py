@@ -259,7 +259,7 @@ def test_first_source_wins(tmp_path, out, monkeypatch):
 
 def test_data_folder_that_is_none(tmp_path, out, monkeypatch):
     monkeypatch.setenv("GAPSCOPE_DATA", str(tmp_path / "nowhere"))
-    assert f"GAPSCOPE_DATA={tmp_path / 'nowhere'} is no folder" in refusal(data.fetch, "digits", out, {})
+    assert f"GAPSCOPE_DATA={tmp_path / 'nowhere'} is not a folder" in refusal(data.fetch, "digits", out, {})
     assert left_behind(out) == []
 
 
@@ -273,15 +273,18 @@ FAULTS = {
     "flat images": ({"x_train": np.zeros((7, 20), np.uint8)}, "x_train must have shape (N, H, W) or (N, H, W, 3)"),
     "channels first": ({"x_train": np.zeros((7, 3, 5, 4), np.uint8)}, "got (7, 3, 5, 4)"),
     "no images": ({"x_train": np.zeros((0, 5, 4), np.uint8), "y_train": np.zeros(0, int)}, "got (0, 5, 4)"),
-    "two sizes": ({"x_test": np.zeros((4, 5, 5), np.uint8)}, "training and test images differ in shape"),
-    "grey and colour": ({"x_test": np.zeros((4, 5, 4, 3), np.uint8)}, "training and test images differ in shape"),
+    "two sizes": ({"x_test": np.zeros((4, 5, 5), np.uint8)}, "training and test images must have the same shape"),
+    "grey and colour": (
+        {"x_test": np.zeros((4, 5, 4, 3), np.uint8)},
+        "training and test images must have the same shape",
+    ),
     "negative label": ({"y_train": np.array([0, 1, 2, 0, 1, 2, -1])}, "y_train must lie in 0..2, found -1..2"),
     "test label too high": ({"y_test": np.array([0, 1, 2, 3])}, "y_test must lie in 0..2, found 0..3"),
     "label as high as classes": ({"classes": 2}, "y_train must lie in 0..1, found 0..2"),
-    "a label short": ({"y_train": np.zeros(6, int)}, "y_train must hold 7 integer labels, one an image, got int64"),
-    "a label too many": ({"y_test": np.zeros(5, int)}, "y_test must hold 4 integer labels, one an image, got int64"),
+    "a label short": ({"y_train": np.zeros(6, int)}, "y_train must hold 7 integer labels, one per image, got int64"),
+    "a label too many": ({"y_test": np.zeros(5, int)}, "y_test must hold 4 integer labels, one per image, got int64"),
     "one-hot labels": ({"y_test": np.eye(4, dtype=int)}, "of shape (4, 4)"),
-    "float labels": ({"y_train": np.zeros(7)}, "y_train must hold 7 integer labels, one an image, got float64"),
+    "float labels": ({"y_train": np.zeros(7)}, "y_train must hold 7 integer labels, one per image, got float64"),
 }
 
 
@@ -317,7 +320,7 @@ def test_pickled_array_is_refused_and_never_unpickled(supply, out, tmp_path, nam
     path, files = supply("mine", **some_arrays(0) | {name: np.array([Trap(trap)] * 7, dtype=object)})
     message = refusal(data.fetch, "mine", out, files)
     assert str(path) in message
-    assert "no readable .npz of plain arrays" in message
+    assert "not a readable .npz of plain arrays" in message
     assert not trap.exists()
     assert left_behind(out) == []
     with np.load(path, allow_pickle=True) as file:
@@ -345,7 +348,7 @@ def test_truncated_file(tmp_path, save):
         path.write_bytes(whole[:length])
         message = refusal(data.load, path)
         assert str(path) in message
-        assert "no readable .npz of plain arrays" in message
+        assert "not a readable .npz of plain arrays" in message
 
 
 def test_random_bytes(supply, out):
@@ -353,7 +356,7 @@ def test_random_bytes(supply, out):
     path.write_bytes(np.random.default_rng(0).bytes(4096))
     message = refusal(data.fetch, "mine", out, files)
     assert str(path) in message
-    assert "no readable .npz of plain arrays" in message
+    assert "not a readable .npz of plain arrays" in message
     assert left_behind(out) == []
 
 
@@ -367,7 +370,7 @@ def test_missing_file(tmp_path, out):
 def test_folder_in_place_of_a_file(tmp_path, out):
     (tmp_path / "mine.npz").mkdir()
     message = refusal(data.fetch, "mine", out, {"mine": str(tmp_path / "mine.npz")})
-    assert f"data.files gives {tmp_path / 'mine.npz'} for mine, and there is no such file" in message
+    assert f"data.files gives {tmp_path / 'mine.npz'} for mine, but there is no such file" in message
 
 
 def test_old_output_survives_a_bad_source(supply, out):
@@ -408,7 +411,7 @@ def test_single_array_in_place_of_an_npz(tmp_path):
     path = tmp_path / "mine.npz"
     with path.open("wb") as handle:
         np.save(handle, np.arange(3))
-    assert f"{path} is no readable .npz" in refusal(data.load, path)
+    assert f"{path} is not a readable .npz" in refusal(data.load, path)
 
 
 def test_damaged_file_is_closed(tmp_path, monkeypatch):

@@ -114,10 +114,10 @@ def test_the_sizes_are_those_of_the_data() -> None:
 
 def test_a_data_set_of_ones_own_is_known_once_it_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    mine = composed("datasets=[mine]", "+datasets.files.mine=mine.npz")
+    mine = composed("datasets=[mine]", "+data.files.mine=mine.npz")
     assert cost.size_of("mine", mine) is None
     assert cost.estimate(mine, lambda _spec, _settings: UPDATES) is None
-    assert cost.size_of("mnist", composed("+datasets.files.mnist=mine.npz")) is None  # not what is known by that name
+    assert cost.size_of("mnist", composed("+data.files.mnist=mine.npz")) is None  # not what is known by that name
     assert cost.size_of("mine_n50", mine) is None
     assert cost.size_of("cifar10_n5000", mine) == replace(cost.SIZES["cifar10"], train_images=5000)
     record = {"schema": 1, "train_images": 600, "test_images": 9, "image_shape": [1, 24, 24], "classes": 7}

@@ -1,7 +1,8 @@
 """LeNet-5: LeCun et al. 1998 in its modern form (ReLU, max pooling, dense layers), with batch norm or without.
 
-Oyedotun et al. 2022 cite a pruning paper for it and give no widths; both forms in use are built (`models.MODELS`):
-the classic 6-16-120-84 and Caffe's 20-50-500. A factor widens either (their section 6.1.4: width alleviates the gap).
+Oyedotun et al. 2022 cite a pruning paper for it and give no widths. Both usual forms are available (`models.MODELS`):
+the classic 6-16-120-84 and Caffe's 20-50-500. A factor widens either of them (their section 6.1.4: width reduces the
+gap).
 Initialisation: PyTorch's default.
 """
 
@@ -24,7 +25,7 @@ class LeNet5(nn.Module):
         width: multiplies the widths of all hidden layers, which are rounded to whole numbers.
         channels: widths of the convolutions.
         dense: widths of the dense layers.
-        padding: of the first convolution; 2 keeps 28 x 28 as 28 x 28, as the classic 32 x 32 input did.
+        padding: of the first convolution. With 2, outputs are 28 x 28 as in the classic network, whose input was 32 x 32.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class LeNet5(nn.Module):
         make = Units(batch_norm, linear_units, average_pooling)
         first, second, *dense_widths = (round(width * units) for units in (*channels, *dense))
         if first < 1:  # the narrowest
-            raise InputError(f"a width of {width:g} leaves LeNet-5's first layer of {channels[0]} without a channel")
+            raise InputError(
+                f"a width of {width:g} leaves no channel in LeNet-5's first layer of {channels[0]}; use a larger one"
+            )
         self.conv1 = make.conv(image_shape[0], first, 5, padding=padding)
         self.conv2 = make.conv(first, second, 5)
         self.pool = make.pool(2)

@@ -1,10 +1,11 @@
 """VGG-16 for 32 x 32 images: Simonyan & Zisserman 2015, configuration D, as the pruning papers use it on CIFAR.
 
-Oyedotun et al. 2022 give neither head nor initialisation. They cite Ding et al. 2018 for the network, whose public code
-(DingXiaoH/AOFP, models/vc_model.py) has 13 convolutions, one dense layer of 512 in place of two of 4096, no dropout,
-and Glorot's uniform initialisation, to which Simonyan & Zisserman (section 3.1) point too. All that is followed here.
-Differs: the dense layer is normalised like every other. Pooling keeps a last window that is not full: 32 x 32 images
-have none, and those of 28 x 28 need it. The other form in use has no dense layer, 512 -> classes: `dense=()`.
+Oyedotun et al. 2022 give neither head nor initialisation. For the network they cite Ding et al. 2018, whose public code
+(DingXiaoH/AOFP, models/vc_model.py) has 13 convolutions, one dense layer of 512 instead of two of 4096, no dropout, and
+Glorot's uniform initialisation. Simonyan & Zisserman (section 3.1) also suggest that initialisation. All this is
+followed here. Differs: the dense layer is normalised like every other. Pooling keeps a last window that is not full:
+28 x 28 images need that, and 32 x 32 images have no such window. Another usual form has no dense layer, 512 -> classes:
+`dense=()`.
 """
 
 from collections.abc import Iterator, Sequence
