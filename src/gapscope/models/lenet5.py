@@ -25,7 +25,7 @@ class LeNet5(nn.Module):
         width: multiplies the widths of all hidden layers, which are rounded to whole numbers.
         channels: widths of the convolutions.
         dense: widths of the dense layers.
-        padding: of the first convolution. With 2, outputs are 28 x 28 as in the classic network, whose input was 32 x 32.
+        padding: of the first convolution. With 2, images of 28 x 28 give 28 x 28, as those of 32 x 32 do without.
     """
 
     def __init__(
