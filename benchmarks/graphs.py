@@ -24,7 +24,11 @@ from gapscope.training.loop import make_optimizer_of
 from gapscope.training.settings import TrainSettings
 
 DEFAULTS = Path(__file__).parents[1] / "conf" / "config.yaml"
-CIFAR = {"precision.channels_last": True, "precision.compute": "bfloat16", "augment": True}  # as Tables 1 to 4 are trained
+CIFAR = {
+    "precision.channels_last": True,
+    "precision.compute": "bfloat16",
+    "augment": True,
+}  # as Tables 1 to 4 are trained
 CASES: list[tuple[str, int, dict[str, Any]]] = [
     ("lenet5", 128, {}), ("lenet5", 8192, {}),
     *((model, batch, CIFAR) for model in ("vgg16", "resnet56") for batch in (64, 128, 2048)),

@@ -5,16 +5,9 @@ import time
 from collections import deque
 from pathlib import Path
 
+from gapscope import runtime
 from gapscope.config import load_params
-from gapscope.runtime import (
-    RuntimeSettings,
-    describe_device,
-    pick_device,
-    progress,
-    run_stage,
-    set_threads,
-    stop_requests,
-)
+from gapscope.runtime import describe_device
 
 
 def main() -> None:
@@ -42,10 +35,10 @@ def main() -> None:
     from gapscope.training.tuning import tune_rate
 
     params = load_params()
-    settings, runtime = params.section("train", TrainSettings), params.section("runtime", RuntimeSettings)
-    if launch(runtime.launcher):
+    settings, machine = params.section("train", TrainSettings), params.section("runtime", runtime.RuntimeSettings)
+    if launch(machine.launcher):
         return
-    set_threads(settings.threads)
+    runtime.set_threads(settings.threads)
     dataset, start = datasets.load(args.data), time.perf_counter()
     spec = models.ModelSpec(args.model, dataset.image_shape, dataset.classes, *settings.switches)
 
@@ -56,10 +49,10 @@ def main() -> None:
     sizes = {"batch_size": args.batch_size, "epochs": params.epochs, "seed": args.seed}
     own = code_digest(Path("digests/train.txt"), Path(params.groups["code"]["model"]))
     header = {"model": spec.to_header(), "dataset": dataset.name, **sizes}
-    with join_ranks(pick_device()) as (ranks, device), stop_requests() as stop:
+    with join_ranks(runtime.pick_device()) as (ranks, device), runtime.stop_requests() as stop:
         made = {"device": describe_device(device), "torch": torch.__version__, "ranks": ranks.world, "code": own}
         identity = {**header, "settings": settings.identity(), "data": dataset.digest(), **made}
-        checkpoint = Checkpoint(args.checkpoint, identity, runtime.checkpoint_epochs) if args.checkpoint else None
+        checkpoint = Checkpoint(args.checkpoint, identity, machine.checkpoint_epochs) if args.checkpoint else None
         lr, swept = ranks.from_rank_zero(tune_rate(
             initial, dataset, settings, batch_size=args.batch_size, seed=args.seed, device=device,
             checkpoint=checkpoint, stop=stop,
@@ -68,7 +61,7 @@ def main() -> None:
         training = Training(
             model, dataset, settings, **sizes, device=device, lr=lr, checkpoint=checkpoint, stop=stop, ranks=ranks
         )
-        deque(progress(training, args.record.name) if ranks.writes else training, maxlen=0)
+        deque(runtime.progress(training, args.record.name) if ranks.writes else training, maxlen=0)
         result = training.result()
         if not ranks.writes:
             return
@@ -84,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    runtime.run_stage(main)

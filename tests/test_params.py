@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
+from scripts import run
 
 from gapscope.claims.verdicts import ClaimSettings
 from gapscope.config import Params, declared_names, load_params
@@ -241,3 +242,59 @@ def test_no_stage_depends_on_the_runtime_group() -> None:
     assert not any(name.startswith(("runtime", "{")) for name in listed)
     groups = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
     assert {*stages["settings"]["params"]} == {*groups} - {"defaults", "runtime"}
+
+
+def test_overrides_and_interpolations_reach_params_within_groups(tmp_path: Path) -> None:
+    overrides = ("train.schedule.lr_start=0.2", "train.evaluation.eval_batch=${sharpness.micro_batch}")
+    own = ("+train.optimizer.settings.eps=1.0e-6", "train.optimizer.name='torch.optim:AdamW'")
+    settings = load(compose(tmp_path, *overrides, *own)).section("train", TrainSettings)
+    assert (settings.schedule.lr_start, settings.evaluation.eval_batch) == (0.2, 1000)
+    assert (settings.optimizer.name, settings.optimizer.settings) == ("torch.optim:AdamW", {"eps": 1e-6})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.optimizer.decay=biases", "train.optimizer.decay must be one of weights, all, got 'biases'"),
+        ("train.schedule.lr_shape=line", "train.schedule.lr_shape must be one of cosine, "),
+        ("train.schedule.lr_start=-1", "train.schedule.lr_start must be a number >= 0, got -1.0"),
+        ("train.schedule.warmup_epochs=-1", "train.schedule.warmup_epochs must be a number >= 0, got -1.0"),
+        ("train.schedule.patience=0", "train.schedule.patience must be at least 1, got 0"),
+        ("train.schedule.lr_start=much", "param train.schedule.lr_start must be a number, got the text 'much'"),
+        ("train.tuning.lr_candidates=[0.1]", "train.tuning.validation_images must be at least 1 with"),
+        ("train.batch.micro_batch=0", "train.batch.micro_batch must be at least 1, got 0"),
+        ("train.batch.micro_batch_norm=some", "train.batch.micro_batch_norm must be one of whole, ghost, got 'some'"),
+        ("train.precision.compute=float16", "train.precision.compute must be one of float32, bfloat16, got 'float16'"),
+        ("train.evaluation.eval_batch=1", "train.evaluation.eval_batch must be at least 2"),
+        ("+train.schedule.lr=1.0", "unknown param 'train.schedule.lr'; did you mean 'lr_"),
+        ("~train.batch.drop_last", "missing param 'train.batch.drop_last'"),
+        ("train.threads=0", "train.threads must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_whole_name(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        load(compose(tmp_path, override)).section("train", TrainSettings)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_geometric_curve_needs_rates_above_zero(tmp_path: Path) -> None:
+    candidates = ("train.tuning.lr_candidates=[0.1,0.0]", "train.tuning.validation_images=5")
+    with pytest.raises(
+        InputError, match=r"train.tuning.lr_candidates must be a number > 0 with lr_shape step, got 0.0"
+    ):
+        load(compose(tmp_path, "train.schedule.lr_shape=step", *candidates)).section("train", TrainSettings)
+
+
+@pytest.mark.parametrize(("name", "value"), [("checkpoint_epochs", 0), ("workers", 0)])
+def test_a_wrong_value_of_runtime_is_named(tmp_path: Path, name: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"runtime.{name} must be at least 1, got {value}"):
+        load(compose(tmp_path, f"runtime.{name}={value}")).section("runtime", RuntimeSettings)
+
+
+def test_the_stage_settings_leaves_out_what_no_number_depends_on(tmp_path: Path) -> None:
+    compose(tmp_path)
+    run(tmp_path, "settings", "--out", "metrics/params.yaml")
+    kept, whole = (yaml.safe_load((tmp_path / name).read_text()) for name in ("metrics/params.yaml", "params.yaml"))
+    assert whole.pop("runtime")
+    assert kept == whole

@@ -1,7 +1,7 @@
 """Data sets: sources -> checked arrays. Importing this module downloads nothing, and no file is ever unpickled.
 
-Every data set becomes one `.npz`: uint8 images x_train and x_test, (N, H, W) or (N, H, W, 3), and integer labels y_train
-and y_test. The first source that has it is used:
+Every data set becomes one `.npz`: uint8 images x_train and x_test, (N, H, W) or (N, H, W, 3), and integer labels
+y_train and y_test. The first source that has it is used:
 
 1. a file named in params (`data.files`);
 2. the folder named by the environment variable GAPSCOPE_DATA, with `<dataset>.npz` or torchvision's original files;

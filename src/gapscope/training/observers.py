@@ -93,7 +93,7 @@ class Strides(Observer):
     def after_step(self, lr: float | Tensor) -> None:
         """Add the lengths of this update's steps."""
         steps = torch._foreach_sub(self._weights, self._before)
-        lengths = torch.stack(torch._foreach_norm(steps, 1)).double()
+        lengths = torch.stack(torch._foreach_norm(steps, 1, dtype=torch.float64))
         self._sums[0] += lengths
         self._sums[1] += lengths / lr
         self._updates += 1
@@ -107,8 +107,8 @@ class Strides(Observer):
         self._path += self._sums[0]
         strides, per_lr = (self._sums / self._updates).cpu() / self._sizes
         path = self._path.cpu() / self._sizes
-        moved = torch.stack(torch._foreach_norm(torch._foreach_sub(self._weights, self._initial), 1))
-        net = moved.double().cpu() / self._sizes
+        moves = torch._foreach_sub(self._weights, self._initial)
+        net = torch.stack(torch._foreach_norm(moves, 1, dtype=torch.float64)).cpu() / self._sizes
         for number, layer in enumerate(self.parameters):
             values = {"stride": strides, "stride_per_lr": per_lr, "path": path, "net_displacement": net}
             for quantity, found in values.items():
