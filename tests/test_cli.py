@@ -54,7 +54,10 @@ def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.
         ("train.linear=units", "train.linear=units is now train.linear_units=true with train.average_pooling=false"),
         ("train.optimizer=adam", "train.optimizer is now train.optimizer.name"),
         ("batch_size=${train.eval_batch}", "train.eval_batch is now train.evaluation.eval_batch"),
-        ("train.optimizer.decay=biases", "train.optimizer.decay must be one of weights, all, got 'biases'"),
+        (
+            "train.schedule.lr_strat=1",
+            "unknown param 'train.schedule.lr_strat'; did you mean 'train.schedule.lr_start'?",
+        ),
         ("batch_size=[1", "no viable alternative"),
         ("batch_size=${nothing}", "Interpolation key 'nothing' not found"),
         ("study=table5", "Could not find 'study/table5'"),

@@ -13,7 +13,7 @@ import torch
 
 from gapscope import seeds
 from gapscope.errors import StoppedError
-from gapscope.optim.optimizers import SGD, Adam
+from gapscope.optim.optimizers import SGD, Adam, TorchOptimizer
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.training import loop
 
@@ -170,3 +170,17 @@ def test_a_checkpoint_every_so_many_epochs(tmp_path: Path) -> None:
     assert steps == [8, 16]  # of 24 updates, 4 an epoch; none at the end
     checkpoint.remove()
     assert not checkpoint.path.exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # importing torch._dynamo warns of other packages
+@pytest.mark.parametrize("fault", [False, True])
+@pytest.mark.parametrize("name", ["torch.optim:AdamW", "torch.optim:Adagrad"])
+def test_a_stopped_run_of_an_imported_optimiser_goes_on_with_the_same_bits(
+    tmp_path: Path, name: str, fault: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"name": name, "lr_start": 1e-2, "lr_end": 1e-3}
+    checkpoint = stopped(tmp_path / "checkpoint", 13, **own)
+    known = ended(**own)
+    if fault:
+        monkeypatch.setattr(TorchOptimizer, "restore", lambda *_: None)
+    assert differ(ended(checkpoint, **own), known) == fault

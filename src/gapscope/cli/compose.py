@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
             known = declared_names()
             # what is added with + is new by intent
             names = [override.partition("=")[0] for override in overrides if not override.startswith(("+", "~"))]
-            unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
+            unknown = [f"unknown param {name!r}; {_hint(name, known)}" for name in names if name not in known]
             lost = re.search(r"Interpolation key '(.*?)' not found", str(error))  # ${...} in a study
             raise InputError(" ".join(unknown) or (lost and answer(lost[1])) or str(error)) from error
         except YAMLError as error:
@@ -68,6 +69,14 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
             return load_params(out), out.read_text(encoding="utf-8")
         except InputError as error:
             raise InputError(str(error).replace(str(out), str(source))) from error
+
+
+def _hint(name: str, known: set[str]) -> str:
+    """Return a hint at a declared param: in the same group one whose own name is near, else any."""
+    group, _, own = name.partition(".")
+    within = {full.rpartition(".")[2]: full for full in known if own and full.startswith(f"{group}.")}
+    near = get_close_matches(own.rpartition(".")[2], within, n=1, cutoff=0.5)
+    return f"did you mean {within[near[0]]!r}?" if near else did_you_mean(name, known)
 
 
 def _refuse_old(overrides: list[str]) -> None:
