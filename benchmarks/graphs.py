@@ -7,7 +7,6 @@ many processes, each LeNet-5 at batch 128, for instance under NVIDIA's multi-pro
 
 import argparse
 import time
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,18 @@ import yaml
 
 from gapscope import config, models, runtime, seeds
 from gapscope.data import datasets
-from gapscope.data.images import Moves, split_images
-from gapscope.training.evaluation import decayed_parameters
-from gapscope.training.gradient import updates
-from gapscope.training.graphs import recorded
+from gapscope.data.images import Augmentation, split_images
+from gapscope.training.gradient import make_update
+from gapscope.training.graphs import as_cuda_graphs
+from gapscope.training.loop import make_optimizer_of
 from gapscope.training.settings import TrainSettings
 
 DEFAULTS = Path(__file__).parents[1] / "conf" / "config.yaml"
-CIFAR = {"channels_last": True, "precision": "bfloat16", "augment": True}  # as Tables 1 to 4 are trained
+CIFAR = {
+    "precision.channels_last": True,
+    "precision.compute": "bfloat16",
+    "augment": True,
+}  # as Tables 1 to 4 are trained
 CASES: list[tuple[str, int, dict[str, Any]]] = [
     ("lenet5", 128, {}), ("lenet5", 8192, {}),
     *((model, batch, CIFAR) for model in ("vgg16", "resnet56") for batch in (64, 128, 2048)),
@@ -36,19 +39,19 @@ def milliseconds(model: str, batch: int, settings: dict[str, Any], *, graphs: bo
     """Return the time of an update, over about so many seconds."""
     runtime.set_threads(1)
     values = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))["train"]
-    chosen = replace(config.build(TrainSettings, values, "train"), **settings, cuda_graphs=graphs)
+    chosen = config.build(TrainSettings, values, "train").changed(settings)
     shape = (1, 28, 28) if model == "lenet5" else (3, 32, 32)
     draw, count = np.random.default_rng(0), 4 * max(batch, 2048)
     x, y = draw.integers(0, 256, (count, *shape), np.uint8), draw.integers(0, 10, count)
     images = split_images(datasets.Dataset("random", 10, x, y, x[:1], y[:1]), "train", "cuda")
-    net = models.build(models.ModelSpec(model, shape, 10, batch_norm=True, linear=False)).to("cuda").train()
-    if chosen.channels_last:
+    net = models.build(models.ModelSpec(model, shape, 10, batch_norm=True)).to("cuda").train()
+    if chosen.precision.channels_last:
         net = net.to(memory_format=torch.channels_last)
-    decayed, others = decayed_parameters(net, chosen.decay)
-    optimizer = chosen.make_optimizer(list(decayed.values()), list(others.values()))
-    moves = Moves.none(count, "cuda") if chosen.augment else None
+    augmentation = Augmentation.none(count, "cuda") if chosen.augment else None
 
-    fast = recorded(updates(net, optimizer, images, chosen, moves), chosen, "cuda")
+    fast = make_update(net, make_optimizer_of(net, chosen), images, chosen, augmentation=augmentation)
+    if graphs:
+        fast = as_cuda_graphs(fast, "cuda")
     parts = torch.randperm(count).to("cuda").split(batch)
     for part in parts[:4]:
         fast(part, 0.01)

@@ -22,7 +22,7 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,7 +42,7 @@ from torchvision.transforms import ToTensor
 from gapscope import config, models, runtime, seeds
 from gapscope.data import datasets as data
 from gapscope.data.images import split_images
-from gapscope.training.loop import train
+from gapscope.training.loop import Training
 from gapscope.training.settings import TrainSettings
 
 CPUS = Path("/proc/cpuinfo")
@@ -70,7 +70,7 @@ class Run:
     def network(self) -> nn.Module:
         """Return the network with its initial weights."""
         with seeds.seeded(0, "benchmark"):
-            return models.build(models.ModelSpec(self.model, self.shape, 10, batch_norm=True, linear=False))
+            return models.build(models.ModelSpec(self.model, self.shape, 10, batch_norm=True))
 
     def dataset(self, mnist: Path) -> data.Dataset:
         """Return the training images, and one of them as test image."""
@@ -97,7 +97,8 @@ class Run:
 
 
 USUAL, PEAK = {"loop": "usual"}, {"loop": "peak"}
-LAST, BF16, PLAIN = {"channels_last": True}, {"precision": "bfloat16"}, {"cuda_graphs": False}
+LAST, BF16 = {"precision.channels_last": True}, {"precision.compute": "bfloat16"}
+PLAIN = {"precision.cuda_graphs": False}
 CASES: dict[str, tuple[Run, dict[str, Any], str]] = {  # B; what A differs in; target of A / B
     "LeNet-5, batch 128: usual / gapscope": (Run("lenet5", 128, 60_000), USUAL, ">= 2"),
     "LeNet-5, batch 4096: usual / gapscope": (Run("lenet5", 4096, 60_000), USUAL, ">= 2"),
@@ -142,7 +143,8 @@ def usual(run: Run, settings: TrainSettings, mnist: Path, workers: int = 0) -> C
     how = {"num_workers": workers, "multiprocessing_context": "fork" if workers else None}
     loader = DataLoader(pictures(run.dataset(mnist)), run.batch, shuffle=True, **how)
     model = run.network().to(run.device)
-    rates = {"lr": settings.lr_start, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    rates = {"lr": settings.schedule.lr_start, "momentum": settings.optimizer.momentum}
+    rates |= {"weight_decay": settings.optimizer.weight_decay}
     optimizer = torch.optim.SGD(model.parameters(), **rates)
     for _ in range(2):
         start, total = clock(), 0.0
@@ -164,7 +166,8 @@ def airbench_style(run: Run, settings: TrainSettings, mnist: Path) -> Clock:
     images, labels = training.inputs(everything).half().to(**layout), training.labels
     model = run.network().to(run.device).half().to(**layout)
     call = torch.compile(model, dynamic=False)
-    rates = {"lr": settings.lr_start, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    rates = {"lr": settings.schedule.lr_start, "momentum": settings.optimizer.momentum}
+    rates |= {"weight_decay": settings.optimizer.weight_decay}
     optimizer = torch.optim.SGD(model.parameters(), **rates, nesterov=True, fused=True)
     for _ in range(2):
         start = clock()
@@ -178,19 +181,12 @@ def airbench_style(run: Run, settings: TrainSettings, mnist: Path) -> Clock:
 
 
 def gapscope(run: Run, settings: TrainSettings, mnist: Path) -> Clock:
-    """Return the seconds of gapscope's loop; on a GPU the epoch's figures wait for it."""
-    times: list[Clock] = []
-
-    def timed(epochs: Iterable[int]) -> Iterator[int]:
-        for epoch in epochs:
-            start = clock()
-            yield epoch
-            times.append(clock() - start)
-
+    """Return the seconds of gapscope's loop; on a GPU the evaluation after the epoch waits for it."""
     runtime.set_threads(settings.threads)
     model, found = run.network(), run.dataset(mnist)
-    train(model, found, settings, batch_size=run.batch, epochs=2, seed=0, device=run.device, on_epoch=timed)
-    return times[1]
+    training = Training(model, found, settings, batch_size=run.batch, epochs=2, seed=0, device=run.device)
+    ends = [clock() for _ in training]
+    return ends[1] - ends[0]
 
 
 def peak(run: Run, settings: TrainSettings, _mnist: Path) -> Clock:
@@ -221,7 +217,8 @@ LOOPS: dict[str, Callable[[Run, TrainSettings, Path], Clock]] = {
 def seconds(run: Run, mnist: Path) -> Clock:
     """Return the seconds of an epoch."""
     values = yaml.safe_load(DEFAULTS.read_text(encoding="utf-8"))["train"]
-    settings = replace(config.build(TrainSettings, values, "train"), history_images=1, threads=1, **run.settings)
+    changes = {"evaluation.history_images": 1, "threads": 1, **run.settings}
+    settings = config.build(TrainSettings, values, "train").changed(changes)
     return LOOPS[run.loop](run, settings, mnist)
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gapscope.config import load_params, revision
-from gapscope.runtime import describe_device, progress, run_stage
+from gapscope.runtime import RuntimeSettings, describe_device, progress, run_stage
 
 
 def main() -> None:
@@ -25,12 +25,14 @@ def main() -> None:
     from gapscope.records.cell import write_cell
     from gapscope.records.resumable import finish
 
-    settings = load_params().section("random_matrices", measure.RandomMatrixSettings)
+    params = load_params()
+    settings = params.section("random_matrices", measure.RandomMatrixSettings)
+    workers = params.section("runtime", RuntimeSettings).workers
     start, law, about = time.perf_counter(), random_matrices.law(args.law), settings.of_law(args.law)
     work = partial(measure.repetition, settings=about)
     pieces = [(m, n, index) for m, n in settings.shapes for index in range(settings.repetitions)]
     own = {"revision": revision("random_matrices"), "torch": version("torch")}
-    finished = finish(work, pieces, args.log, about | own, settings.workers)
+    finished = finish(work, pieces, args.log, about | own, workers)
     found = {(row["m"], row["n"], row["repetition"]): row for row in progress(finished, args.law, len(pieces))}
     ordered = [found[piece] for piece in pieces]
     rows = measure.rows(ordered, random_matrices.histogram_rows(ordered, args.law, settings.bins))

@@ -1,6 +1,7 @@
-"""Stage settings: every param of a study as it was composed, what a command line changed included."""
+"""Stage settings: every param of a study that results may depend on, as composed, with changes by a command line."""
 
 import argparse
+import re
 from pathlib import Path
 
 from gapscope.config import PARAMS
@@ -13,7 +14,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     args = parser.parse_args()
-    write_text(args.out, PARAMS.read_text(encoding="utf-8"))
+    whole = PARAMS.read_text(encoding="utf-8")
+    write_text(args.out, re.sub(r"(?m)^runtime:\n(?: .*\n)*", "", whole))  # no number depends on that group
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from gapscope.config import load_params, revision
-from gapscope.runtime import describe_device, pick_device, run_stage, set_threads, stop_requests
+from gapscope.runtime import RuntimeSettings, describe_device, pick_device, run_stage, set_threads, stop_requests
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
 
     params, start = load_params(), time.perf_counter()
     settings = params.section("warmstart", warm_start.WarmstartSettings)
-    training = replace(params.section("train", TrainSettings), patience=None)
+    training = params.section("train", TrainSettings).changed({"schedule.patience": None})
     sharpness = params.section("sharpness", SharpnessSettings)
     set_threads(settings.threads)
     dataset, device = datasets.load(args.data), pick_device()
@@ -53,6 +52,7 @@ def main() -> None:
         cell = warm_start.Warmstart(
             initial, dataset, settings, training, sharpness, seed=args.seed, device=device,
             folder=args.checkpoint, identity=identity, stop=stop,
+            checkpoint_epochs=params.section("runtime", RuntimeSettings).checkpoint_epochs,
         )  # fmt: skip
         starts = list(cell.rows())
     record = {**header, "starts": warm_start.statuses(starts)}

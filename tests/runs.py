@@ -4,6 +4,7 @@ The network has convolutions, batch norm and dropout, in float64, so that what d
 """
 
 import time
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,45 @@ from gapscope import seeds
 from gapscope.data.datasets import Dataset
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.records.files import atomic_path
+from gapscope.tasks.classification import Classification
 from gapscope.training import distributed as ranks
-from gapscope.training import gradient
 from gapscope.training.loop import train
-from gapscope.training.settings import TrainSettings
+from gapscope.training.settings import (
+    BatchSettings,
+    EvaluationSettings,
+    OptimizerSettings,
+    PrecisionSettings,
+    ScheduleSettings,
+    TrainSettings,
+    TuningSettings,
+)
 
-SETTINGS = {
-    "batch_norm": True, "linear": False, "optimizer": "sgd", "momentum": 0.9,
-    "lr_start": 0.1, "lr_end": 1e-3, "lr_shape": "cosine",
-    "lr_scaling": "none", "lr_reference_batch": 128, "lr_candidates": (), "lr_sweep_epochs": 1, "validation_images": 0,
-    "warmup_epochs": 0.0, "weight_decay": 1e-3, "decay": "weights", "drop_last": False, "augment": True,
-    "updates": None, "batch_schedule": (), "patience": None, "micro_batch": None, "micro_batch_norm": "whole",
-    "precision": "float32", "channels_last": False, "cuda_graphs": True, "history_images": None, "history_rows": 200,
-    "eval_batch": 31, "checkpoint_epochs": 1, "launcher": None, "threads": 1,
-}  # fmt: skip
+SETTINGS = TrainSettings(
+    batch_norm=True, linear_units=False, average_pooling=False, augment=True,
+    optimizer=OptimizerSettings("sgd", momentum=0.9, weight_decay=1e-3, decay="weights", settings={}),
+    schedule=ScheduleSettings(
+        lr_start=0.1, lr_end=1e-3, lr_shape="cosine", lr_scaling="none", lr_reference_batch=128, warmup_epochs=0.0,
+        updates=None, batch_schedule=(), patience=None,
+    ),
+    tuning=TuningSettings(lr_candidates=(), lr_sweep_epochs=1, validation_images=0),
+    batch=BatchSettings(drop_last=False, micro_batch=None, micro_batch_norm="whole"),
+    precision=PrecisionSettings(compute="float32", channels_last=False, cuda_graphs=True),
+    evaluation=EvaluationSettings(history_images=None, history_rows=200, eval_batch=31),
+    observers=(), threads=1,
+)  # fmt: skip
+GROUPS = {  # name of a setting -> with its group; `settings` is a name within a group and the name of none
+    inner.name: f"{group.name}.{inner.name}"
+    for group in fields(TrainSettings)
+    if is_dataclass(getattr(SETTINGS, group.name))
+    for inner in fields(getattr(SETTINGS, group.name))
+}
 IMAGES = 62  # a batch of 20 over three ranks: 7, 7, 6; the last one of 2: 1, 1, 0
 BATCH, EPOCHS = 20, 6
+
+
+def changed(settings: TrainSettings = SETTINGS, /, **changes) -> TrainSettings:
+    """Return settings with other values: `lr_start=0.2` is `schedule.lr_start`."""
+    return settings.changed({GROUPS.get(name, name): value for name, value in changes.items()})
 
 
 class Net(nn.Module):
@@ -59,8 +83,8 @@ def network(dropout: float = 0.3) -> Net:
 
 
 def run(model: nn.Module, checkpoint: Checkpoint | None = None, **changes):
-    options = {name: changes.pop(name) for name in ("stop", "ranks", "on_epoch") if name in changes}
-    settings = TrainSettings(**{**SETTINGS, **changes})
+    options = {name: changes.pop(name) for name in ("stop", "ranks") if name in changes}
+    settings = changed(**changes)
     sizes = {"batch_size": BATCH, "epochs": EPOCHS, "seed": 3}
     return train(model, data(), settings, **sizes, device="cpu", checkpoint=checkpoint, **options)
 
@@ -74,14 +98,15 @@ def main(out: Path, state: Path | None = None, variant: str = "right") -> None:
     torch.set_num_threads(1)
     checkpoint = Checkpoint(state, {"a": 1}, 1) if state else None
     if variant == "mean of each rank":
-        gradient.cross_entropy = lambda logits, labels, reduction: (
-            BATCH / max(len(labels), 1) / int(torch.distributed.get_world_size())
-            * nn.functional.cross_entropy(logits, labels, reduction=reduction)
+        sum_loss = Classification.sum_loss
+        Classification.sum_loss = lambda task, outputs, batch: (
+            BATCH / max(len(batch.targets), 1) / int(torch.distributed.get_world_size())
+            * sum_loss(task, outputs, batch)
         )  # fmt: skip
     if variant == "batch norm of each rank":
         ranks.batch_norms = lambda model: []
     print("ready", flush=True)
-    with ranks.joined("cpu") as (mine, _):
+    with ranks.join_ranks("cpu") as (mine, _):
         model = network(dropout=0.3 if checkpoint else 0.0)
         slow = (lambda: bool(time.sleep(0.005))) if checkpoint else (lambda: False)
         result = run(model, checkpoint, ranks=mine, stop=slow, drop_last=variant == "batch norm of each rank")

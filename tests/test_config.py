@@ -21,12 +21,12 @@ STUDY = {
     "seeds": [0, 1],
     "epochs": 3,
     "thresholds": [1.0e-4, 0],
-    "train": {"lr_start": 0.1, "momentum": 1, "nesterov": True, "decay": "all", "epsilons": [1.0e-3], "images": None},
+    "toy": {"lr_start": 0.1, "momentum": 1, "nesterov": True, "decay": "all", "epsilons": [1.0e-3], "images": None},
 }
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class ToySettings:
     lr_start: float
     momentum: float
     nesterov: bool
@@ -77,21 +77,21 @@ def test_whole_file_is_read_as_it_stands(load):
         seeds=(0, 1),
         epochs=3,
         thresholds=(1.0e-4, 0.0),
-        groups={"train": STUDY["train"]},
+        groups={"toy": STUDY["toy"]},
     )
     assert type(params.thresholds[1]) is float
-    train = params.section("train", TrainSettings)
-    assert train == TrainSettings(0.1, 1.0, True, "all", (1.0e-3,), None)
-    assert type(train.momentum) is float
+    toy = params.section("toy", ToySettings)
+    assert toy == ToySettings(0.1, 1.0, True, "all", (1.0e-3,), None)
+    assert type(toy.momentum) is float
 
 
 def test_null_or_a_value_where_null_is_allowed(load):
-    assert load(train=STUDY["train"] | {"images": 512}).section("train", TrainSettings).images == 512
-    with pytest.raises(InputError, match=r"train\.images.*int.*'all'"):
-        load(train=STUDY["train"] | {"images": "all"}).section("train", TrainSettings)
+    assert load(toy=STUDY["toy"] | {"images": 512}).section("toy", ToySettings).images == 512
+    with pytest.raises(InputError, match=r"toy\.images must be of type int, got 'all'"):
+        load(toy=STUDY["toy"] | {"images": "all"}).section("toy", ToySettings)
 
 
-@pytest.mark.parametrize(("wrong", "right"), [("bacth_sizes", "batch_sizes"), ("epoch", "epochs"), ("trian", "train")])
+@pytest.mark.parametrize(("wrong", "right"), [("bacth_sizes", "batch_sizes"), ("epoch", "epochs"), ("tyo", "toy")])
 def test_unknown_top_level_key_names_the_nearest(load, params_file, wrong, right):
     with pytest.raises(InputError, match=f"'{wrong}'.*'{right}'") as caught:
         load(**{wrong: [1]})
@@ -99,7 +99,7 @@ def test_unknown_top_level_key_names_the_nearest(load, params_file, wrong, right
 
 
 def test_unknown_key_near_to_none_lists_the_known(load):
-    with pytest.raises(InputError, match=r"'zzz'.*batch_size, batch_sizes, .*thresholds, train"):
+    with pytest.raises(InputError, match=r"unknown param 'zzz'; known: batch_size, batch_sizes, .*thresholds, toy"):
         load(zzz=1)
 
 
@@ -117,28 +117,28 @@ def test_group_is_known_when_the_configuration_declares_it(load, declared, param
 
 
 def test_unknown_nested_key_names_the_nearest(load):
-    params = load(train=STUDY["train"] | {"lr_strat": 0.1})
-    with pytest.raises(InputError, match=r"'train\.lr_strat'.*'lr_start'"):
-        params.section("train", TrainSettings)
+    params = load(toy=STUDY["toy"] | {"lr_strat": 0.1})
+    with pytest.raises(InputError, match=r"unknown param 'toy\.lr_strat'; did you mean 'lr_start'"):
+        params.section("toy", ToySettings)
 
 
-@pytest.mark.parametrize("key", sorted(without(STUDY, "train")))
+@pytest.mark.parametrize("key", sorted(without(STUDY, "toy")))
 def test_missing_top_level_key(params_file, declared, key):
     params_file.write_text(yaml.safe_dump(without(STUDY, key)))
     with pytest.raises(InputError, match=f"'{key}'"):
         load_params(params_file, declared)
 
 
-@pytest.mark.parametrize("key", sorted(STUDY["train"]))
+@pytest.mark.parametrize("key", sorted(STUDY["toy"]))
 def test_missing_nested_key(load, key):
-    params = load(train=without(STUDY["train"], key))
-    with pytest.raises(InputError, match=rf"'train\.{key}'"):
-        params.section("train", TrainSettings)
+    params = load(toy=without(STUDY["toy"], key))
+    with pytest.raises(InputError, match=rf"missing param 'toy\.{key}'"):
+        params.section("toy", ToySettings)
 
 
 def test_missing_group_names_the_nearest(load):
-    with pytest.raises(InputError, match=r"'trains'.*'train'"):
-        load().section("trains", TrainSettings)
+    with pytest.raises(InputError, match="no group 'toys'; did you mean 'toy'"):
+        load().section("toys", ToySettings)
 
 
 @pytest.mark.parametrize(
@@ -166,21 +166,21 @@ def test_wrong_type_at_the_top_level(load, changes, message):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("lr_start", "1e-4", r"train\.lr_start.*'1e-4'.*1\.0e-4"),
-        ("lr_start", True, r"train\.lr_start.*float.*True"),
-        ("lr_start", [0.1], r"train\.lr_start.*float.*\[0\.1\]"),
-        ("nesterov", 1, r"train\.nesterov.*bool.*1"),
-        ("nesterov", "true", r"train\.nesterov.*bool.*'true'"),
-        ("decay", None, r"train\.decay.*str.*None"),
-        ("epsilons", 1.0e-3, r"train\.epsilons.*list.*0\.001"),
-        ("epsilons", ["1e-3"], r"train\.epsilons.*'1e-3'.*1\.0e-4"),
-        ("images", True, r"train\.images.*int.*True"),
+        ("lr_start", "1e-4", r"toy\.lr_start must be a number, got the text '1e-4' \(YAML wants 1\.0e-4"),
+        ("lr_start", True, r"toy\.lr_start must be of type float, got True"),
+        ("lr_start", [0.1], r"toy\.lr_start must be of type float, got \[0\.1\]"),
+        ("nesterov", 1, r"toy\.nesterov must be of type bool, got 1"),
+        ("nesterov", "true", r"toy\.nesterov must be of type bool, got 'true'"),
+        ("decay", None, r"toy\.decay must be of type str, got None"),
+        ("epsilons", 1.0e-3, r"toy\.epsilons must be a list, got 0\.001"),
+        ("epsilons", ["1e-3"], r"toy\.epsilons must be a number, got the text '1e-3' \(YAML wants 1\.0e-4"),
+        ("images", True, r"toy\.images must be of type int, got True"),
     ],
 )
 def test_wrong_type_in_a_group(load, key, value, message):
-    params = load(train=STUDY["train"] | {key: value})
+    params = load(toy=STUDY["toy"] | {key: value})
     with pytest.raises(InputError, match=message):
-        params.section("train", TrainSettings)
+        params.section("toy", ToySettings)
 
 
 def test_number_that_yaml_reads_as_text_says_how_to_write_it(params_file, declared):
@@ -191,8 +191,8 @@ def test_number_that_yaml_reads_as_text_says_how_to_write_it(params_file, declar
 
 @pytest.mark.parametrize("group", [None, 3, "text", ["lr_start"]])
 def test_group_that_is_no_mapping(load, group):
-    with pytest.raises(InputError, match=r"\btrain\b"):
-        load(train=group).section("train", TrainSettings)
+    with pytest.raises(InputError, match="param toy must be a mapping"):
+        load(toy=group).section("toy", ToySettings)
 
 
 def test_empty_thresholds(load):

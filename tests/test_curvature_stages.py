@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[1]
 TINY = [
     "study=quick", "models=[lenet5_w0.5]", "datasets=[digits]", "batch_sizes=[16,50]", "seeds=[0]",
     "curvature.images=60", "curvature.micro_batch=60", "curvature.steps=4", "curvature.trace_probes=2",
-    "curvature.precision=float64", "train.batch_schedule=[{epoch: 3, batch_size: 10, lr: null}]",
+    "curvature.precision=float64", "train.schedule.batch_schedule=[{epoch: 3, batch_size: 10, lr: null}]",
     "noise_scale.epochs=1", "noise_scale.batch_size=40", "noise_scale.images=120", "noise_scale.gradient_batch=30",
 ]  # fmt: skip
-SPEC = models.ModelSpec("lenet5_w0.5", (1, 24, 24), 10, batch_norm=True, linear=False)
+SPEC = models.ModelSpec("lenet5_w0.5", (1, 24, 24), 10, batch_norm=True)
 CELL = "lenet5_w0.5-digits-b{}-s0"
 
 

@@ -1,10 +1,10 @@
 """What must hold on a GPU as on a CPU: `pytest -m gpu -n 0` where there is one. CPU cases show only that they run."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
 import torch
 from torch import nn
 
@@ -19,21 +19,13 @@ from gapscope.records.checkpoints import Checkpoint
 from gapscope.runtime import set_threads
 from gapscope.training import loop
 from gapscope.training.distributed import Ranks
-from gapscope.training.graphs import recorded
+from gapscope.training.graphs import graphs_possible
 from gapscope.training.loop import TrainResult, train
 from gapscope.training.objective import Objective
-from gapscope.training.settings import TrainSettings
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 DOUBLE = 1e-10  # float64 sums in another order
-SETTINGS = TrainSettings(
-    batch_norm=True, linear=False, optimizer="sgd", momentum=0.9, lr_start=0.05, lr_end=0.01, lr_shape="cosine",
-    lr_scaling="none", lr_reference_batch=128, lr_candidates=(), lr_sweep_epochs=1, validation_images=0,
-    warmup_epochs=0.0, weight_decay=1e-3, decay="weights", drop_last=False, augment=True, updates=None,
-    batch_schedule=(), patience=None, micro_batch=None, micro_batch_norm="whole", precision="float32",
-    channels_last=False, cuda_graphs=True, history_images=None, history_rows=200, eval_batch=50, checkpoint_epochs=1,
-    launcher=None, threads=1,
-)  # fmt: skip
+SETTINGS = runs.changed(lr_start=0.05, lr_end=0.01, eval_batch=50)
 
 
 def data() -> Dataset:
@@ -45,7 +37,7 @@ def data() -> Dataset:
 
 def network() -> nn.Module:
     with seeds.seeded(0, "test"):
-        return build(ModelSpec("lenet5_w0.5", (1, 28, 28), 10, batch_norm=True, linear=False))
+        return build(ModelSpec("lenet5_w0.5", (1, 28, 28), 10, batch_norm=True))
 
 
 class Dropping(nn.Module):
@@ -93,7 +85,7 @@ def test_recorded_updates_of_convolutions_have_the_bits_of_those_that_are_not() 
     for graphs in (True, False):
         set_threads(1)
         model = network()
-        settings = replace(SETTINGS, cuda_graphs=graphs)
+        settings = runs.changed(SETTINGS, cuda_graphs=graphs)
         train(model, data(), settings, batch_size=30, epochs=4, seed=1, device="cuda")
         models.append(model.state_dict())
     for name, tensor in models[0].items():
@@ -107,7 +99,7 @@ def test_recorded_updates_replay_and_draw_anew(optimizer: str, monkeypatch: pyte
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (replays.append(graph), replay(graph)))
     found = []
     for changes in ({}, {"cuda_graphs": False}):
-        model, settings = Dropping(), replace(SETTINGS, optimizer=optimizer, **changes)
+        model, settings = Dropping(), runs.changed(SETTINGS, name=optimizer, **changes)
         train(model, data(), settings, batch_size=30, epochs=4, seed=1, device="cuda")
         found.append(model.state_dict())
         assert len(replays) == 4 * 4 - 2  # all but the first update of each of two sizes
@@ -121,25 +113,24 @@ def test_recorded_updates_replay_and_draw_anew(optimizer: str, monkeypatch: pyte
     [({}, "cpu", 1), ({"cuda_graphs": False}, "cuda", 1), ({"micro_batch": 10}, "cuda", 1), ({}, "cuda", 2)],
 )
 def test_what_cannot_be_recorded_stays_as_it_is(changes: dict, device: str, ranks: int) -> None:
-    def update(_batch: torch.Tensor, _lr: float | torch.Tensor) -> None: ...
-
-    assert recorded(update, replace(SETTINGS, **changes), device, Ranks(0, ranks)) is update
+    assert graphs_possible(SETTINGS, "cuda")
+    assert not graphs_possible(runs.changed(SETTINGS, **changes), device, Ranks(0, ranks))
 
 
 @pytest.mark.gpu
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_no_update_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = loop.figures
+    metrics = loop.evaluation_metrics
 
     def waiting(*arguments, **named):
         torch.cuda.set_sync_debug_mode("default")
-        return figures(*arguments, **named)
+        return metrics(*arguments, **named)
 
     def strict() -> bool:  # asked before each update
         torch.cuda.set_sync_debug_mode("error")
         return False
 
-    monkeypatch.setattr(loop, "figures", waiting)
+    monkeypatch.setattr(loop, "evaluation_metrics", waiting)
     try:
         trained("cuda", stop=strict)
     finally:
@@ -183,8 +174,8 @@ def test_singular_values_are_the_cpu_s_within_their_bounds(device: str) -> None:
 
 @pytest.mark.gpu
 def test_a_network_that_waits_for_the_device_says_how_to_train_it() -> None:
-    plain = replace(SETTINGS, cuda_graphs=False)
+    plain = runs.changed(SETTINGS, cuda_graphs=False)
     assert train(Waiting(), data(), plain, batch_size=30, epochs=1, seed=1, device="cuda").status == "ok"
     # last: a recording that fails leaves torch's generator of the device unusable, and with it the process
-    with pytest.raises(InputError, match=r"train\.cuda_graphs=false"):
+    with pytest.raises(InputError, match=r"train\.precision\.cuda_graphs=false"):
         train(Waiting(), data(), SETTINGS, batch_size=30, epochs=1, seed=1, device="cuda")

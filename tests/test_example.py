@@ -29,8 +29,8 @@ def test_the_example_answers_its_question_and_a_remedy_is_set_against_it(folder:
     assert gap["verdict"].tolist() == ["undecided"]  # one seed
     assert runs["near_rank_run_0.0001_structural"].tolist() == [(128 - 16) + (64 - 16), (1024 - 128) + (1024 - 64)]
     page = (folder / "reports/example.html").read_text()
-    assert "net on noisy_digits" in page
-    switch = ["-S", "train.batch_schedule=[{epoch: 3, batch_size: 16, lr: null}]"]
+    assert "examples.nets:Net" in page
+    switch = ["-S", "train.schedule.batch_schedule=[{epoch: 3, batch_size: 16, lr: null}]"]
     run(folder, "gapscope", "run", "example_switched", "-j", "2", *CUT, *switch)
     claims = pd.read_csv(folder / "metrics/claims/example_switched.csv").set_index("claim")
     both = [pd.read_csv(folder / f"metrics/{s}/gap.csv")["gap"][0] for s in ("example_switched", "example")]

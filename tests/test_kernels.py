@@ -264,7 +264,7 @@ def test_other_types_under_autocast_are_pytorchs() -> None:
 
 def lenet5(*, pytorchs: bool = False) -> nn.Module:
     torch.manual_seed(0)
-    model = build(ModelSpec("lenet5", (1, 28, 28), 10, batch_norm=True, linear=False))
+    model = build(ModelSpec("lenet5", (1, 28, 28), 10, batch_norm=True))
     if pytorchs:
         for module in model.modules():
             for ours, theirs in ((kernels.Conv2d, nn.Conv2d), (kernels.MaxPool2d, nn.MaxPool2d)):

@@ -27,12 +27,12 @@ from gapscope.records.weights import read_weights, write_weights
 ROOT = Path(__file__).parents[1]
 DIRECT = 1e-9  # float64, sums in another order
 # linear: ReLU and max pooling put kinks into the loss: no quadratic even 1e-5 from where its Hessian is taken
-SPEC = models.ModelSpec("lenet5_w0.5", (1, 24, 24), 10, batch_norm=True, linear=True)
+SPEC = models.ModelSpec("lenet5_w0.5", (1, 24, 24), 10, batch_norm=True, linear_units=True, average_pooling=True)
 NAME = "lenet5_w0.5-digits-s3"
 RECORDS = "metrics/quick/landscape"
 TRAINED = {"small": (20, 30), "large": (100, 15)}  # batch size, updates
 LANDSCAPE = {
-    "small": 20, "large": 100, "alphas": 7, "images": None, "batch_norm": "batch", "micro_batch": 100,
+    "small": 20, "large": 100, "alphas": 7, "images": None, "batch_norm_statistics": "batch", "micro_batch": 100,
     "precision": "float64", "reach": 0.5, "points": 3, "plane_points": 3, "directions": 2, "eigenvectors": 2,
     "radius": 1e-3, "threads": 1,
 }  # fmt: skip

@@ -22,7 +22,7 @@ def spec(
 ) -> ModelSpec:
     """Return the spec of a built-in network, or of one of a user's own at an import path."""
     own = {} if source is None else {name.partition("_w")[0]: source}
-    return ModelSpec(name, (1, 28, 28), classes, batch_norm, linear, own)
+    return ModelSpec(name, (1, 28, 28), classes, batch_norm, bool(linear), linear is True, own)
 
 
 def count(model: nn.Module) -> int:
@@ -46,7 +46,7 @@ def test_parameter_counts(name: str, batch_norm: bool, parameters: int, linear: 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("image_shape", [(1, 28, 28), (3, 32, 32), (1, 24, 40)])
 def test_logits_are_one_a_class(name: str, image_shape: tuple[int, int, int]) -> None:
-    model = build(ModelSpec(name, image_shape, 7, batch_norm=True, linear=False))
+    model = build(ModelSpec(name, image_shape, 7, batch_norm=True))
     assert model(torch.zeros(3, *image_shape)).shape == (3, 7)
 
 
@@ -174,6 +174,14 @@ def test_a_width_that_cannot_be_raises(name: str, remedy: str) -> None:
         build(spec(name))
 
 
+@pytest.mark.parametrize(
+    ("linear", "switches"), [(False, (False, False)), ("units", (True, False)), (True, (True, True))]
+)
+def test_the_header_has_the_words_of_committed_records(linear: bool | str, switches: tuple[bool, bool]) -> None:
+    header = {"name": "lenet5", "image_shape": (1, 28, 28), "classes": 10, "batch_norm": True, "linear": linear}
+    assert ModelSpec("lenet5", (1, 28, 28), 10, True, *switches).to_header() == header
+
+
 OWN = """
 from torch import nn
 
@@ -185,9 +193,13 @@ class Plain(nn.Module):
         self.made_with = image_shape, classes
 
 class Switched(Plain):
-    def __init__(self, image_shape, classes, batch_norm, linear):
+    def __init__(self, image_shape, classes, batch_norm, linear_units, average_pooling):
         super().__init__(image_shape, classes)
-        self.switches = batch_norm, linear
+        self.switches = batch_norm, linear_units, average_pooling
+
+class Old(Plain):
+    def __init__(self, image_shape, classes, linear=False):
+        super().__init__(image_shape, classes)
 
 def function(image_shape, classes):
     return Plain(image_shape, classes)
@@ -228,19 +240,26 @@ def test_a_network_of_ones_own_may_take_a_width(own: str) -> None:
 
 
 def test_a_network_of_ones_own_gets_the_settings_that_it_takes(own: str) -> None:
-    assert build(spec("net", f"{own}:Switched", batch_norm=False, linear=True)).switches == (False, True)
+    assert build(spec("net", f"{own}:Switched", batch_norm=False, linear="units")).switches == (False, True, False)
 
 
 @pytest.mark.parametrize(
     ("setting", "remedy"),
     [
-        ({"batch_norm": False}, "train.batch_norm"),
-        ({"linear": True}, "train.linear"),
+        ({"batch_norm": False}, "takes no batch_norm=, so train.batch_norm must be true"),
+        ({"linear": "units"}, "takes no linear_units=, so train.linear_units must be false$"),
+        ({"linear": True}, "takes no linear_units="),
     ],
 )
 def test_a_setting_that_the_network_does_not_take_raises(own: str, setting: dict[str, bool], remedy: str) -> None:
     with pytest.raises(InputError, match=remedy):
         build(spec("net", f"{own}:Plain", **setting))
+
+
+def test_a_network_with_the_old_switch_is_told_the_new_ones(own: str) -> None:
+    assert build(spec(f"{own}:Old"))
+    with pytest.raises(InputError, match="its linear= is now linear_units= and average_pooling="):
+        build(spec(f"{own}:Old", linear=True))
 
 
 def test_a_network_that_needs_more_raises(own: str) -> None:

@@ -27,7 +27,7 @@ VGG16 = [3, 64, 64, 128, 128, *[256] * 3, *[512] * 6]
 
 
 def spec(name: str, *, classes: int = 10, batch_norm: bool = True, linear: bool = False) -> ModelSpec:
-    return ModelSpec(name, USUAL.get(name, (3, 32, 32)), classes, batch_norm, linear)
+    return ModelSpec(name, USUAL.get(name, (3, 32, 32)), classes, batch_norm, linear, linear)
 
 
 def built(name: str, **changes) -> nn.Module:
@@ -377,14 +377,14 @@ def test_alexnet_differs_from_torchvisions_in_what_its_images_need() -> None:
 @pytest.mark.parametrize("name", ["vgg16", "resnet56", "resnet18", "f1", "c1", "c2"])
 @pytest.mark.parametrize("image_shape", [(1, 28, 28), (2, 1, 1), (1, 7, 33)])
 def test_images_of_any_shape_will_do(name: str, image_shape: tuple[int, int, int]) -> None:
-    model = build(ModelSpec(name, image_shape, 3, batch_norm=True, linear=False)).eval()
+    model = build(ModelSpec(name, image_shape, 3, batch_norm=True)).eval()
     assert model(torch.zeros(2, *image_shape)).shape == (2, 3)
 
 
 @pytest.mark.parametrize(("side", "fits"), [(14, False), (15, True), (28, True)])
 def test_images_that_the_pooling_of_alexnet_uses_up_raise(side: int, fits: bool) -> None:
     def make() -> nn.Module:
-        return build(ModelSpec("alexnet", (1, 40, side), 3, batch_norm=False, linear=False))
+        return build(ModelSpec("alexnet", (1, 40, side), 3, batch_norm=False))
 
     if fits:
         assert make()(torch.zeros(1, 1, 40, side)).shape == (1, 3)
@@ -405,7 +405,7 @@ def test_images_that_the_pooling_of_alexnet_uses_up_raise(side: int, fits: bool)
     ],
 )
 def test_the_size_left_is_that_of_a_forward_pass(linear: bool, layer: Callable[[Units], nn.Module]) -> None:
-    module = layer(Units(batch_norm=False, linear=linear))
+    module = layer(Units(False, linear, linear))
     for side in range(1, 12):
         try:
             known = module(torch.zeros(1, 1, side, 11)).numel()
@@ -416,8 +416,8 @@ def test_the_size_left_is_that_of_a_forward_pass(linear: bool, layer: Callable[[
             assert flat_size("a net", (1, side, 11), [module]) == known
 
 
-def test_linear_pooling_averages_over_the_image_alone() -> None:
-    pool = Units(batch_norm=True, linear=True).pool(3, 2, padding=1)
+def test_average_pooling_averages_over_the_image_alone() -> None:
+    pool = Units(batch_norm=True, linear_units=True, average_pooling=True).pool(3, 2, padding=1)
     assert (pool(torch.ones(1, 1, 7, 7)) == 1).all()
 
 
@@ -430,7 +430,7 @@ def test_f2_trains_on_a_file_of_the_shape_of_timit(tmp_path: Path) -> None:
     found = load(tmp_path / "timit.npz")
     assert (found.image_shape, found.classes) == ((1, 1, 360), 1973)
     training = split_images(found, "train", "cpu")
-    model = build(ModelSpec("f2", found.image_shape, found.classes, batch_norm=True, linear=False))
+    model = build(ModelSpec("f2", found.image_shape, found.classes, batch_norm=True))
     optimizer = torch.optim.Adam(model.parameters())
     losses = []
     for _ in range(5):

@@ -4,20 +4,22 @@ import subprocess
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from dvc.utils.hydra import compose_and_dump
-from gapscope.report.curvature import CurvatureReportSettings
+from scripts import run
 
 from gapscope import papers
 from gapscope.claims.verdicts import ClaimSettings
-from gapscope.config import Params, load_params
+from gapscope.config import Params, declared_names, load_params
 from gapscope.data.datasets import DataSettings
 from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings
 from gapscope.measures.controls import ControlSettings
-from gapscope.measures.curvature import GeometrySettings
+from gapscope.measures.curvature import CurvatureReportSettings, CurvatureSettings
 from gapscope.measures.near_rank import NearRankSettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
 from gapscope.measures.spectra import SpectraSettings
@@ -27,7 +29,9 @@ from gapscope.numerics.loss_surface.landscape import LandscapeSettings
 from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
 from gapscope.numerics.perturbation import PerturbationSettings
 from gapscope.numerics.random_matrices import RandomMatrixSettings
+from gapscope.renamed import NOOPS, RENAMED, renamed
 from gapscope.report.gap import TableSettings
+from gapscope.runtime import RuntimeSettings
 from gapscope.training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +46,7 @@ SETTINGS = {
     "controls": ControlSettings,
     "near_rank": NearRankSettings,
     "sharpness": SharpnessSettings,
-    "curvature": GeometrySettings,
+    "curvature": CurvatureSettings,
     "curvature_report": CurvatureReportSettings,
     "noise_scale": NoiseScaleSettings,
     "warmstart": WarmstartSettings,
@@ -51,6 +55,7 @@ SETTINGS = {
     "tables": TableSettings,
     "random_matrices": RandomMatrixSettings,
     "perturbation": PerturbationSettings,
+    "runtime": RuntimeSettings,
 }
 READ_BY_DVC = {"pipelines", "noops"}
 
@@ -134,7 +139,7 @@ def test_every_param_has_a_comment_with_its_role() -> None:
 
 
 PRINTED = pd.read_csv(ROOT / "src/gapscope/papers/oyedotun2022/tables.csv")
-VARIANTS = {"no_batch_norm": {"batch_norm": False}, "linear": {"linear": "units"}}
+VARIANTS = {"no_batch_norm": {"batch_norm": False}, "linear": {"linear_units": True}}
 
 
 @pytest.mark.parametrize("table", range(1, 12))
@@ -148,12 +153,153 @@ def test_the_studies_of_the_papers_tables_have_its_cells_and_settings(table: int
     assert (params.models, params.datasets) == ((rows["model"].iloc[0],), (rows["dataset"].iloc[0],))
     assert sorted(set(params.batch_sizes)) == sorted(rows["batch_size"])
     settings, images = params.section("train", TrainSettings), "cifar" in params.datasets[0]
-    assert (settings.lr_start, settings.lr_end, settings.momentum, settings.lr_scaling) == (0.1, 1e-4, 0.9, "none")
-    assert (params.epochs, settings.weight_decay) == ((200, 1e-4) if images else (60, 5e-4))
+    rates, optimizer = settings.schedule, settings.optimizer
+    assert (rates.lr_start, rates.lr_end, optimizer.momentum, rates.lr_scaling) == (0.1, 1e-4, 0.9, "none")
+    assert (params.epochs, optimizer.weight_decay) == ((200, 1e-4) if images else (60, 5e-4))
     variant = VARIANTS.get(rows["variant"].iloc[0], {})
-    assert (settings.batch_norm, settings.linear) == (variant.get("batch_norm", True), variant.get("linear", False))
-    switches = [(switch.epoch, switch.batch_size) for switch in settings.batch_schedule]
+    assert settings.switches == (variant.get("batch_norm", True), variant.get("linear_units", False), False)
+    switches = [(switch.epoch, switch.batch_size) for switch in rates.batch_schedule]
     assert switches == ([(31, 128)] if table == 11 else [])
     if images:
         plain = load(compose(tmp_path, f"study=table{table:02d}_unaugmented")).section("train", TrainSettings)
         assert (settings.augment, plain.augment) == (True, False)
+
+
+# --- params that have a new name --------------------------------------------------------------------------------------
+
+OLD = "54c90e6"  # the last commit with the old names
+COMMITTED = ["example", "quick", "table05", "table11", "keskar_table3", "random_matrices"]
+
+
+def old_file(path: str) -> dict[str, Any]:
+    show = subprocess.run(["git", "show", f"{OLD}:{path}"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if show.returncode:
+        pytest.skip(f"commit {OLD} is not in this clone, which is shallow")
+    return yaml.safe_load(show.stdout)
+
+
+def old_studies() -> list[str]:
+    command = ["git", "ls-tree", "-r", "--name-only", OLD, "metrics"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    return sorted(name.split("/")[1] for name in names if name.endswith("/params.yaml"))
+
+
+def without_noops(params: dict[str, Any]) -> dict[str, Any]:
+    for name, noop in NOOPS.items():
+        *groups, key = name.split(".")
+        place = params
+        for group in groups:
+            place = place[group]
+        assert place.pop(key) == noop
+    return params
+
+
+@pytest.mark.parametrize("study", old_studies() or COMMITTED)
+def test_committed_params_of_the_old_names_are_those_that_are_composed_now(study: str) -> None:
+    old = old_file(f"metrics/{study}/params.yaml")
+    found = yaml.safe_load(composed(f"study={study}"))
+    assert renamed(old) == without_noops(found)
+    assert renamed(found) == found  # what has the new names stays
+
+
+def test_every_old_name_was_one_and_is_none_now() -> None:
+    old = old_file("metrics/quick/params.yaml")
+    now = declared_names(ROOT / "conf/config.yaml")
+    for name, news in RENAMED.items():
+        group, key = name.split(".")
+        assert key in old[group]
+        assert name not in now or name in {"train.optimizer", "train.precision"}  # groups, now
+        assert {*news} <= now
+    assert len({new for news in RENAMED.values() for new in news}) == sum(map(len, RENAMED.values()))
+
+
+@pytest.mark.parametrize(
+    ("group", "hint"),
+    [
+        ("train: {lr_start: 0.1, patience: 3}", "train.lr_start is now train.schedule.lr_start; train.patience is now"),
+        ("train: {linear: true}", "train.linear=true is now train.linear_units=true with train.average_pooling=true"),
+        ("train: {optimizer: adam}", "train.optimizer is now train.optimizer.name"),
+        (
+            "activations: {batch_norm: eval}",
+            "activations.batch_norm=eval is now activations.batch_norm_statistics=running",
+        ),
+        ("activations: {batch_norm: other}", "activations.batch_norm is now activations.batch_norm_statistics"),
+        ("random_matrices: {workers: 3}", "random_matrices.workers is now runtime.workers"),
+    ],
+)
+def test_an_old_name_is_answered_with_the_new_one(tmp_path: Path, group: str, hint: str) -> None:
+    (tmp_path / "params.yaml").write_text(f"study: mine\n{group}\n")
+    with pytest.raises(InputError, match="params have new names") as refused:
+        load(tmp_path / "params.yaml")
+    assert hint in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", [{"train": {"linear": "Units"}}, {"activations": {"batch_norm": ["eval"]}}])
+def test_an_old_value_that_there_never_was_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="must be one of"):
+        renamed(wrong)
+
+
+def test_no_stage_depends_on_the_runtime_group() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    listed = {str(name) for stage in stages.values() for name in stage.get("params", [])}
+    assert not any(name.startswith(("runtime", "{")) for name in listed)
+    groups = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
+    assert {*stages["settings"]["params"]} == {*groups} - {"defaults", "runtime"}
+
+
+def test_overrides_and_interpolations_reach_params_within_groups(tmp_path: Path) -> None:
+    overrides = ("train.schedule.lr_start=0.2", "train.evaluation.eval_batch=${sharpness.micro_batch}")
+    own = ("+train.optimizer.settings.eps=1.0e-6", "train.optimizer.name='torch.optim:AdamW'")
+    settings = load(compose(tmp_path, *overrides, *own)).section("train", TrainSettings)
+    assert (settings.schedule.lr_start, settings.evaluation.eval_batch) == (0.2, 1000)
+    assert (settings.optimizer.name, settings.optimizer.settings) == ("torch.optim:AdamW", {"eps": 1e-6})
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.optimizer.decay=biases", "train.optimizer.decay must be one of weights, all, got 'biases'"),
+        ("train.schedule.lr_shape=line", "train.schedule.lr_shape must be one of cosine, "),
+        ("train.schedule.lr_start=-1", "train.schedule.lr_start must be a number >= 0, got -1.0"),
+        ("train.schedule.warmup_epochs=-1", "train.schedule.warmup_epochs must be a number >= 0, got -1.0"),
+        ("train.schedule.patience=0", "train.schedule.patience must be at least 1, got 0"),
+        ("train.schedule.lr_start=much", "param train.schedule.lr_start must be a number, got the text 'much'"),
+        ("train.tuning.lr_candidates=[0.1]", "train.tuning.validation_images must be at least 1 with"),
+        ("train.batch.micro_batch=0", "train.batch.micro_batch must be at least 1, got 0"),
+        ("train.batch.micro_batch_norm=some", "train.batch.micro_batch_norm must be one of whole, ghost, got 'some'"),
+        ("train.precision.compute=float16", "train.precision.compute must be one of float32, bfloat16, got 'float16'"),
+        ("train.evaluation.eval_batch=1", "train.evaluation.eval_batch must be at least 2"),
+        ("+train.schedule.lr=1.0", "unknown param 'train.schedule.lr'; did you mean 'lr_"),
+        ("~train.batch.drop_last", "missing param 'train.batch.drop_last'"),
+        ("train.threads=0", "train.threads must be at least 1, got 0"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_whole_name(tmp_path: Path, override: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        load(compose(tmp_path, override)).section("train", TrainSettings)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_geometric_curve_needs_rates_above_zero(tmp_path: Path) -> None:
+    candidates = ("train.tuning.lr_candidates=[0.1,0.0]", "train.tuning.validation_images=5")
+    with pytest.raises(
+        InputError, match=r"train.tuning.lr_candidates must be a number > 0 with lr_shape step, got 0.0"
+    ):
+        load(compose(tmp_path, "train.schedule.lr_shape=step", *candidates)).section("train", TrainSettings)
+
+
+@pytest.mark.parametrize(("name", "value"), [("checkpoint_epochs", 0), ("workers", 0)])
+def test_a_wrong_value_of_runtime_is_named(tmp_path: Path, name: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"runtime.{name} must be at least 1, got {value}"):
+        load(compose(tmp_path, f"runtime.{name}={value}")).section("runtime", RuntimeSettings)
+
+
+def test_the_stage_settings_leaves_out_what_no_number_depends_on(tmp_path: Path) -> None:
+    compose(tmp_path)
+    run(tmp_path, "settings", "--out", "metrics/params.yaml")
+    kept, whole = (yaml.safe_load((tmp_path / name).read_text()) for name in ("metrics/params.yaml", "params.yaml"))
+    assert whole.pop("runtime")
+    assert kept == whole

@@ -31,10 +31,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_params(folder: Path, epochs: int = EPOCHS, **train: object) -> None:
+def write_params(folder: Path, epochs: int = EPOCHS, launcher: str | None = None) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"study": "made_up", "models": ["lenet5"], "datasets": ["noise"], "batch_sizes": [40], "epochs": epochs}
-    params["train"] |= {"checkpoint_epochs": 1, "threads": 1, **train}
+    params["train"] |= {"threads": 1}
+    params["runtime"] |= {"checkpoint_epochs": 1, "launcher": launcher}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
 

@@ -7,6 +7,7 @@ another. Which top-level names exist is declared in `conf/config.yaml` alone.
 import dataclasses
 import math
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -15,6 +16,7 @@ import yaml
 from gapscope import noops
 from gapscope.errors import InputError, did_you_mean
 from gapscope.names import check_names
+from gapscope.renamed import refuse_old
 
 PARAMS = Path("params.yaml")
 REVISIONS = Path("revisions.yaml")
@@ -64,6 +66,7 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
             no-op value, or no readable YAML.
     """
     values = read_yaml(path)
+    refuse_old(values, str(path))
     fixed = {field.name for field in dataclasses.fields(Params)} - {"groups"}
     # conf/config.yaml names every group, so that a stage can be added without touching this module (and all its users)
     known = fixed | declared_names(declared) if declared.exists() else fixed | set(values)
@@ -98,10 +101,16 @@ def revision(stage: str, path: Path = REVISIONS) -> int:
 
 
 def declared_names(declared: Path = DECLARED) -> set[str]:
-    """Return the name of every param, those within a group as group.name."""
-    values = read_yaml(declared)
-    nested = {f"{group}.{name}" for group, value in values.items() if isinstance(value, dict) for name in value}
-    return (set(values) - {"defaults"}) | nested
+    """Return the name of every param and group, those within a group as group.name."""
+    return set(_names(read_yaml(declared))) - {"defaults"}
+
+
+def _names(values: dict[str, Any], within: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        name = _join(within, key)
+        yield name
+        if isinstance(value, dict):
+            yield from _names(value, name)
 
 
 def build(cls: type[T], values: Any, where: str) -> T:

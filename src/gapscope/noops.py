@@ -14,19 +14,21 @@ from typing import Any
 
 NOOPS: dict[str, dict[str, Any]] = {  # group -> key, dotted where it is nested -> its no-op value
     "train": {
-        "linear": False,
-        "lr_scaling": "none",
-        "lr_candidates": [],
-        "validation_images": 0,
-        "warmup_epochs": 0.0,
-        "drop_last": False,
+        "linear_units": False,
+        "average_pooling": False,
         "augment": False,
-        "updates": None,
-        "batch_schedule": [],
-        "patience": None,
-        "micro_batch": None,
-        "channels_last": False,
-        "launcher": None,
+        "optimizer.settings": {},
+        "schedule.lr_scaling": "none",
+        "schedule.warmup_epochs": 0.0,
+        "schedule.updates": None,
+        "schedule.batch_schedule": [],
+        "schedule.patience": None,
+        "tuning.lr_candidates": [],
+        "tuning.validation_images": 0,
+        "batch.drop_last": False,
+        "batch.micro_batch": None,
+        "precision.channels_last": False,
+        "observers": [],
     },
 }
 

@@ -1,4 +1,4 @@
-"""What a stage script needs of the machine: device, threads, allocator, progress, and errors of one line."""
+"""What a stage script needs of the machine: device, threads, memory, progress, and errors of one line."""
 
 import ctypes
 import os
@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,20 @@ from tqdm import tqdm
 from gapscope.errors import InputError, StoppedError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """Params of the group `runtime`: no number depends on them, so no stage does."""
+
+    checkpoint_epochs: int
+    launcher: str | None
+    workers: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("checkpoint_epochs", "workers"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"runtime.{name} must be at least 1, got {value}")
 
 
 def pick_device() -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import runs
 import torch
 from dvc.utils.hydra import compose_and_dump
 from torch import Tensor, nn
@@ -37,17 +38,18 @@ def composed(*overrides: str) -> Params:
 
 
 def settings(**changes: Any) -> TrainSettings:
-    return replace(composed().section("train", TrainSettings), **{"batch_norm": False, **changes})
+    return runs.changed(composed().section("train", TrainSettings), **{"batch_norm": False, **changes})
 
 
 def test_every_param_of_training_is_one_that_an_updates_time_depends_on_or_is_not() -> None:
-    of_the_network, of_the_run = {"batch_norm", "linear"}, {
+    of_the_network, of_the_run = {"batch_norm", "linear_units", "average_pooling"}, {
         "momentum", "lr_start", "lr_end", "lr_shape", "lr_scaling", "lr_reference_batch", "lr_candidates",
         "lr_sweep_epochs", "validation_images", "warmup_epochs", "weight_decay", "drop_last", "updates",
-        "batch_schedule", "patience", "history_images", "history_rows",
-        "checkpoint_epochs", "launcher",
+        "batch_schedule", "patience", "history_images", "history_rows", "observers", "settings",
     }  # fmt: skip
-    assert {*cost.PROBED} | of_the_network | of_the_run == {field.name for field in fields(TrainSettings)}
+    groups = {field.name for field in fields(TrainSettings)} - {name.partition(".")[0] for name in runs.GROUPS.values()}
+    every = {*runs.GROUPS.values(), *groups}
+    assert {*cost.PROBED} | of_the_network | {runs.GROUPS.get(name, name) for name in of_the_run} == every
 
 
 class Counting(nn.Module):
@@ -76,7 +78,7 @@ def counted(own: TrainSettings, batch_size: int, epochs: int, images: int = 21, 
         models.append(Counting(own.batch_norm))
         return models[-1]
 
-    if own.lr_candidates:
+    if own.tuning.lr_candidates:
         tune_rate(make, sets, own, batch_size=batch_size, seed=0, device="cpu")
     train(make(), sets, own, batch_size=batch_size, epochs=epochs, seed=0, device="cpu")
     return [sum(getattr(model, name) for model in models) for name in ("updates", "trained", "evaluated")]
@@ -159,7 +161,7 @@ class Busy(nn.Module):
 
 
 def probed(name: str, own: TrainSettings) -> cost.Speed:
-    return cost.measure(ModelSpec(name, (1, 28, 28), 10, batch_norm=True, linear=False), own, "cpu")
+    return cost.measure(ModelSpec(name, (1, 28, 28), 10, batch_norm=True), own, "cpu")
 
 
 def test_the_probe_tells_updates_from_images(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +181,7 @@ def test_the_probe_moves_no_global_generator_and_measures_each_network_once(monk
 
     monkeypatch.setattr(cost, "measure", measure)
     monkeypatch.setattr(cost, "ENOUGH_S", 0.0)
-    spec = ModelSpec("lenet5", (1, 28, 28), 10, batch_norm=True, linear=False)
+    spec = ModelSpec("lenet5", (1, 28, 28), 10, batch_norm=True)
     torch.manual_seed(3)
     before, probe = torch.get_rng_state(), cost.Probe("cpu")
     for own in (settings(), settings(lr_start=1.0), settings(micro_batch=4, micro_batch_norm="whole", augment=True)):
@@ -191,7 +193,7 @@ def test_the_probe_moves_no_global_generator_and_measures_each_network_once(monk
 @pytest.mark.slow
 def test_the_estimate_is_within_a_factor_of_two_of_a_run() -> None:
     own, size = settings(batch_norm=True), cost.SIZES["digits"]
-    spec = ModelSpec("lenet5", size.image_shape, size.classes, own.batch_norm, own.linear)
+    spec = ModelSpec("lenet5", size.image_shape, size.classes, *own.switches)
     rng = np.random.default_rng(0)
     arrays = [
         array

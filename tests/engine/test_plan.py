@@ -38,10 +38,10 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             [*LANDSCAPE, "landscape.large=500"],
             "landscape.large.*500",
         ),
-        (["sharpness.batch_norm=batched"], "sharpness.batch_norm.*running, batch.*'batched'"),
+        (["sharpness.batch_norm_statistics=batched"], "sharpness.batch_norm_statistics must be one of running, batch"),
         (
-            ['pipelines.curvature=["${study}"]', "curvature.batch_norm=eval"],
-            "curvature.batch_norm.*running, batch.*'eval'",
+            ["measures=[evaluation,spectra,near_rank,sharpness,curvature]", "curvature.batch_norm_statistics=eval"],
+            "curvature.batch_norm_statistics must be one of running, batch, got 'eval'",
         ),
         (["activations.probe_images=2875"], "activations.probe_images.*1.*2874"),
         (["controls.seeds=[1,7]"], r"controls.seeds.*\[0, 1\].*\[7\]"),
@@ -51,13 +51,20 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             ["sharpness.manifold_dimension=100000"],
             "sharpness.manifold_dimension.*44652.*lenet5",
         ),
-        (["train.lr_candidates=[0.1]", "train.validation_images=2874"], "train.validation_images.*2874"),
         (
-            ["train.lr_candidates=[0.1]", "train.validation_images=57"],
-            "train.lr_candidates.*batch_size 32.*2817",
+            ["train.tuning.lr_candidates=[0.1]", "train.tuning.validation_images=2874"],
+            "validation_images must be below 2874",
         ),
-        ([*LANDSCAPE, "landscape.large=32"], "landscape.small.*landscape.large"),
-        (LANDSCAPE[:1], "landscape.small.*None"),
+        (
+            ["train.tuning.lr_candidates=[0.1]", "train.tuning.validation_images=57"],
+            "in the sweep of train.tuning.lr_candidates.*batch_size 32 leaves a batch of one of the 2817 images",
+        ),
+        ([*LANDSCAPE, "landscape.large=32"], "landscape.small and landscape.large must be two batch sizes"),
+        (
+            ["train.batch.micro_batch=16", "runtime.launcher='torchrun --nproc_per_node=64'"],
+            "64 ranks cannot share a batch of 32",
+        ),
+        (LANDSCAPE[:1], "landscape.small must be one of the study's batch sizes, .*; got None"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_the_training(

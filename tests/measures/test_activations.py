@@ -27,7 +27,13 @@ IMAGES = 11
 
 
 def settings(**changes) -> ActivationSettings:
-    plain = {"batch_norm": "eval", "precision": "float64", "probe_images": 5, "forward_batch": 4, "threads": 1}
+    plain = {
+        "batch_norm_statistics": "running",
+        "precision": "float64",
+        "probe_images": 5,
+        "forward_batch": 4,
+        "threads": 1,
+    }
     return ActivationSettings(**{**plain, **changes})
 
 
@@ -94,7 +100,7 @@ def test_train_mode_uses_the_statistics_of_the_whole_batch(lenet5: LeNet5, input
     known = forward(copy.deepcopy(lenet5).train(), inputs)
     parts = [forward(copy.deepcopy(lenet5).train(), part) for part in inputs.split(4)]
     before = {name: value.clone() for name, value in lenet5.state_dict().items()}
-    found = extracted(lenet5, inputs, batch_norm="train", forward_batch=forward_batch)
+    found = extracted(lenet5, inputs, batch_norm_statistics="batch", forward_batch=forward_batch)
     equal(found, known)
     with pytest.raises(AssertionError):
         equal(found, {name: np.concatenate([part[name] for part in parts]) for name in known})
@@ -104,17 +110,17 @@ def test_train_mode_uses_the_statistics_of_the_whole_batch(lenet5: LeNet5, input
     assert [norm.momentum for norm in norms] == [0.1] * 4
 
 
-@pytest.mark.parametrize("batch_norm", ["eval", "train"])
-def test_the_model_is_left_in_eval_mode_without_hooks(lenet5: LeNet5, inputs: Tensor, batch_norm: str) -> None:
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_the_model_is_left_in_eval_mode_without_hooks(lenet5: LeNet5, inputs: Tensor, statistics: str) -> None:
     lenet5.train()
-    extracted(lenet5, inputs, batch_norm=batch_norm)
+    extracted(lenet5, inputs, batch_norm_statistics=statistics)
     assert not any(module.training for module in lenet5.modules())
     assert not any(module._forward_hooks for module in lenet5.modules())
 
 
 def test_hooks_and_momenta_are_taken_back_after_a_failure(lenet5: LeNet5) -> None:
     with pytest.raises(RuntimeError):
-        extracted(lenet5, torch.zeros(4, 2, 28, 28, dtype=torch.float64), batch_norm="train")
+        extracted(lenet5, torch.zeros(4, 2, 28, 28, dtype=torch.float64), batch_norm_statistics="batch")
     assert not any(module._forward_hooks for module in lenet5.modules())
     assert not any(module.training for module in lenet5.modules())
     assert lenet5.conv1.norm.momentum == 0.1
@@ -123,7 +129,7 @@ def test_hooks_and_momenta_are_taken_back_after_a_failure(lenet5: LeNet5) -> Non
 
 def test_no_buffer_changes_in_train_mode(lenet5: LeNet5, inputs: Tensor) -> None:
     before = {name: buffer.clone() for name, buffer in lenet5.named_buffers()}
-    extracted(lenet5, inputs, batch_norm="train")
+    extracted(lenet5, inputs, batch_norm_statistics="batch")
     torch.testing.assert_close(dict(lenet5.named_buffers()), before, rtol=0, atol=0)
 
 
@@ -138,10 +144,10 @@ def user_net() -> nn.Sequential:
         return nn.Sequential(*layers, nn.BatchNorm1d(6), nn.Linear(6, 10)).double()
 
 
-@pytest.mark.parametrize("batch_norm", ["eval", "train"])
-def test_a_net_without_unit_layers_gives_its_non_linearities(inputs: Tensor, batch_norm: str) -> None:
+@pytest.mark.parametrize("statistics", ["running", "batch"])
+def test_a_net_without_unit_layers_gives_its_non_linearities(inputs: Tensor, statistics: str) -> None:
     model = user_net()
-    found = extracted(model, inputs, batch_norm=batch_norm)
+    found = extracted(model, inputs, batch_norm_statistics=statistics)
     with torch.no_grad():  # dropout is off in either mode
         first = model[1](inputs.flatten(1)).tanh()
         second = model[4](first).relu()
@@ -206,7 +212,7 @@ def test_more_images_than_there_are_raise(batch_size: int, probe: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"batch_norm": "batch"}, {"precision": "float16"}, {"probe_images": 0}, {"forward_batch": 0}]
+    "wrong", [{"batch_norm_statistics": "eval"}, {"precision": "float16"}, {"probe_images": 0}, {"forward_batch": 0}]
 )
 def test_settings_that_cannot_be_raise(wrong: dict) -> None:
     with pytest.raises(InputError, match="activations"):

@@ -16,7 +16,9 @@ from gapscope.measures.controls import CONTROLS, controls
 from gapscope.models.lenet5 import LeNet5
 
 SIZES = (5, 12)
-SETTINGS = ActivationSettings(batch_norm="eval", precision="float64", probe_images=4, forward_batch=3, threads=1)
+SETTINGS = ActivationSettings(
+    batch_norm_statistics="running", precision="float64", probe_images=4, forward_batch=3, threads=1
+)
 
 
 def network(seed: int) -> nn.Module:

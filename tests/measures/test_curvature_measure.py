@@ -1,5 +1,7 @@
 """A network's curvature record, against dense matrices."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +13,24 @@ from gapscope.measures.curvature import CurvatureSettings, measure
 from gapscope.training.objective import Objective
 
 SETTINGS = {
-    "images": None, "batch_norm": "running", "micro_batch": 20, "precision": "float64",
+    "images": None, "batch_norm_statistics": "running", "micro_batch": 20, "precision": "float64",
     "trace_probes": 100, "steps": 60, "radius": 0.05, "adaptive_radius": 0.5, "threads": 1,
 }  # fmt: skip
 STANDARD_ERRORS = 4  # of an estimate at a fixed seed
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Examples that are float64 as they are."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def inputs(self, index: slice, *_: object) -> Tensor:
+        return self.images[index]
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +39,7 @@ def objective() -> Objective:
         model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double()
         images = torch.randn(20, 1, 2, 3, dtype=torch.float64)
         labels = torch.randint(3, (20,))
-    return Objective(model, lambda part: images[part], labels, micro_batch=20)
+    return Objective(model, Vectors(images, labels), micro_batch=20)
 
 
 @pytest.fixture(scope="module")

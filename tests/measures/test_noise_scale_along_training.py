@@ -12,10 +12,9 @@ from gapscope import seeds
 from gapscope.errors import InputError
 from gapscope.measures.noise_scale import NoiseScaleSettings, noise_scales
 from gapscope.training.loop import train
-from gapscope.training.settings import TrainSettings
 
 SETTINGS = NoiseScaleSettings(batch_size=20, epochs=3, images=None, gradient_batch=4, threads=1)
-TRAINING = TrainSettings(**{**runs.SETTINGS, "augment": False})
+TRAINING = runs.changed(augment=False)
 
 
 def network() -> nn.Module:
@@ -25,7 +24,7 @@ def network() -> nn.Module:
 
 def test_rows_are_those_of_the_epochs_and_training_is_not_disturbed() -> None:
     plain, watched = network(), network()
-    constant = replace(TRAINING, lr_shape="constant")
+    constant = runs.changed(TRAINING, lr_shape="constant")
     train(plain, runs.data(), constant, batch_size=20, epochs=3, seed=1, device="cpu")
     status, rows = noise_scales(watched, runs.data(), TRAINING, SETTINGS, seed=1, device="cpu")
     assert status == "ok"
@@ -55,7 +54,7 @@ def test_too_few_images_raise() -> None:
 
 
 def test_a_training_that_diverges_says_so() -> None:
-    wild = replace(TRAINING, lr_start=1e30)
+    wild = runs.changed(TRAINING, lr_start=1e30)
     status, rows = noise_scales(network(), runs.data(), wild, SETTINGS, seed=1, device="cpu")
     assert status == "diverged"
     assert [row["epoch"] for row in rows] == [0]

@@ -31,13 +31,12 @@ from gapscope.records.long import read_long, select
 from gapscope.training import loop
 from gapscope.training.loop import train
 from gapscope.training.objective import Objective
-from gapscope.training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[2]
 SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS = 10, 31, 4, 3, (0, 1, 3, 4)
 UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
 SETTINGS = warm_start.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
-TRAINING = TrainSettings(**{**runs.SETTINGS, "lr_shape": "constant", "checkpoint_epochs": 2})
+TRAINING = runs.changed(lr_shape="constant")
 SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train", "test"), 20, "running", 20, "float64", 1)
 FINAL = [*warm_start.MEASURED, "weight_norm"]
 Rows = list[dict[str, Any]]
@@ -45,7 +44,7 @@ Rows = list[dict[str, Any]]
 
 def cell(folder: Path, **changes: Any) -> warm_start.Warmstart:
     whole = warm_start.Warmstart(
-        runs.network, runs.data(), SETTINGS, TRAINING, SHARPNESS, 3, "cpu", folder, {"run": "a", "starts": [*STARTS]}
+        runs.network, runs.data(), SETTINGS, TRAINING, SHARPNESS, 3, "cpu", folder, {"run": "a", "starts": [*STARTS]}, 2
     )
     return replace(whole, **changes)
 
@@ -110,7 +109,7 @@ def test_starts_differ(uninterrupted: Rows) -> None:
 
 
 def test_a_diverged_run_is_recorded(tmp_path: Path) -> None:
-    rows = list(cell(tmp_path / "folder", training=replace(TRAINING, lr_start=1e300)).rows())
+    rows = list(cell(tmp_path / "folder", training=runs.changed(TRAINING, lr_start=1e300)).rows())
     assert [row["status"] for row in rows] == ["large diverged"] + ["small diverged"] * 3
     assert all(math.isfinite(value) for value in of(rows[0], "small", "error_pct"))
     assert not of(rows[0], "large", "error_pct")
@@ -152,7 +151,7 @@ def test_a_state_that_is_written_anew_in_mid_epoch_is_seen(tmp_path: Path, unint
 def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
     tmp_path: Path, uninterrupted: Rows, every: int, epoch: int
 ) -> None:
-    write, again = weights.write_weights, cell(tmp_path / "f", training=replace(TRAINING, checkpoint_epochs=every))
+    write, again = weights.write_weights, cell(tmp_path / "f", checkpoint_epochs=every)
 
     def killed(path: Path, *arguments: Any) -> None:
         if path.name == f"start{epoch}.safetensors":
@@ -169,13 +168,17 @@ def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
 def test_what_is_finished_is_not_done_again(
     tmp_path: Path, uninterrupted: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again, sizes, whole = stopped(tmp_path / "folder", UPDATES - 8), [], train  # in the run of the last start but one
+    again, sizes, whole = (
+        stopped(tmp_path / "folder", UPDATES - 8),
+        [],
+        warm_start.Training,
+    )  # in the run of the last start but one
 
     def noted(*arguments: Any, **options: Any) -> Any:
         sizes.append(options["batch_size"])
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(loop, "train", noted)
+    monkeypatch.setattr(loop, "Training", noted)
     assert list(again.rows()) == uninterrupted
     assert sizes == [LARGE] * 2
     assert list(again.rows()) == uninterrupted
@@ -187,7 +190,7 @@ def test_what_is_finished_is_not_done_again(
 
 def test_another_run_s_folder_is_emptied_and_a_stranger_s_refused(tmp_path: Path, uninterrupted: Rows) -> None:
     folder = tmp_path / "folder"
-    other = cell(folder, identity={"run": "b"}, training=replace(TRAINING, lr_start=0.01), stop=After(30))
+    other = cell(folder, identity={"run": "b"}, training=runs.changed(TRAINING, lr_start=0.01), stop=After(30))
     with pytest.raises(StoppedError):
         list(other.rows())
     assert list(cell(folder).rows()) == uninterrupted
@@ -216,10 +219,11 @@ def test_starts_that_cannot_be_are_refused(make: Callable[[], object], said: str
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"training": replace(TRAINING, updates=5)}, "train.updates"),
-        ({"training": replace(TRAINING, lr_candidates=(0.1,), validation_images=5)}, "train.lr_candidates"),
-        ({"settings": replace(SETTINGS, large=63)}, r"\b63\b"),
-        ({"settings": replace(SETTINGS, large_epochs=0)}, "epochs"),
+        ({"training": runs.changed(TRAINING, updates=5)}, "train.schedule.updates has no meaning in a warm start"),
+        ({"training": runs.changed(TRAINING, lr_candidates=(0.1,), validation_images=5)}, "train.tuning.lr_candidates"),
+        ({"training": runs.changed(TRAINING, observers=("strides",))}, "train.observers has no meaning"),
+        ({"settings": replace(SETTINGS, large=63)}, "got 63"),
+        ({"settings": replace(SETTINGS, large_epochs=0)}, "epochs must be at least 1"),
     ],
 )
 def test_what_cannot_run_is_refused_before_anything_is_trained(tmp_path: Path, changes: Any, said: str) -> None:
@@ -233,7 +237,7 @@ def test_what_cannot_run_is_refused_before_anything_is_trained(tmp_path: Path, c
 TINY = [
     "study=keskar_warmstart", "models=[lenet5_w0.5]", "datasets=[digits]", "seeds=[0]",
     "warmstart.small=50", "warmstart.large=200", "warmstart.small_epochs=3", "warmstart.large_epochs=2",
-    "warmstart.starts=[0,1,2]", "sharpness.images=50", "train.checkpoint_epochs=1",
+    "warmstart.starts=[0,1,2]", "sharpness.images=50", "runtime.checkpoint_epochs=1",
 ]  # fmt: skip
 NAME = "lenet5_w0.5-digits-s0"
 
@@ -281,7 +285,7 @@ def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
     assert not list((folder / "unfinished").iterdir())
     record = json.loads((records / f"{NAME}.json").read_text())
     assert record["starts"] == {"0": "ok", "1": "ok", "2": "ok"}
-    assert (record["dataset"], record["settings"]["starts"], "patience" in record["train"]) == (
+    assert (record["dataset"], record["settings"]["starts"], "patience" in record["train"]["schedule"]) == (
         "digits",
         [0, 1, 2],
         False,

@@ -125,8 +125,8 @@ def test_rises_that_cannot_be_raise(radius: float, vectors: Tensor) -> None:
 # --- what the stage walks over, and its settings ----------------------------------------------------------------------
 
 TINY = LandscapeSettings(
-    small=1, large=2, alphas=7, images=None, batch_norm="batch", micro_batch=1, precision="float64", reach=0.5,
-    points=5, plane_points=3, directions=3, eigenvectors=2, radius=0.1, threads=1,
+    small=1, large=2, alphas=7, images=None, batch_norm_statistics="batch", micro_batch=1, precision="float64",
+    reach=0.5, points=5, plane_points=3, directions=3, eigenvectors=2, radius=0.1, threads=1,
 )  # fmt: skip
 SHAPES = [torch.Size((5, 8)), torch.Size((10,))]  # of SIZE entries; the last ones are biases
 

@@ -106,7 +106,7 @@ def test_counts_are_ordered(count: int, zeros_by_shape: int, exponent: float, bo
 def activation_shapes(name: str, batch: int) -> list[tuple[int, ...]]:
     """Return the shapes of the unit layers' outputs; nothing is computed."""
     with torch.device("meta"):
-        model = build(ModelSpec(name, (1, 28, 28), 10, batch_norm=True, linear=False)).eval()
+        model = build(ModelSpec(name, (1, 28, 28), 10, batch_norm=True)).eval()
         shapes: list[tuple[int, ...]] = []
         for module in model.unit_layers.values():
             module.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape)))
@@ -128,7 +128,7 @@ def test_lenet5_has_the_values_to_count_that_its_shapes_give(name: str, batch: i
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_bytes_of_an_image_are_those_of_the_shapes(name: str) -> None:
-    model = build(ModelSpec(name, (1, 28, 28), 10, batch_norm=True, linear=False))
+    model = build(ModelSpec(name, (1, 28, 28), 10, batch_norm=True))
     values = sum(int(np.prod(shape)) for shape in oracles.lenet5_shapes(1, **NETWORKS[name]))
     assert activation_bytes(model, (1, 28, 28)) == 8 * values
 

@@ -324,7 +324,7 @@ SETTINGS = {
     "restarts": 2,
     "splits": ("train",),
     "images": None,
-    "batch_norm": "running",
+    "batch_norm_statistics": "running",
     "micro_batch": 10,
     "precision": "float64",
     "threads": 1,

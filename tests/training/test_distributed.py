@@ -14,9 +14,8 @@ from torch import nn
 
 from gapscope.errors import InputError, StoppedError
 from gapscope.training import distributed as ranks
-from gapscope.training.distributed import Ranks, launch
-from gapscope.training.loop import check_batches
-from gapscope.training.settings import TrainSettings
+from gapscope.training.batches import check_batches
+from gapscope.training.distributed import ALONE, Ranks, launch, requested_ranks
 
 
 def together(tmp_path: Path, world: int, variant: str = "right") -> dict[str, torch.Tensor]:
@@ -62,24 +61,24 @@ def test_ranks_do_not_equal_one_if_each_normalises_by_itself(tmp_path: Path) -> 
 
 
 def test_more_ranks_than_images_in_a_batch_raise() -> None:
-    settings = TrainSettings(**runs.SETTINGS)
-    with pytest.raises(InputError, match=r"\b3\b.*\b2\b"):
-        check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings, Ranks(0, 3))
+    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+        check_batches(runs.network(), 62, runs.SETTINGS.lay_out(62, 2, 1), runs.SETTINGS, Ranks(0, 3))
 
 
 @pytest.mark.parametrize("argument", ["--nproc_per_node=3", "--nproc-per-node 3"])
 def test_a_launcher_that_asks_for_more_ranks_than_images_is_refused_before_it_starts(argument: str) -> None:
-    settings = TrainSettings(**{**runs.SETTINGS, "launcher": f"torchrun --standalone {argument}"})
-    with pytest.raises(InputError, match=r"\b3\b.*\b2\b"):
-        check_batches(runs.network(), 62, settings.schedule(62, 2, 1), settings)
-    check_batches(runs.network(), 62, settings.schedule(62, 20, 1), settings)
+    settings, ranks = runs.SETTINGS, requested_ranks(f"torchrun --standalone {argument}")
+    with pytest.raises(InputError, match="3 ranks cannot share a batch of 2"):
+        check_batches(runs.network(), 62, settings.lay_out(62, 2, 1), settings, ranks)
+    check_batches(runs.network(), 62, settings.lay_out(62, 20, 1), settings, ranks)
+    assert requested_ranks(None) == requested_ranks("torchrun --standalone") == ALONE
 
 
 def test_ghost_batch_norm_of_several_ranks_raises() -> None:
-    settings = TrainSettings(**{**runs.SETTINGS, "micro_batch": 6, "micro_batch_norm": "ghost"})
-    run = settings.schedule(62, 20, 1)
+    settings = runs.changed(micro_batch=6, micro_batch_norm="ghost")
+    run = settings.lay_out(62, 20, 1)
     check_batches(runs.network(), 62, run, settings)
-    with pytest.raises(InputError, match=r"micro_batch_norm.*ghost"):
+    with pytest.raises(InputError, match="micro_batch_norm=ghost needs a single rank"):
         check_batches(runs.network(), 62, run, settings, Ranks(0, 3))
 
 
@@ -111,7 +110,7 @@ def test_a_launcher_that_a_signal_stopped_has_not_failed(
 
 def test_a_launcher_that_is_not_there_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    with pytest.raises(InputError, match=r"train.launcher.*nosuchrun"):
+    with pytest.raises(InputError, match=r"runtime.launcher: .* nosuchrun"):
         launch("nosuchrun --nproc_per_node=2")
     monkeypatch.setenv("RANK", "0")
     assert not launch("nosuchrun")  # this is a rank already

@@ -136,7 +136,7 @@ def test_a_subset_is_the_same_for_every_model(lenet5: LeNet5, images: Images) ->
 
 @pytest.mark.parametrize("count", [0, COUNT + 1])
 def test_a_count_that_there_is_not_raises(lenet5: LeNet5, images: Images, count: int) -> None:
-    with pytest.raises(InputError, match=rf"{count}\b.*{COUNT}\b"):
+    with pytest.raises(InputError, match=f"{count} images was requested; there are {COUNT}"):
         Objective.of_images(lenet5, images, count, 5)
 
 
@@ -171,7 +171,7 @@ def batch_statistics(model: nn.Module) -> nn.Module:
 def test_products_equal_the_dense_matrix(
     small: nn.Module, images: Images, kind: str, batch_norm: str, micro_batch: int
 ) -> None:
-    objective = Objective.of_images(small, images, None, micro_batch, batch_norm=batch_norm)
+    objective = Objective.of_images(small, images, None, micro_batch, batch_norm_statistics=batch_norm)
     x = objective.weights()
     product = {"hessian": objective.hvp, "gauss-newton": objective.gnvp}
     found = {
@@ -186,8 +186,8 @@ def test_products_equal_the_dense_matrix(
 
 
 def test_batch_norm_with_the_batch_s_own_statistics(small: nn.Module, images: Images) -> None:
-    parts = Objective.of_images(small, images, None, 11, batch_norm="batch")  # 8 + 8 + 7
-    whole = Objective.of_images(small, images, None, COUNT, batch_norm="batch")
+    parts = Objective.of_images(small, images, None, 11, batch_norm_statistics="batch")  # 8 + 8 + 7
+    whole = Objective.of_images(small, images, None, COUNT, batch_norm_statistics="batch")
     running = Objective.of_images(small, images, None, COUNT)
     before = {name: value.clone() for name, value in small.state_dict().items()}
     found = [value_and_gradient(objective, objective.weights()) for objective in (parts, whole, running)]
@@ -210,10 +210,10 @@ def test_batch_norm_with_the_batch_s_own_statistics(small: nn.Module, images: Im
 def test_conditions_are_for_the_record(small: nn.Module, images: Images) -> None:
     objective = Objective.of_images(small, images, 9, 8, torch.float32)
     assert objective.conditions() == {"images": 9, "batch_norm": "running", "precision": "float32"}
-    objective = Objective.of_images(small, images, 9, 8, batch_norm="batch")  # 5 + 4, not 8 + 1
+    objective = Objective.of_images(small, images, 9, 8, batch_norm_statistics="batch")  # 5 + 4, not 8 + 1
     assert objective.conditions()["batch_norm"] == "statistics of batches of 5"
-    with pytest.raises(InputError, match="batch_norm"):
-        Objective.of_images(small, images, 9, 8, batch_norm="train")
+    with pytest.raises(InputError, match="batch_norm_statistics must be one of"):
+        Objective.of_images(small, images, 9, 8, batch_norm_statistics="train")
 
 
 @pytest.mark.parametrize("micro_batch", [2, 7, 50])

@@ -13,6 +13,7 @@ from processes import Forked
 
 from gapscope import seeds
 from gapscope.errors import StoppedError
+from gapscope.optim.optimizers import SGD, Adam, TorchOptimizer
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.training import loop
 
@@ -70,11 +71,10 @@ def test_seconds_before_the_stop_count(tmp_path: Path) -> None:
 LEFT_OUT = {
     "weights": lambda tensors, _: {name: t for name, t in tensors.items() if not name.endswith("weight")},
     "running statistics": lambda tensors, _: {name: t for name, t in tensors.items() if "running" not in name},
-    "velocities": lambda tensors, _: {name: t for name, t in tensors.items() if not name.startswith("optimizer")},
 }
 
 
-@pytest.mark.parametrize("item", [*LEFT_OUT, "step", "history"])
+@pytest.mark.parametrize("item", [*LEFT_OUT, "velocities", "step", "history"])
 def test_a_state_item_left_out_is_seen(
     tmp_path: Path, uninterrupted: Ended, item: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,13 +83,15 @@ def test_a_state_item_left_out_is_seen(
     if item in LEFT_OUT:
         whole = loop._State.tensors
         monkeypatch.setattr(loop._State, "tensors", lambda state: LEFT_OUT[item](whole(state), None))
+    elif item == "velocities":
+        monkeypatch.setattr(SGD, "restore", lambda *_: None)
     else:
         progress |= {"step": 12} if item == "step" else {"history": progress["history"][1:]}
     checkpoint.save(tensors, progress)
     assert differ(ended(checkpoint), uninterrupted)
 
 
-ADAM = {"optimizer": "adam", "lr_start": 1e-3, "lr_end": 1e-3}
+ADAM = {"name": "adam", "lr_start": 1e-3, "lr_end": 1e-3}
 
 
 @pytest.mark.parametrize("left_out", ["nothing", "mean", "square", "step"])
@@ -97,9 +99,9 @@ def test_a_stopped_run_of_adam_goes_on_with_the_same_bits(
     tmp_path: Path, left_out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = stopped(tmp_path / "checkpoint", 13, **ADAM)
-    whole = loop._State.tensors
-    kept = lambda state: {name: t for name, t in whole(state).items() if f"optimizer.{left_out}" not in name}  # noqa: E731
-    monkeypatch.setattr(loop._State, "tensors", kept)
+    whole = Adam.state
+    kept = lambda state: {name: t for name, t in whole(state).items() if not name.startswith(left_out)}  # noqa: E731
+    monkeypatch.setattr(Adam, "state", kept)
     assert differ(ended(checkpoint, **ADAM), ended(**ADAM)) == (left_out != "nothing")
 
 
@@ -169,3 +171,17 @@ def test_a_checkpoint_every_so_many_epochs(tmp_path: Path) -> None:
     assert steps == [8, 16]  # of 24 updates, 4 an epoch; none at the end
     checkpoint.remove()
     assert not checkpoint.path.exists()
+
+
+@pytest.mark.filterwarnings("ignore")  # importing torch._dynamo warns of other packages
+@pytest.mark.parametrize("fault", [False, True])
+@pytest.mark.parametrize("name", ["torch.optim:AdamW", "torch.optim:Adagrad"])
+def test_a_stopped_run_of_an_imported_optimiser_goes_on_with_the_same_bits(
+    tmp_path: Path, name: str, fault: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {"name": name, "lr_start": 1e-2, "lr_end": 1e-3}
+    checkpoint = stopped(tmp_path / "checkpoint", 13, **own)
+    known = ended(**own)
+    if fault:
+        monkeypatch.setattr(TorchOptimizer, "restore", lambda *_: None)
+    assert differ(ended(checkpoint, **own), known) == fault

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import oracles
 import pytest
+import runs
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -14,10 +15,11 @@ from torch.nn.functional import cross_entropy
 
 from gapscope import seeds
 from gapscope.data.datasets import Dataset
-from gapscope.data.images import Images, Moves, split_images
+from gapscope.data.images import Augmentation, Images, split_images
 from gapscope.errors import InputError
 from gapscope.models import ModelSpec, build
 from gapscope.optim.schedules import curve
+from gapscope.training import batches as epochs_batches
 from gapscope.training import loop
 from gapscope.training.evaluation import decayed_parameters, distance, evaluate, penalty, reestimate_batch_norm
 from gapscope.training.loop import TrainResult, train
@@ -26,43 +28,11 @@ from gapscope.training.settings import TrainSettings
 DIRECT = 1e-12  # a few float64 products and sums a step
 SINGLE = 1e-6  # a few float32 operations
 
-VALUES = {
-    "batch_norm": True,
-    "linear": False,
-    "optimizer": "sgd",
-    "momentum": 0.9,
-    "lr_start": 0.1,
-    "lr_end": 1e-4,
-    "lr_shape": "cosine",
-    "lr_scaling": "none",
-    "lr_reference_batch": 128,
-    "lr_candidates": (),
-    "lr_sweep_epochs": 1,
-    "validation_images": 0,
-    "warmup_epochs": 0.0,
-    "augment": False,
-    "updates": None,
-    "batch_schedule": (),
-    "patience": None,
-    "micro_batch": None,
-    "micro_batch_norm": "whole",
-    "precision": "float32",
-    "channels_last": False,
-    "cuda_graphs": True,
-    "checkpoint_epochs": 1,
-    "launcher": None,
-    "weight_decay": 5e-4,
-    "decay": "weights",
-    "drop_last": False,
-    "history_images": None,
-    "history_rows": 200,
-    "eval_batch": 64,
-    "threads": 1,
-}
+VALUES = runs.changed(augment=False, lr_end=1e-4, weight_decay=5e-4, eval_batch=64)
 
 
 def settings(**changes) -> TrainSettings:
-    return TrainSettings(**{**VALUES, **changes})
+    return runs.changed(VALUES, **changes)
 
 
 def cosine(start: float, end: float, updates: int) -> list[float]:
@@ -70,12 +40,12 @@ def cosine(start: float, end: float, updates: int) -> list[float]:
 
 
 def updates_per_epoch(images: int, size: int, drop_last: bool) -> int:
-    (updates,) = settings(drop_last=drop_last).schedule(images, size, 1).updates
+    (updates,) = settings(drop_last=drop_last).lay_out(images, size, 1).updates
     return updates
 
 
 def batches(images: int, size: int, seed: int, epoch: int, drop_last: bool) -> tuple[Tensor, ...]:
-    return loop.batches(images, size, updates_per_epoch(images, size, drop_last), seed, epoch)
+    return epochs_batches.batches(images, size, updates_per_epoch(images, size, drop_last), seed, epoch)
 
 
 def random_data(images: int = 150, side: int = 28, channels: int = 1) -> Dataset:
@@ -104,7 +74,7 @@ def arrays(model: nn.Module) -> dict[str, np.ndarray]:
 
 def lenet5(seed: int = 0, *, batch_norm: bool = True) -> nn.Module:
     with seeds.seeded(seed, "initialisation"):
-        return build(ModelSpec("lenet5", (1, 28, 28), 10, batch_norm, linear=False))
+        return build(ModelSpec("lenet5", (1, 28, 28), 10, batch_norm))
 
 
 def run(model: nn.Module, data: Dataset, **changes) -> TrainResult:
@@ -221,7 +191,7 @@ def trained(make: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
 
 
 def classic() -> nn.Module:
-    return build(ModelSpec("lenet5", (1, 28, 28), 10, batch_norm=True, linear=False))
+    return build(ModelSpec("lenet5", (1, 28, 28), 10, batch_norm=True))
 
 
 @pytest.mark.parametrize("make", [classic, WithDropout])
@@ -469,8 +439,8 @@ def test_statistics_are_reestimated_on_images_moved_as_in_training() -> None:
         model = Normed()
     run(model, data, seed=3, augment=True, eval_batch=30)
     images = split_images(data, "train", "cpu")
-    moves = Moves.drawn(60, "cpu", seeds.generator(3, "batch norm"))
-    seen = [images.inputs(slice(None), moves=drawn).double().flatten(1) for drawn in (moves, None)]
+    augmentation = Augmentation.drawn(60, "cpu", seeds.generator(3, "batch norm"))
+    seen = [images.inputs(slice(None), augmentation=drawn).double().flatten(1) for drawn in (augmentation, None)]
     moved, still = (model.first(inputs).mean(0).detach() for inputs in seen)
     torch.testing.assert_close(model.norms[0].running_mean, moved, rtol=1e-9, atol=DIRECT)
     assert not torch.allclose(still, moved, rtol=1e-3)
@@ -535,9 +505,9 @@ def test_training_ends_once_its_loss_ceases_to_fall(
     patience: int | None, epochs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = iter([3.0, 1.0, 1.0, 2.0, 1.5, 1.2, 1.1, 0.5, 0.4])  # the least so far is epoch 2's, until epoch 8
-    figures = loop.figures
-    told = lambda *args, **how: figures(*args, **how) | {"train_cross_entropy_running": next(losses, 9.0)}  # noqa: E731
-    monkeypatch.setattr(loop, "figures", told)
+    metrics = loop.evaluation_metrics
+    told = lambda *args, **how: metrics(*args, **how) | {"train_cross_entropy_running": next(losses, 9.0)}  # noqa: E731
+    monkeypatch.setattr(loop, "evaluation_metrics", told)
     assert run(lenet5(), random_data(), patience=patience, epochs=9).final["epochs_run"] == epochs
 
 
@@ -553,7 +523,7 @@ def test_no_epoch_raises() -> None:
 
 @pytest.mark.parametrize("wrong", [{"eval_batch": 1}, {"history_images": 0}, {"history_rows": 0}])
 def test_sizes_that_cannot_be_raise(wrong: dict) -> None:
-    with pytest.raises(InputError, match=f"train.{next(iter(wrong))}"):
+    with pytest.raises(InputError, match=f"train.evaluation.{next(iter(wrong))} must be"):
         settings(**wrong)
 
 

@@ -20,7 +20,7 @@ SWEEP = {"lr_candidates": (0.3, 0.1, 0.03), "lr_sweep_epochs": 2, "validation_im
 
 def tuned(data: Dataset | None = None, **changes: Any) -> tuple[float, list[dict[str, Any]]]:
     options = {name: changes.pop(name) for name in ("checkpoint", "stop") if name in changes}
-    settings = TrainSettings(**{**runs.SETTINGS, **SWEEP, **changes})
+    settings = runs.changed(**{**SWEEP, **changes})
     found = data or runs.data()
     return tuning.tune_rate(runs.network, found, settings, batch_size=20, seed=3, device="cpu", **options)
 
@@ -33,7 +33,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, losses: dict[float, float]) -> list
         asked.append({"data": data, "settings": settings, **how})
         loss = losses[how["lr"]]
         final = {} if np.isnan(loss) else {"test_cross_entropy": loss, "test_error_pct": 50.0, "train_loss": -loss}
-        return TrainResult("ok" if final else "diverged", [], final, {})
+        return TrainResult("ok" if final else "diverged", [], final, {}, [])
 
     monkeypatch.setattr(tuning, "train", train)
     return asked
@@ -47,7 +47,7 @@ def test_the_rate_of_the_least_held_out_loss_is_chosen(monkeypatch: pytest.Monke
     assert [(how["lr"], how["epochs"], how["batch_size"], how["seed"]) for how in asked] == [
         (lr, 2, 20, 3) for lr in SWEEP["lr_candidates"]
     ]
-    assert all((how["settings"].updates, how["settings"].patience) == (None, None) for how in asked)
+    assert all((how["settings"].schedule.updates, how["settings"].schedule.patience) == (None, None) for how in asked)
 
 
 def test_it_trains_on_the_rest_of_the_training_set_and_never_sees_the_test_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """`gapscope compose`: conf/ -> params.yaml."""
 
+import re
 import tempfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_param
 from gapscope.engine import locks
 from gapscope.errors import InputError, did_you_mean
 from gapscope.records.files import write_text
+from gapscope.renamed import answer
 
 
 def add(commands: Any) -> None:
@@ -47,6 +50,7 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
+    _refuse_old(overrides)
     folder = str(DECLARED.parent.resolve())
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / PARAMS.name
@@ -56,8 +60,9 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
             known = declared_names()
             # what is added with + is new by intent
             names = [override.partition("=")[0] for override in overrides if not override.startswith(("+", "~"))]
-            unknown = [f"unknown param {name!r}; {did_you_mean(name, known)}" for name in names if name not in known]
-            raise InputError(" ".join(unknown) or str(error)) from error
+            unknown = [f"unknown param {name!r}; {_hint(name, known)}" for name in names if name not in known]
+            lost = re.search(r"Interpolation key '(.*?)' not found", str(error))  # ${...} in a study
+            raise InputError(" ".join(unknown) or (lost and answer(lost[1])) or str(error)) from error
         except YAMLError as error:
             raise InputError(f"{source}: {error}") from error
         try:
@@ -78,6 +83,28 @@ def _plugins() -> str:
         root = str(DECLARED.parent.parent.resolve())
     config = Config(f"{root}/.dvc", validate=False) if Path(root, ".dvc").is_dir() else {}
     return str(Path(root, config.get("hydra", {}).get("plugins_path") or ""))
+
+
+def _hint(name: str, known: set[str]) -> str:
+    """Return a hint at a declared param: in the same group one whose own name is near, else any."""
+    group, _, own = name.partition(".")
+    within = {full.rpartition(".")[2]: full for full in known if own and full.startswith(f"{group}.")}
+    near = get_close_matches(own.rpartition(".")[2], within, n=1, cutoff=0.5)
+    return f"did you mean {within[near[0]]!r}?" if near else did_you_mean(name, known)
+
+
+def _refuse_old(overrides: list[str]) -> None:
+    """Raise InputError, with the new names, if an override has the old name of a param."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException:
+        return  # composing says what is wrong with them
+    answers = [answer(override.key_or_group, override.value()) for override in parsed]
+    if any(answers):
+        raise InputError(f"params have new names: {'; '.join(filter(None, answers))}")
 
 
 def with_study(study: str | None, overrides: list[str]) -> list[str]:

@@ -92,13 +92,13 @@ def span(params: Params) -> str:
 
 def length(params: Params) -> str:
     """Return the length of each run."""
-    train, warm = params.groups["train"], params.groups["warmstart"]
+    plan, warm = params.groups["train"]["schedule"], params.groups["warmstart"]
     if "warm_start" in params.groups["measures"]:
         return f"{warm['small_epochs']}, then {warm['large_epochs']} epochs"
     if "evaluation" not in params.groups["measures"]:
         return ""
-    most = "at most " if train["patience"] else ""
-    return most + (_counted(train["updates"], "update") if train["updates"] else _counted(params.epochs, "epoch"))
+    most = "at most " if plan["patience"] else ""
+    return most + (_counted(plan["updates"], "update") if plan["updates"] else _counted(params.epochs, "epoch"))
 
 
 def state(params: Params) -> str:

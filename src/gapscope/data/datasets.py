@@ -1,12 +1,17 @@
-"""Data sets: sources -> checked arrays. Nothing is fetched on import; no file of a user's is ever unpickled.
+"""Data sets: sources -> checked arrays. Importing this module downloads nothing, and no file is ever unpickled.
 
-Every source ends as one `.npz` of uint8 images x_train, x_test, (N, H, W) or (N, H, W, 3), and integer labels y_train,
-y_test. Sources, first hit wins: a file named in params (`data.files`); the folder named by the environment variable
-GAPSCOPE_DATA, holding `<dataset>.npz` or torchvision's original files; scikit-learn's bundled digits; torchvision's
-download, MD5-checked. The variable says where bytes come from, not what they are, so it is no param.
+Every data set becomes one `.npz`: uint8 images x_train and x_test, (N, H, W) or (N, H, W, 3), and integer labels
+y_train and y_test. The first source that has it is used:
 
-NAME_n5000 is data set NAME with 5,000 of its training images, for machines that cannot train on all of them: its name
-says so wherever its results stand. All test images stay.
+1. a file named in params (`data.files`);
+2. the folder named by the environment variable GAPSCOPE_DATA, with `<dataset>.npz` or torchvision's original files;
+3. scikit-learn's bundled digits;
+4. torchvision's download, MD5-checked.
+
+The variable says where bytes come from, not what they are, so it is not a param.
+
+NAME_n5000 is data set NAME with 5,000 of its training images, for machines that cannot train on all of them. Every
+result shows that name. All test images are kept.
 """
 
 import hashlib
@@ -43,7 +48,7 @@ TORCHVISION = {
     "cifar100": "CIFAR100",
 }
 SUBSET = re.compile(r"(?P<name>.+)_n(?P<images>\d+)", re.ASCII)  # cifar10_n5000
-TIMEOUT_S = 30.0  # per connection: torchvision sets none, and a silent network would hang for minutes
+TIMEOUT_S = 30.0  # per connection; torchvision sets none, and would wait for minutes on a dead connection
 
 
 @dataclass(frozen=True)
@@ -71,18 +76,18 @@ class Dataset:
         return channels, height, width
 
     def digest(self) -> str:
-        """Return a hash of the arrays: which data a run saw."""
+        """Return a hash of the arrays, which tells what data a run was trained on."""
         found = hashlib.blake2b(digest_size=16)
         for name in ARRAYS:
             found.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         return found.hexdigest()
 
     def channel_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation of each channel over the training images, on the scale 0..1, float64.
+        """Return mean and standard deviation of each channel over the training images, scaled to 0..1, in float64.
 
         A constant channel gets a deviation of 1.
         """
-        # from histograms: exact, and 256 numbers a channel instead of a float64 copy of the images
+        # from histograms: exact, and 256 numbers for each channel instead of a float64 copy of the images
         counts = np.stack([np.bincount(self.x_train[:, c].ravel(), minlength=256) for c in range(self.image_shape[0])])
         levels, weight = (
             np.arange(256) / 255.0,
@@ -94,13 +99,13 @@ class Dataset:
 
 
 def load(path: Path, name: str | None = None) -> Dataset:
-    """Read and check one `.npz`; its name is the data set's unless another is given.
+    """Read and check one `.npz`; the file's name is the data set's unless another one is given.
 
     Raises:
         InputError: missing or truncated file, missing arrays, wrong shapes or types, labels out of range, pickles.
     """
     try:
-        # opened here: np.load leaves a file that it opened itself open when its zip is damaged
+        # opened here: np.load does not close a file that it opened itself if the zip is damaged
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             missing = [name for name in ARRAYS if name not in file.files]
             if missing:
@@ -110,7 +115,7 @@ def load(path: Path, name: str | None = None) -> Dataset:
         raise InputError(f"{path} is missing: run the download stage") from error
     except InputError:
         raise
-    # TypeError: a single .npy; NotImplementedError, RuntimeError: a zip of a changed header
+    # TypeError: a single .npy; NotImplementedError, RuntimeError: a zip with a damaged header
     except (
         ValueError,
         OSError,
@@ -121,7 +126,7 @@ def load(path: Path, name: str | None = None) -> Dataset:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise InputError(f"{path} is no readable .npz of plain arrays ({error})") from error
+        raise InputError(f"{path} is not a readable .npz of plain arrays ({error})") from error
     return _checked(path, name or path.stem, arrays)
 
 
@@ -135,14 +140,14 @@ def _checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
             raise InputError(f"{path}: x_{split} must have shape (N, H, W) or (N, H, W, 3), got {x.shape}")
         if not np.issubdtype(y.dtype, np.integer) or y.shape != x.shape[:1]:
             raise InputError(
-                f"{path}: y_{split} must hold {len(x)} integer labels, one an image, got {y.dtype} of shape {y.shape}"
+                f"{path}: y_{split} must hold {len(x)} integer labels, one per image, got {y.dtype} of shape {y.shape}"
             )
         images[split] = x[:, None] if x.ndim == 3 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     if images["train"].shape[1:] != images["test"].shape[1:]:
-        raise InputError(f"{path}: training and test images differ in shape")
+        raise InputError(f"{path}: training and test images must have the same shape")
     declared = arrays.get("classes")
     if declared is not None and (declared.size != 1 or declared.dtype.kind not in "iu" or declared.min() < 1):
-        raise InputError(f"{path}: classes must be one whole number of at least 1, got {declared}")
+        raise InputError(f"{path}: classes must be one whole number >= 1, got {declared}")
     classes = int(declared.item()) if declared is not None else CLASSES.get(name, int(arrays["y_train"].max()) + 1)
     for split in ("train", "test"):
         y = arrays[f"y_{split}"]
@@ -153,10 +158,10 @@ def _checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
 
 
 def fetch(name: str, out: Path, files: Mapping[str, str]) -> dict[str, Any]:
-    """Find a data set, check it, write it to `out`, and return what was found (source, SHA-256, counts, statistics).
+    """Find a data set, check it, write it to `out`, and return its source, SHA-256, counts and statistics.
 
     Raises:
-        InputError: unknown name, no source (with what was tried and how to supply the files), or a damaged file.
+        InputError: an unknown name, a damaged file, or no source; the message says how to supply the files.
     """
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gapscope-")))
@@ -186,12 +191,12 @@ def fetch(name: str, out: Path, files: Mapping[str, str]) -> dict[str, Any]:
 def _find(name: str, files: Mapping[str, str], scratch: Path) -> tuple[str, Path]:
     if name in files:
         if not Path(files[name]).is_file():
-            raise InputError(f"data.files gives {files[name]} for {name}, and there is no such file")
+            raise InputError(f"data.files gives {files[name]} for {name}, but there is no such file")
         return f"data.files ({Path(files[name]).name})", Path(files[name])
     folder = os.environ.get("GAPSCOPE_DATA") or None
     if folder is not None:
         if not Path(folder).is_dir():
-            raise InputError(f"GAPSCOPE_DATA={folder} is no folder")
+            raise InputError(f"GAPSCOPE_DATA={folder} is not a folder")
         own = Path(folder) / f"{name}.npz"
         if own.exists():
             return f"GAPSCOPE_DATA ({own.name})", own
@@ -207,8 +212,8 @@ def _find(name: str, files: Mapping[str, str], scratch: Path) -> tuple[str, Path
         )
     if name not in TORCHVISION:
         raise InputError(
-            f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)} A file of your own goes into data.files "
-            f"(data: {{files: {{{name}: path/to/{name}.npz}}}}) or into $GAPSCOPE_DATA/{name}.npz"
+            f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)} Name a file of your own in data.files "
+            f"(data: {{files: {{{name}: path/to/{name}.npz}}}}) or put it at $GAPSCOPE_DATA/{name}.npz"
         )
     return _torchvision(name, folder, scratch)
 
@@ -217,7 +222,7 @@ def _drawn(whole: Path, name: str, images: int, path: Path) -> Path:
     found = load(whole, name)
     if not 1 <= images <= len(found.y_train):
         raise InputError(f"{name}_n{images}: {name} has {len(found.y_train)} training images")
-    # the same ones in every study; in stored order, since a file may be sorted and its order is no part of the choice
+    # the same images in every study, in the stored order: a file may be sorted, and its order is not part of the choice
     chosen = np.sort(np.random.default_rng(0).permutation(len(found.y_train))[:images])
     with np.load(whole, allow_pickle=False) as file:
         arrays = {array: file[array] for array in ARRAYS}
@@ -235,9 +240,11 @@ def _digits(scratch: Path) -> Path:
     small = images.reshape(-1, 8, 8) * (255 / 16)
     large = zoom(small, (1, 3.5, 3.5), order=1, grid_mode=True, mode="nearest")  # 8 -> 28 pixels, linear
     large = np.rint(np.clip(large, 0, 255)).astype(np.uint8)
-    # split first: a nudged copy of a test image must not be trained on
+    # split first: training must not see a shifted copy of a test image
     x_train, x_test, y_train, y_test = train_test_split(large, labels, test_size=360, random_state=0, stratify=labels)
-    nudged = x_train.copy()  # each image once more, one pixel up, down, left or right in turn; the border is background
+    nudged = (
+        x_train.copy()
+    )  # a copy of each image, shifted by one pixel up, down, left or right in turn; the border is background
     for turn, (axis, shift) in enumerate(((1, -1), (1, 1), (2, -1), (2, 1))):
         nudged[turn::4] = np.roll(x_train[turn::4], shift, axis)
     path = scratch / "digits.npz"
@@ -262,9 +269,9 @@ def _torchvision(name: str, folder: str | None, scratch: Path) -> tuple[str, Pat
     raw = scratch / cls.__name__ / "raw" if hasattr(cls, "resources") else scratch
     raw.mkdir(parents=True, exist_ok=True)
     originals = 0
-    # torchvision's own layout, or a folder of the data set's name: MNIST's and Fashion-MNIST's files have equal names
+    # torchvision's own layout, or a folder named after the data set: MNIST and Fashion-MNIST have equal file names
     places = [Path(folder) / cls.__name__ / "raw", Path(folder) / name] if folder else []
-    if folder and not hasattr(cls, "resources"):  # an archive has a name of its own
+    if folder and not hasattr(cls, "resources"):  # an archive has a unique name
         places.append(Path(folder))
     for file, md5 in resources:
         for place in places:

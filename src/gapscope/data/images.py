@@ -13,28 +13,34 @@ PADDING = 4  # pixels on each side before a crop, as He et al. 2016, section 4.2
 
 
 @dataclass(frozen=True)
-class Moves:
-    """How each image is moved in one epoch: rows and columns of its crop (n,), 0 to 8, and whether it is mirrored."""
+class Augmentation:
+    """Random crops and mirror images of one epoch, one draw for each image.
+
+    Attributes:
+        rows: (n,), first row of the crop in the padded image, 0 to 8.
+        columns: (n,), its first column.
+        mirrored: (n,), whether the image is mirrored.
+    """
 
     rows: Tensor
     columns: Tensor
     mirrored: Tensor
 
     @classmethod
-    def none(cls, images: int, device: torch.device | str) -> "Moves":
-        """Return moves that leave every image as it is."""
+    def none(cls, images: int, device: torch.device | str) -> "Augmentation":
+        """Return one that leaves every image as it is."""
         rows, columns = torch.full((2, images), PADDING, device=device)
         return cls(rows, columns, torch.zeros(images, dtype=torch.bool, device=device))
 
     @classmethod
-    def drawn(cls, images: int, device: torch.device | str, generator: torch.Generator) -> "Moves":
-        """Return moves drawn as those of an epoch are."""
-        moves = cls.none(images, device)
-        moves.redraw(generator)
-        return moves
+    def drawn(cls, images: int, device: torch.device | str, generator: torch.Generator) -> "Augmentation":
+        """Return a draw like that of an epoch."""
+        augmentation = cls.none(images, device)
+        augmentation.redraw(generator)
+        return augmentation
 
     def redraw(self, generator: torch.Generator) -> None:
-        """Draw them anew, in place: crops uniformly, and every image mirrored with probability 1/2."""
+        """Draw again, in place: crops uniformly, and mirror each image with probability 1/2."""
         sides = torch.randint(0, 2 * PADDING + 1, (2, len(self.mirrored)), generator=generator)
         mirrored = torch.randint(0, 2, self.mirrored.shape, generator=generator, dtype=torch.bool)
         for own, drawn in zip((self.rows, self.columns, self.mirrored), (*sides, mirrored), strict=True):
@@ -53,23 +59,25 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def inputs(self, index: Tensor | slice, dtype: torch.dtype = torch.float32, moves: Moves | None = None) -> Tensor:
-        """Return the images at `index` scaled to 0..1, less the channel mean, over the channel deviation.
+    def inputs(
+        self, index: Tensor | slice, dtype: torch.dtype = torch.float32, augmentation: Augmentation | None = None
+    ) -> Tensor:
+        """Return the images at `index`, scaled to 0..1, minus the channel mean, divided by the channel deviation.
 
-        With `moves` each is first padded with black, cropped to its size and perhaps mirrored.
+        With an augmentation each image is first padded with black, cropped to its size and perhaps mirrored.
         """
         mean, std = (statistic.to(dtype).view(1, -1, 1, 1) for statistic in (self.mean, self.std))
-        images = self.images[index] if moves is None else self._moved(index, moves)
+        images = self.images[index] if augmentation is None else self._augmented(index, augmentation)
         return images.to(dtype).div_(255).sub_(mean).div_(std)
 
-    def _moved(self, index: Tensor | slice, moves: Moves) -> Tensor:
+    def _augmented(self, index: Tensor | slice, augmentation: Augmentation) -> Tensor:
         padded = pad(self.images[index], [PADDING] * 4)
         height, width = self.images.shape[2:]
-        mirrored = moves.mirrored[index][:, None]
+        mirrored = augmentation.mirrored[index][:, None]
         down = torch.arange(height, device=padded.device)
         across = torch.arange(width, device=padded.device).expand(len(padded), -1)
-        rows = moves.rows[index][:, None] + down
-        columns = moves.columns[index][:, None] + torch.where(mirrored, across.flip(1), across)
+        rows = augmentation.rows[index][:, None] + down
+        columns = augmentation.columns[index][:, None] + torch.where(mirrored, across.flip(1), across)
         image = torch.arange(len(padded), device=padded.device)
         picked = padded.permute(0, 2, 3, 1)[image[:, None, None], rows[:, :, None], columns[:, None, :]]
         return picked.permute(0, 3, 1, 2)

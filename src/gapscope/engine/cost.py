@@ -1,9 +1,9 @@
 """What a study's training costs on this machine: a short probe of each network, then arithmetic.
 
 In the estimate: every update of every run, the evaluation of each epoch and of the end, the choice of a rate where
-`train.lr_candidates` ask for one, and the runs of a warm start; on disk, activations and weights. Not in it: the other
-stages (activations, spectra, controls, sharpness, curvature, noise scale, landscape), what a stage's process takes to
-start (seconds), several ranks (`train.launcher`), and that a run with `train.patience` may end early.
+`train.tuning.lr_candidates` ask for one, and the runs of a warm start; on disk, activations and weights. Not in it: the
+other stages (activations, spectra, controls, sharpness, curvature, noise scale, landscape), the start of each stage's
+process (seconds), several ranks (`runtime.launcher`), and that a run with `train.schedule.patience` may end early.
 
 An update is taken to last `update_s + images * image_s`, from one small and one larger batch of random images.
 On a CPU it is the time of an idle core: runs beside others, or on a shared machine, last longer.
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -21,25 +22,27 @@ import torch
 from gapscope import seeds
 from gapscope.config import Params
 from gapscope.data.datasets import SUBSET, DataSettings
-from gapscope.data.images import Images, Moves
+from gapscope.data.images import Augmentation, Images
 from gapscope.measures.activations import ActivationSettings, activation_bytes
 from gapscope.measures.warm_start import WarmstartSettings
 from gapscope.models import ModelSpec, build
 from gapscope.records.cells import cells
 from gapscope.records.tables import read_record
 from gapscope.runtime import set_threads
-from gapscope.training.evaluation import decayed_parameters, evaluate
-from gapscope.training.gradient import recomputed, recomputes, updates
-from gapscope.training.graphs import recorded
+from gapscope.training.evaluation import evaluate
+from gapscope.training.gradient import make_update, needs_recomputation, recompute_units
+from gapscope.training.graphs import as_cuda_graphs, graphs_possible
+from gapscope.training.loop import make_optimizer_of
 from gapscope.training.networks import study_spec
 from gapscope.training.settings import TrainSettings
+from gapscope.training.tuning import settings_of_sweep
 
 SMALL, LARGE = 8, 512  # images in the probe's batches; the larger one grows no further once it lasts ENOUGH_S
 ENOUGH_S = 0.25
 REPEATS = 3
 PROBED = (  # the params that an update's time depends on
-    "optimizer", "decay", "augment", "micro_batch", "micro_batch_norm", "precision", "channels_last", "cuda_graphs",
-    "eval_batch", "threads",
+    "optimizer.name", "optimizer.decay", "augment", "batch.micro_batch", "batch.micro_batch_norm", "precision.compute",
+    "precision.channels_last", "precision.cuda_graphs", "evaluation.eval_batch", "threads",
 )  # fmt: skip
 
 
@@ -146,22 +149,22 @@ def run_seconds(speed: Speed, size: Size, settings: TrainSettings, batch_size: i
     Example:
         One epoch of 10 updates on 1,000 images, at 1 s an update: 10 s, if images cost nothing.
     """
-    schedule = settings.schedule(size.train_images, batch_size, epochs)
+    schedule = settings.lay_out(size.train_images, batch_size, epochs)
     per_epoch = list(zip(schedule.updates, schedule.batch_sizes, strict=True))
     trained = sum(min(updates * images, size.train_images) for updates, images in per_epoch)
     length = len(per_epoch)
-    rows = -(-length // settings.epochs_a_row(length))  # the last epoch's too
-    watched = min(settings.history_images or size.train_images, size.train_images)
+    rows = -(-length // settings.evaluation.epochs_per_row(length))  # the last epoch's too
+    watched = min(settings.evaluation.history_images or size.train_images, size.train_images)
     whole = size.train_images + size.test_images
     # the end: both whole sets twice, and the training set once for batch norm's statistics, also where there is none
     evaluated = rows * (watched + size.test_images) + 2 * whole + size.train_images
     seconds = sum(schedule.updates) * speed.update_s + trained * speed.image_s + evaluated * speed.evaluation_s
-    if settings.lr_candidates:
-        held = settings.validation_images
+    if settings.tuning.lr_candidates:
+        held = settings.tuning.validation_images
         rest = replace(size, train_images=size.train_images - held, test_images=held)
-        plain = replace(settings, batch_schedule=(), updates=None, patience=None, lr_candidates=())
-        sweep = run_seconds(speed, rest, plain, min(batch_size, rest.train_images), settings.lr_sweep_epochs)
-        seconds += len(settings.lr_candidates) * sweep
+        plain = settings_of_sweep(settings).changed({"tuning.lr_candidates": ()})
+        sweep = run_seconds(speed, rest, plain, min(batch_size, rest.train_images), settings.tuning.lr_sweep_epochs)
+        seconds += len(settings.tuning.lr_candidates) * sweep
     return seconds
 
 
@@ -174,7 +177,7 @@ class Probe:
 
     def __call__(self, spec: ModelSpec, settings: TrainSettings) -> Speed:
         """Return a network's speed with the settings of a study."""
-        key = (spec, *(getattr(settings, name) for name in PROBED))
+        key = (spec, *attrgetter(*PROBED)(settings))
         if key not in self._found:
             self._found[key] = measure(spec, settings, self.device)
         return self._found[key]
@@ -190,22 +193,23 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
     clock = _clock(device, settings.threads)
     with seeds.seeded("probe"):
         model = build(spec).to(device)
-    if settings.channels_last:
+    if settings.precision.channels_last:
         model = model.to(memory_format=torch.channels_last)
     images = _random_images(spec, device)
-    moves = Moves.none(len(images), device) if settings.augment else None
-    decayed, others = decayed_parameters(model, settings.decay)
-    optimizer = settings.make_optimizer(list(decayed.values()), list(others.values()))
+    augmentation = Augmentation.none(len(images), device) if settings.augment else None
+    optimizer = make_optimizer_of(model, settings)
 
-    plain = updates(model, optimizer, images, settings, moves)
-    update = recorded(plain, settings, device)
-    first = 1 if update is plain else 2  # calls that do not count: kernels are loaded, then recorded
+    update = make_update(model, optimizer, images, settings, augmentation=augmentation)
+    graphs = graphs_possible(settings, device) and optimizer.in_graphs
+    if graphs:
+        update = as_cuda_graphs(update, device)
+    first = 2 if graphs else 1  # calls that do not count: kernels are loaded, then recorded
 
     def call(batch: torch.Tensor) -> None:
         seeds.reseed("probe", "dropout")
         update(batch, 0.0)
 
-    with recomputed(model, recomputes(model, settings)), seeds.kept():
+    with recompute_units(model, needs_recomputation(model, settings)), seeds.kept():
         model.train()
         small, large = SMALL, 2 * SMALL
         small_s = _seconds(partial(call, torch.arange(small, device=device)), clock, first)
@@ -215,7 +219,7 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
                 break
             large *= 2
     part = images.subset(torch.arange(large, device=device))
-    evaluation_s = _seconds(partial(evaluate, model, part, settings.eval_batch), clock) / large
+    evaluation_s = _seconds(partial(evaluate, model, part, settings.evaluation.eval_batch), clock) / large
     image_s = max(large_s - small_s, 0.0) / (large - small)
     return Speed(max(large_s - large * image_s, 0.0), image_s, evaluation_s)
 

@@ -1,6 +1,5 @@
 """What a study costs, and whether it can run, before its first cell starts."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,13 @@ from gapscope.measures.sharpness import SharpnessSettings
 from gapscope.measures.spectra import SpectraSettings
 from gapscope.models import build
 from gapscope.records.cells import cells
-from gapscope.runtime import check_disk
+from gapscope.runtime import RuntimeSettings, check_disk
+from gapscope.training.batches import check_batches
+from gapscope.training.distributed import requested_ranks
 from gapscope.training.networks import study_spec
-from gapscope.training.objective import BATCH_NORM
-from gapscope.training.settings import TrainSettings, check_batches
+from gapscope.training.objective import STATISTICS
+from gapscope.training.settings import TrainSettings
+from gapscope.training.tuning import settings_of_sweep
 
 SETTINGS: dict[str, Any] = {  # of the measures that take a loss over training images
     "sharpness": SharpnessSettings,
@@ -41,8 +43,8 @@ def check_measures(params: Params, train_images: int) -> None:
     for name, group in settings.items():
         if group.images is not None and not 1 <= group.images <= train_images:
             raise InputError(f"{name}.images must be in 1..{train_images}, the training images, got {group.images}")
-        if (mode := getattr(group, "batch_norm", BATCH_NORM[0])) not in BATCH_NORM:
-            raise InputError(f"{name}.batch_norm must be one of {', '.join(BATCH_NORM)}, got {mode!r}")
+        if (mode := getattr(group, "batch_norm_statistics", STATISTICS[0])) not in STATISTICS:
+            raise InputError(f"{name}.batch_norm_statistics must be one of {', '.join(STATISTICS)}, got {mode!r}")
     if "spectra" not in asked:
         return
     probe = params.section("activations", ActivationSettings).probe_images
@@ -73,18 +75,19 @@ def _check_landscape(params: Params, landscape: LandscapeSettings) -> None:
 
 def check_sweep(model: nn.Module, train_images: int, batch_size: int, settings: TrainSettings) -> None:
     """Raise InputError where a rate cannot be chosen: the sweep trains on the images that are not held out."""
-    if not settings.lr_candidates:
+    if not settings.tuning.lr_candidates:
         return
-    rest = train_images - settings.validation_images
+    held_out = settings.tuning.validation_images
+    rest = train_images - held_out
     if rest < 1:
-        raise InputError(f"train.validation_images must be below {train_images}, got {settings.validation_images}")
-    plain = replace(settings, batch_schedule=(), updates=None, patience=None)
-    run = plain.schedule(rest, min(batch_size, rest), settings.lr_sweep_epochs)
+        raise InputError(f"train.tuning.validation_images must be below {train_images}, got {held_out}")
+    plain = settings_of_sweep(settings)
+    run = plain.lay_out(rest, min(batch_size, rest), settings.tuning.lr_sweep_epochs)
     try:
         check_batches(model, rest, run, plain)
     except InputError as error:
         raise InputError(
-            f"in the sweep of train.lr_candidates, with train.validation_images held out: {error}"
+            f"in the sweep of train.tuning.lr_candidates, with validation_images held out: {error}"
         ) from error
 
 
@@ -101,6 +104,7 @@ def check(
         InputError: an unknown model, or a batch size that cannot be trained at, or too little disk for what is to come.
     """
     settings = params.section("train", TrainSettings)
+    ranks = requested_ranks(params.section("runtime", RuntimeSettings).launcher)
     check_measures(params, train_images)
     probe = params.section("activations", ActivationSettings).probe_images
     asked = params.groups["measures"]
@@ -109,8 +113,8 @@ def check(
     for cell in todo:
         with torch.device("meta"):
             model = build(study_spec(params, cell.model, image_shape, classes))
-        run = settings.schedule(train_images, cell.batch_size, params.epochs)
-        check_batches(model, train_images, run, settings)
+        run = settings.lay_out(train_images, cell.batch_size, params.epochs)
+        check_batches(model, train_images, run, settings, ranks)
         check_sweep(model, train_images, cell.batch_size, settings)
         weights = sum(p.numel() for p in model.parameters())
         dimension = params.groups["sharpness"]["manifold_dimension"]

@@ -31,15 +31,17 @@ PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
 class ActivationSettings:
     """Params of the activations stage; `conf/config.yaml` explains each."""
 
-    batch_norm: str
+    batch_norm_statistics: str
     precision: str
     probe_images: int
     forward_batch: int
     threads: int
 
     def __post_init__(self) -> None:
-        if self.batch_norm not in ("eval", "train"):
-            raise InputError(f"activations.batch_norm must be eval or train, got {self.batch_norm!r}")
+        if self.batch_norm_statistics not in ("running", "batch"):
+            raise InputError(
+                f"activations.batch_norm_statistics must be running or batch, got {self.batch_norm_statistics!r}"
+            )
         if self.precision not in PRECISIONS:
             raise InputError(f"activations.precision must be float64 or float32, got {self.precision!r}")
         if self.probe_images < 1 or self.forward_batch < 1:
@@ -101,12 +103,12 @@ def extract(
             arrays[name] = open_layer(name, (images, *output.shape[1:]))
         arrays[name][rows] = output.cpu().numpy()
 
-    step = images if settings.batch_norm == "train" else settings.forward_batch
+    step = images if settings.batch_norm_statistics == "batch" else settings.forward_batch
     model.eval()
     with (
         torch.no_grad(),
         _hooks(layers, store),
-        _batch_statistics(model, settings.batch_norm == "train"),
+        _batch_statistics(model, settings.batch_norm_statistics == "batch"),
     ):
         for start in range(0, images, step):
             rows = slice(start, min(start + step, images))

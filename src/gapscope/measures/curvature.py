@@ -63,7 +63,7 @@ class CurvatureSettings:
     """Params of the curvature stage; `conf/config.yaml` says what each is."""
 
     images: int | None
-    batch_norm: str
+    batch_norm_statistics: str
     micro_batch: int
     precision: str
     trace_probes: int

@@ -45,7 +45,7 @@ class LandscapeSettings:
     large: int | None
     alphas: int
     images: int | None
-    batch_norm: str
+    batch_norm_statistics: str
     micro_batch: int
     precision: str
     reach: float

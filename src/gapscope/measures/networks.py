@@ -24,8 +24,8 @@ class LossSettings(Protocol):
         """Training images in it; None: all."""
 
     @property
-    def batch_norm(self) -> str:
-        """Mode of batch norm."""
+    def batch_norm_statistics(self) -> str:
+        """Which statistics batch norm uses: running or batch."""
 
     @property
     def micro_batch(self) -> int:
@@ -68,7 +68,7 @@ class Network:
                 settings.images if split == "train" else None,
                 settings.micro_batch,
                 PRECISIONS[settings.precision],
-                batch_norm=settings.batch_norm,
+                batch_norm_statistics=settings.batch_norm_statistics,
             )
             for split in splits
         }

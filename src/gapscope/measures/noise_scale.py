@@ -5,7 +5,7 @@ short training at a small batch size, which is all that it takes to see its orde
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapscope.errors import InputError
@@ -70,8 +70,9 @@ def noise_scales(
     from gapscope import seeds
     from gapscope.data.images import split_images
     from gapscope.numerics.loss_surface.noise_scale import noise_scale
-    from gapscope.training.loop import train
+    from gapscope.training.loop import Training
     from gapscope.training.objective import Objective
+    from gapscope.training.tuning import settings_of_sweep
 
     images = split_images(data, "train", device)
     count = settings.images or len(images)
@@ -86,7 +87,7 @@ def noise_scales(
     def measured(epoch: int) -> None:
         # statistics of the batch, as in training: at the initial weights the running ones mean nothing
         size = settings.gradient_batch
-        objective = Objective.of_images(model, images, count, size, torch.float32, batch_norm="batch")
+        objective = Objective.of_images(model, images, count, size, torch.float32, batch_norm_statistics="batch")
         x = objective.weights()
         try:
             found = noise_scale(lambda: objective.gradients(x, size, order), size)
@@ -95,18 +96,12 @@ def noise_scales(
         figures = {("gradient_batch" if name == "batch_size" else name): value for name, value in asdict(found).items()}
         rows.append({"epoch": epoch, "loss": float(objective(x)), **figures, **objective.conditions()})
 
-    def watched(epochs: Sequence[int]) -> Iterator[int]:
-        for epoch in epochs:
-            measured(epoch - 1)
-            yield epoch
-        measured(epochs[-1])
-
-    plain = replace(training, lr_shape="constant", batch_schedule=(), updates=None, patience=None)
-    result = train(
-        model, data, plain, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed, device=device,
-        on_epoch=watched,
-    )  # fmt: skip
-    return result.status, rows
+    plain = settings_of_sweep(training).changed({"schedule.lr_shape": "constant"})
+    run = Training(model, data, plain, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed, device=device)
+    measured(0)
+    for epoch in run:
+        measured(epoch)
+    return run.result().status, rows
 
 
 def conditions(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

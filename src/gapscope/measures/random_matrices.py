@@ -37,7 +37,6 @@ class RandomMatrixSettings:
     seed: int
     spectrum_values: int
     bins: int
-    workers: int | None
 
     def __post_init__(self) -> None:
         for shape in self.shapes:
@@ -47,8 +46,8 @@ class RandomMatrixSettings:
             raise InputError(
                 f"random_matrices.repetitions must be at least 2, got {self.repetitions}: one has no spread"
             )
-        if self.spectrum_values < 1 or self.bins < 1 or (self.workers is not None and self.workers < 1):
-            raise InputError("random_matrices: spectrum_values, bins and workers must each be at least 1")
+        if self.spectrum_values < 1 or self.bins < 1:
+            raise InputError("random_matrices: spectrum_values and bins must each be at least 1")
 
     def of_law(self, name: str) -> dict[str, Any]:
         """Return all that a repetition of this law depends on, besides its shape and number."""

@@ -45,7 +45,7 @@ class SharpnessSettings:
     restarts: int
     splits: tuple[str, ...]
     images: int | None
-    batch_norm: str
+    batch_norm_statistics: str
     micro_batch: int
     precision: str
     threads: int

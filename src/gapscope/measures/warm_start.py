@@ -6,7 +6,7 @@ one. The small-batch iterate and the large-batch solution are both measured, a r
 - *What is handed over*: weights and batch norm's statistics. A large-batch run has an optimiser without a past, and the
   whole curve of its learning rate.
 - *The order of the data*: of the same seed, so the large-batch runs of all starts share it.
-- *Length*: as set, whatever the loss does: `train.patience` is for the train stage alone, as `train.launcher` is.
+- *Length*: as set, whatever the loss does. Only the train stage reads `train.schedule.patience` and `runtime.launcher`.
 - *Sharpness*: of the training cross-entropy, in full space, with the random starts of the sharpness stage.
 
 What survives a kill lies in one folder, which takes the name of its run and of no other: the state after each start
@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # a page is drawn without torch
     from gapscope.measures.sharpness import SharpnessSettings
     from gapscope.measures.study import Study
     from gapscope.records.checkpoints import Checkpoint
-    from gapscope.training.loop import TrainResult
+    from gapscope.training.loop import Training
     from gapscope.training.settings import TrainSettings
 
 RUNS_ON = "seed"
@@ -52,7 +53,9 @@ QUANTITIES = {
     "distance_from_start": Quantity("distance from the start", "", START, None),
 }
 MEASURED = ("train_error_pct", "test_error_pct", "train_cross_entropy", "test_cross_entropy")
-REFUSED = ("updates", "batch_schedule", "lr_candidates")  # of train: they would give a run another length, size or rate
+REFUSED = (  # of train: they would give a run another length, size or rate, or rows that are not kept
+    "schedule.updates", "schedule.batch_schedule", "tuning.lr_candidates", "observers",
+)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -94,6 +97,7 @@ class Warmstart:
         device: of all of it.
         folder: what is finished waits there; to be removed when the rows are safe elsewhere.
         identity: all that determines the rows, as a JSON object; a folder of another run's is emptied.
+        checkpoint_epochs: epochs between checkpoints of a run.
         stop: asked before each update.
     """
 
@@ -106,6 +110,7 @@ class Warmstart:
     device: str
     folder: Path
     identity: Mapping[str, Any]
+    checkpoint_epochs: int
     stop: Callable[[], bool] = lambda: False
 
     def rows(self) -> Iterator[Row]:
@@ -137,15 +142,15 @@ class Warmstart:
 
     def _check(self) -> None:
         """Raise InputError before anything is trained, not after the small-batch run."""
-        from gapscope.training.settings import check_batches
+        from gapscope.training.batches import check_batches
 
         for name in REFUSED:
-            if getattr(self.training, name):
+            if attrgetter(name)(self.training):
                 raise InputError(f"train.{name} has no meaning in a warm start: leave it at its default")
         images, model = len(self.data.y_train), self.make()
         lengths = ((self.settings.small, self.settings.small_epochs), (self.settings.large, self.settings.large_epochs))
         for size, epochs in lengths:
-            check_batches(model, images, self.training.schedule(images, size, epochs), self.training)
+            check_batches(model, images, self.training.lay_out(images, size, epochs), self.training)
 
     def _claim(self) -> None:
         """Empty the folder if it is another run's, and say so; refuse it if it is nobody's."""
@@ -171,16 +176,12 @@ class Warmstart:
 
     def _train_small(self) -> Row:
         model = self.make().to(self.device)
-
-        def keeping(epochs: Sequence[int]) -> Iterator[int]:
-            # before the next epoch, not after the last: a checkpoint comes between, and a run that goes on from it
-            # would leave the state out. One saved within an epoch finds the file there, and must not replace it.
-            for epoch in progress(epochs, f"batch {self.settings.small}"):
-                self._keep(model, epoch - 1)
-                yield epoch
-            self._keep(model, self.settings.small_epochs)
-
-        self._train(model, self.settings.small, self.settings.small_epochs, "small", keeping)
+        run = self._run(model, self.settings.small, self.settings.small_epochs, "small")
+        # also before the first epoch: a kill may come between a checkpoint and the state of its epoch. A checkpoint
+        # within an epoch finds that state already there, and must not replace it.
+        self._keep(model, run.done)
+        for epoch in progress(run, f"batch {self.settings.small}"):
+            self._keep(model, epoch)
         # of a run that diverged, epochs before that
         return {"kept": [start for start in self.settings.starts if self._state(start).exists()]}
 
@@ -195,8 +196,10 @@ class Warmstart:
         if kept and (iterate := self._iterate(start)):
             values += [{"phase": "small", **row} for row in self._measured(*iterate)]
             solution = self._load(start)
-            watch = partial(progress, label=f"batch {self.settings.large} from epoch {start}")
-            run = self._train(solution, self.settings.large, self.settings.large_epochs, f"large{start}", watch)
+            training = self._run(solution, self.settings.large, self.settings.large_epochs, f"large{start}")
+            for _ in progress(training, f"batch {self.settings.large} from epoch {start}"):
+                pass
+            run = training.result()
             status = "ok" if run.status == "ok" else "large diverged"
             if run.status == "ok":
                 values += [{"phase": "large", **row} for row in self._measured(solution, run.final)]
@@ -207,13 +210,13 @@ class Warmstart:
     def _iterate(self, start: int) -> "tuple[nn.Module, Row] | None":
         """Return the small-batch run's network after an epoch, statistics re-estimated, and its figures."""
         from gapscope.data.images import split_images
-        from gapscope.training.evaluation import figures, reestimate_batch_norm, reestimation_moves
+        from gapscope.training.evaluation import evaluation_metrics, reestimate_batch_norm, reestimation_augmentation
 
         model = self._load(start)
         training, test = (split_images(self.data, split, self.device) for split in ("train", "test"))
-        moves = reestimation_moves(training, self.training, self.seed)
-        reestimate_batch_norm(model, training, self.training.eval_batch, moves)
-        found = figures(model, training, test, self.training)
+        augmentation = reestimation_augmentation(training, self.training, self.seed)
+        reestimate_batch_norm(model, training, self.training.evaluation.eval_batch, augmentation)
+        found = evaluation_metrics(model, training, test, self.training)
         # a long run's loss is not looked at after every epoch, so that of a state kept may not be finite
         return (model, found) if math.isfinite(found["train_loss"]) else None
 
@@ -237,7 +240,7 @@ class Warmstart:
                 settings.images if split == "train" else None,
                 settings.micro_batch,
                 PRECISIONS[settings.precision],
-                batch_norm=settings.batch_norm,
+                batch_norm_statistics=settings.batch_norm_statistics,
             )
             x = objective.weights()
             for epsilon in settings.epsilons:
@@ -253,20 +256,18 @@ class Warmstart:
                 rows.append({**axes, "quantity": "sharpness_pct", "value": sharp.sharpness})
         return rows
 
-    def _train(
-        self, model: "nn.Module", size: int, epochs: int, name: str, watch: Callable[[Sequence[int]], Iterator[int]]
-    ) -> "TrainResult":
-        from gapscope.training.loop import train
+    def _run(self, model: "nn.Module", size: int, epochs: int, name: str) -> "Training":
+        from gapscope.training.loop import Training
 
-        return train(
+        return Training(
             model, self.data, self.training, batch_size=size, epochs=epochs, seed=self.seed, device=self.device,
-            checkpoint=self._checkpoint(name), stop=self.stop, on_epoch=watch,
+            checkpoint=self._checkpoint(name), stop=self.stop,
         )  # fmt: skip
 
     def _checkpoint(self, name: str) -> "Checkpoint":
         from gapscope.records.checkpoints import Checkpoint
 
-        return Checkpoint(self.folder / f"{name}.safetensors", self.identity, self.training.checkpoint_epochs)
+        return Checkpoint(self.folder / f"{name}.safetensors", self.identity, self.checkpoint_epochs)
 
     def _state(self, epoch: int) -> Path:
         return self.folder / f"start{epoch}.safetensors"

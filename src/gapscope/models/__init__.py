@@ -4,28 +4,26 @@ A name may end in a width factor, if the network takes `width`: `lenet5_w2` is `
 wide. It is part of the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
 
 A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. It may also take
-`batch_norm`, `linear` and `width`, and it may have `unit_layers`, a dict from layer name to the module whose output is
-that layer's unit activations (after the non-linearity, before pooling), in forward order.
+`batch_norm`, `linear_units`, `average_pooling` and `width`. It may have `unit_layers`, a dict from layer name to the
+module whose output is that layer's unit activations (after the non-linearity, before pooling), in forward order.
 """
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from gapscope.errors import InputError, did_you_mean
+from gapscope.import_paths import imported
 from gapscope.models.alexnet import AlexNet
+from gapscope.models.hidden import batch_norms as batch_norms
 from gapscope.models.hidden import unit_layers as unit_layers
 from gapscope.models.keskar import Deep, Perceptron, Shallow
 from gapscope.models.lenet5 import LeNet5
 from gapscope.models.resnet import ResNet18, ResNet56
-from gapscope.models.units import Linear
 from gapscope.models.vgg import VGG16
 from gapscope.names import NAME, plain_name_for
 from gapscope.records.cells import WIDENED
@@ -44,6 +42,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "c3": Shallow,  # C1 with the classes of CIFAR-100
     "c4": Deep,  # C2 with the same
 }
+
+
+# (linear_units, average_pooling) -> the field `linear` of a record
+LINEAR: dict[tuple[bool, bool], bool | str] = {
+    (False, False): False, (True, False): "units", (True, True): True, (False, True): "pooling",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class ModelSpec:
         name: built-in or one of `own`, perhaps with a width.
         image_shape: channels, height, width.
         classes: number of outputs.
-        batch_norm, linear: as `train.batch_norm` and `train.linear`.
+        batch_norm, linear_units, average_pooling: as in `train`.
         own: a study's own names and their import paths (`code.models`). They come from params alone: no file's header
             holds them.
     """
@@ -80,12 +84,14 @@ class ModelSpec:
     image_shape: tuple[int, int, int]
     classes: int
     batch_norm: bool
-    linear: Linear
+    linear_units: bool = False
+    average_pooling: bool = False
     own: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def to_header(self) -> dict[str, Any]:
-        """Return a JSON object for the header of the network's weights."""
-        return {name: value for name, value in asdict(self).items() if name != "own"}
+        """Return a JSON object. It has one field for two switches, as in every record since version 0.1."""
+        header = {name: getattr(self, name) for name in ("name", "image_shape", "classes", "batch_norm")}
+        return header | {"linear": LINEAR[self.linear_units, self.average_pooling]}
 
     @property
     def base(self) -> tuple[str, float | None]:
@@ -103,7 +109,7 @@ def build(spec: ModelSpec) -> nn.Module:
     """Build a network. It draws its initial weights from torch's global generator (see `seeds.seeded`).
 
     Raises:
-        InputError: unknown name, an import path that leads nowhere, or a setting that the network does not take.
+        InputError: an unknown name, an import path that leads nowhere, or a setting that the network does not take.
     """
     if ":" in spec.name:
         raise InputError(plain_name_for(spec.name))
@@ -114,17 +120,23 @@ def build(spec: ModelSpec) -> nn.Module:
             f"unknown model {name!r}; {did_you_mean(name, known)} "
             f'A network of your own goes into code.models (code: {{models: {{{name}: "package.module:Class"}}}})'
         )
-    make = MODELS[name] if spec.source is None else _imported(spec.name, spec.source)
+    make = MODELS[name] if spec.source is None else imported(spec.source, f"model {spec.name}")
     if not callable(make):
         raise InputError(f"model {spec.name} is a {type(make).__name__}, not a class or function")
     taken = inspect.signature(make).parameters
-    wanted = {"batch_norm": (spec.batch_norm, True), "linear": (spec.linear, False)}
+    wanted = {
+        "batch_norm": (spec.batch_norm, True),
+        "linear_units": (spec.linear_units, False),
+        "average_pooling": (spec.average_pooling, False),
+    }
     options: dict[str, Any] = {}
     for option, (value, plain) in wanted.items():
         if option in taken:
             options[option] = value
         elif value != plain:
-            raise InputError(f"model {spec.name} takes no {option}=, so train.{option} must be {str(plain).lower()}")
+            hint = "; its linear= is now linear_units= and average_pooling=" if "linear" in taken else ""
+            only = str(plain).lower()
+            raise InputError(f"model {spec.name} takes no {option}=, so train.{option} must be {only}{hint}")
     if width is not None and "width" not in taken:
         raise InputError(f"model {name} takes no width=, so there is no {spec.name}; it is {name} alone")
     if width is not None:
@@ -133,13 +145,3 @@ def build(spec: ModelSpec) -> nn.Module:
         return make(image_shape=spec.image_shape, classes=spec.classes, **options)
     except TypeError as error:
         raise InputError(f"model {spec.name} cannot be called with image_shape=, classes=: {error}") from error
-
-
-def _imported(name: str, path: str) -> Callable[..., nn.Module]:
-    module, _, attribute = path.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a script's own folder is on the path, the study's folder is not
-    try:
-        return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(f"model {name}: {path!r} cannot be imported from {Path.cwd().name}/: {error}") from error

@@ -1,30 +1,37 @@
-"""AlexNet for 32 x 32 images, as Gao & Zhong may have used it on CIFAR-10: they name it, PyTorch, and no more.
+"""AlexNet for 32 x 32 images, as Gao & Zhong may have used it on CIFAR-10: they only name it and PyTorch.
 
-torchvision's AlexNet (Krizhevsky 2014, one tower: 64-192-384-256-256, 4096-4096, dropout) with no more changed than
-small images need: its first convolution, 11 x 11 by steps of 4, is 3 x 3 by steps of 2, and its pooling, 3 x 3 by steps
-of 2, is 2 x 2. The original has no batch norm: for it, `train.batch_norm=false`. Initialisation: PyTorch's default, as
-torchvision's.
+This is torchvision's AlexNet (Krizhevsky 2014, one tower: 64-192-384-256-256, 4096-4096, dropout), changed only where
+small images need it. Its first convolution, 11 x 11 with stride 4, becomes 3 x 3 with stride 2; its pooling, 3 x 3 with
+stride 2, becomes 2 x 2. The original has no batch norm: set `train.batch_norm=false`. Initialisation: PyTorch's
+default, as in torchvision.
 """
 
 from torch import nn
 
-from gapscope.models.units import Chain, Linear, Units, flat_size
+from gapscope.models.units import Chain, Units, flat_size
 
 
 class AlexNet(Chain):
-    """Five unit layers of convolutions, pooled after the first, second and fifth, two of dense units, a softmax head.
+    """Five convolutional unit layers, pooled after the first, second and fifth, two dense ones, and a softmax head.
 
     Args:
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: Linear = False
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        batch_norm: bool = True,
+        linear_units: bool = False,
+        average_pooling: bool = False,
     ) -> None:
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         features = [
             make.conv(image_shape[0], 64, 3, stride=2, padding=1),
             make.pool(2),

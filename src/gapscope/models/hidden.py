@@ -1,6 +1,7 @@
-"""Unit layers: the hidden layers of any network, by name."""
+"""Layers of any network: its hidden unit layers by name, and its batch norm layers."""
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gapscope.errors import InputError
 
@@ -19,7 +20,7 @@ NON_LINEARITIES = (
 
 
 def unit_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the model's unit layers by name: its own `unit_layers`, else its non-linearities in module order.
+    """Return the model's unit layers by name: its own `unit_layers`, or else its non-linearities in module order.
 
     Raises:
         InputError: it has neither.
@@ -35,3 +36,8 @@ def unit_layers(model: nn.Module) -> dict[str, nn.Module]:
             "dict from layer name to the module whose output is measured"
         )
     return found
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return the batch norm layers."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm)]

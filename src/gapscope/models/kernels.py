@@ -1,18 +1,19 @@
-"""Layers whose CPU kernels PyTorch has slow, in faster operations: 2 x 2 pooling, and convolution of two kinds.
+"""Layers for which PyTorch's CPU kernels are slow, by faster operations: 2 x 2 pooling and two kinds of convolution.
 
-Both are PyTorch's own layers (names, weights, hooks) with another path on a CPU, for the shapes where it is faster, and
-can be differentiated twice. `benchmarks/kernels.md` has each beside PyTorch's, on two processors: on one with AMX
+Both are PyTorch's own layers (names, weights, hooks). On a CPU, for the shapes where it is faster, they take another
+path, which can be differentiated twice. `benchmarks/kernels.md` compares both paths on two processors. On one with AMX,
 PyTorch's kernels for grey images and pooling are as fast or faster. `training.md` has the speed of training.
 
-Pooling: PyTorch goes from window to window, the maximum of slices is vectorised. Values and gradients are PyTorch's
-own: of equal values the first of the window, in row-major order, has the gradient; NaN propagates.
+Pooling: PyTorch goes from window to window; a maximum of slices is vectorised. Values and gradients are PyTorch's own:
+among equal values the first one of the window, in row-major order, gets the gradient; NaN propagates.
 
-Convolution by steps of 1, in float32, of small images also under autocast to bfloat16: the same sums in another order.
-- Of grey images the weight gradient is itself a convolution, of the images with the upstream gradient, batch and
-  channels swapped. oneDNN is faster at that for a single channel, slower for three.
-- Of images of up to 4 x 4 with many channels, the last layers of VGG-16, the weight gradient is a matrix product for
-  each place in the kernel. Where a kernel reaches over the whole image from each of its pixels, as 3 x 3 does over
-  2 x 2, the layer is one matrix product, without the zeros that pad the image: more than half of what there is to add.
+Convolution with stride 1, in float32, and for small images also under autocast to bfloat16. It computes the same sums
+in another order.
+- For grey images the weight gradient is itself a convolution, of the images with the upstream gradient, with batch and
+  channels swapped. oneDNN is faster at that for one channel, and slower for three.
+- For images of up to 4 x 4 with many channels, as in the last layers of VGG-16, the weight gradient is one matrix
+  product for each place in the kernel. If the kernel covers the whole image from every pixel, as 3 x 3 covers 2 x 2,
+  the layer is a single matrix product. It leaves out the padding zeros, more than half of all terms.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,14 +24,14 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, max_pool2d, pad
 from torch.nn.grad import conv2d_input
 
-# by measurement: with images of more pixels, fewer channels, or fewer pixels in all of the batch oneDNN is as fast
+# measured: with more pixels per image, fewer channels, or fewer pixels in the whole batch, oneDNN is as fast
 SMALL, CHANNELS, PIXELS = 4 * 4, 128, 256
 Sides = Sequence[int]  # of height and width
-Context = Any  # torch's FunctionCtx, which does not declare what a Function keeps in it
+Context = Any  # torch's FunctionCtx, which does not declare what a Function stores in it
 
 
 class Conv2d(nn.Conv2d):
-    """Convolution; where that is faster, by the operations that this module's head describes."""
+    """Convolution, by the operations described at the top of this module where those are faster."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (b, out_channels, h', w') of images (b, in_channels, h, w)."""
@@ -60,7 +61,9 @@ class Conv2d(nn.Conv2d):
         batch, _, height, width = images.shape
         small = height * width <= SMALL and batch * height * width >= PIXELS
         many = min(self.in_channels, self.out_channels) >= CHANNELS
-        if batch == 0 or images.device.type != "cpu" or self.weight.dtype != torch.float32:  # 0: of a rank's last batch
+        if (
+            batch == 0 or images.device.type != "cpu" or self.weight.dtype != torch.float32
+        ):  # 0: a rank's last batch may be empty
             return False
         if torch.is_autocast_enabled("cpu"):
             return torch.get_autocast_dtype("cpu") == torch.bfloat16 and small and many
@@ -94,7 +97,7 @@ class _WeightGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Context, direction: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        # linear in either argument: what remains are convolutions with the direction in the weights' place
+        # linear in both arguments, so its derivatives are convolutions with the direction in place of the weights
         (images, upstream), (for_images, for_upstream, _) = ctx.saved_tensors, ctx.needs_input_grad
         return (
             conv2d_input(images.shape, direction, upstream, padding=ctx.padding) if for_images else None,
@@ -109,7 +112,7 @@ def _product(images: Tensor, weight: Tensor, bias: Tensor | None, padding: Sides
     if not _lies_over_all(sides, size, padding):
         return conv2d(images, weight, bias, padding=padding)
     rows, columns = _steps(sides, size, padding)
-    # no view of the product: the result of a function like this one must not be one, for whoever changes it in place
+    # not a view of the product: the next layer may change the result of an autograd function in place
     output = images.new_empty(len(images), len(weight), rows, columns)
     torch.mm(_pixels(images), _matrix(weight, sides, padding).T, out=output.flatten(1))
     return output if bias is None else output + bias[:, None, None]
@@ -147,18 +150,18 @@ def _weight_gradient(images: Tensor, upstream: Tensor, padding: Sides) -> Tensor
 
 
 def _steps(sides: Sides, size: Sides, padding: Sides) -> Iterator[int]:
-    """Yield how many places there are for a window of that size, by rows and by columns."""
+    """Yield the number of places for a window of that size, by rows and by columns."""
     return (side + 2 * border - n + 1 for side, n, border in zip(sides, size, padding, strict=True))
 
 
 def _lies_over_all(sides: Sides, size: Sides, padding: Sides) -> bool:
-    """Return whether the kernel lies over the whole image wherever it is put."""
+    """Return whether the kernel covers the whole image in each of its places."""
     axes = zip(sides, size, padding, strict=True)
     return all(side + border <= n <= side + 2 * border for side, n, border in axes)
 
 
 def _places(sides: Sides, size: Sides, padding: Sides) -> list[tuple[slice, slice, slice]]:
-    """Return, for each output pixel, which part of (out_channels, *size, in_channels) lies over the image."""
+    """Return, for each output pixel, the part of (out_channels, *size, in_channels) that covers the image."""
     starts = [range(border, n - side - border - 1, -1) for side, n, border in zip(sides, size, padding, strict=True)]
     return [
         (slice(None), slice(row, row + sides[0]), slice(column, column + sides[1]))
@@ -168,7 +171,7 @@ def _places(sides: Sides, size: Sides, padding: Sides) -> list[tuple[slice, slic
 
 
 def _matrix(weight: Tensor, sides: Sides, padding: Sides) -> Tensor:
-    """Return what outputs (out_channels h' w') are of pixels (h w in_channels), where the kernel lies over all."""
+    """Return the matrix from pixels (h w in_channels) to outputs (out_channels h' w'), for a kernel that covers all."""
     taps = weight.permute(0, 2, 3, 1)
     parts = [taps[place].flatten(1) for place in _places(sides, weight.shape[2:], padding)]
     return torch.stack(parts, dim=1).flatten(0, 1)
@@ -180,7 +183,7 @@ def _pixels(images: Tensor) -> Tensor:
 
 
 class MaxPool2d(nn.MaxPool2d):
-    """Maximum pooling; that over 2 x 2 by steps of 2 takes maxima of slices."""
+    """Max pooling; 2 x 2 with stride 2 is computed as maxima of slices."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return (b, c, h // 2, w // 2), or of the size that other settings give, of images (b, c, h, w)."""
@@ -207,7 +210,7 @@ class _Pooling(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, images: Tensor) -> Tensor:
         height, width = _covered(images)
-        # whole rows first: then only the second maximum steps over every other value
+        # whole rows first, so that only the second maximum skips every other value
         rows = torch.maximum(images[:, :, 0:height:2, :width], images[:, :, 1:height:2, :width])
         pooled = torch.maximum(rows[..., 0::2], rows[..., 1::2])
         ctx.save_for_backward(images, pooled)
@@ -217,7 +220,7 @@ class _Pooling(torch.autograd.Function):
     def backward(ctx: Context, upstream: Tensor) -> Tensor:  # type: ignore[override]
         images, pooled = ctx.saved_tensors
         indices = _indices(images.detach(), pooled.detach())
-        # can be differentiated itself; after the images: size, step, padding, dilation, ceil_mode
+        # it can be differentiated itself; arguments after the images: size, stride, padding, dilation, ceil_mode
         gradient: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
             upstream, images, [2, 2], [2, 2], [0, 0], [1, 1], False, indices
         )
@@ -225,17 +228,17 @@ class _Pooling(torch.autograd.Function):
 
 
 def _covered(images: Tensor) -> tuple[int, int]:
-    """Return the height and width that windows cover: PyTorch leaves out an odd last row or column."""
+    """Return the height and width covered by windows: PyTorch ignores an odd last row or column."""
     return images.shape[2] // 2 * 2, images.shape[3] // 2 * 2
 
 
 def _indices(images: Tensor, pooled: Tensor) -> Tensor:
-    """Return the place in its image of each window's first maximum, (b, c, h // 2, w // 2), as PyTorch does."""
-    if bool(pooled.sum().isnan()):  # any of them; infinities of both signs too, which does no harm
+    """Return each window's first maximum as a place in its image, (b, c, h // 2, w // 2), as PyTorch does."""
+    if bool(pooled.sum().isnan()):  # any NaN; also infinities of both signs, which does no harm
         return max_pool2d(images, 2, return_indices=True)[1]
     (height, width), across = _covered(images), images.shape[3]
-    # how far the maximum is in its window: not the first, nor the second, nor the third. Adding up, since torch.where
-    # takes as long as all of this
+    # position of the maximum in its window: not the first, not the second, not the third. Sums, because a single
+    # torch.where takes as long as all of this
     second = images[:, :, 0:height:2, 0:width:2] != pooled
     third = (images[:, :, 0:height:2, 1:width:2] != pooled).logical_and_(second)
     fourth = (images[:, :, 1:height:2, 0:width:2] != pooled).logical_and_(third)

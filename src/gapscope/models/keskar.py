@@ -1,31 +1,32 @@
 """The networks of Keskar et al. 2017, table 1 and appendix B: F1, F2 (dense), C1, C3 (shallow), C2, C4 (deep).
 
-C1 and C3, and C2 and C4, differ in nothing but their classes, CIFAR-10's and CIFAR-100's, which come with the data.
-The convolutional ones follow the authors' code (keskarnitish/large-batch-training, network_zoo.py), and so its
-initialisation, Keras's default: Glorot's uniform. No code of F1 and F2 was published: PyTorch's default there.
-Differs: no biases under batch norm, which would cancel them; and their batch norm uses the statistics of the batch in
-testing too (Keras's mode 2), where ours has those of the training set.
+C3 is C1, and C4 is C2, with the classes of CIFAR-100 instead of CIFAR-10; the data give the number of classes. The
+convolutional networks follow the authors' code (keskarnitish/large-batch-training, network_zoo.py), and so does their
+initialisation, Keras's default: Glorot's uniform. No code of F1 and F2 was published, so they have PyTorch's default.
+Differs: no biases under batch norm, which would cancel them. Their batch norm uses the statistics of the batch also in
+testing (Keras's mode 2); ours uses those of the training set.
 """
 
 from functools import partial
 
 from torch import nn
 
-from gapscope.models.units import Chain, Linear, Units, flat_size, glorot_uniform
+from gapscope.models.units import Chain, Units, flat_size, glorot_uniform
 from gapscope.models.vgg import VGG16
 
 
 class Perceptron(Chain):
-    """Dense layers of equal width and a softmax head; an image is taken as a vector.
+    """Dense layers of equal width and a softmax head; an image is flattened to a vector.
 
-    F1 is 784-512 x 5-10 on MNIST. F2 is 360-512 x 7-1973 on TIMIT, which is licensed: users bring it as an `.npz` whose
-    x_train and x_test have shape (N, 1, 360), images of one row; the 1,973 classes come from the labels.
+    F1 is 784-512 x 5-10 on MNIST. F2 is 360-512 x 7-1973 on TIMIT, which is licensed: users supply it as an `.npz` with
+    x_train and x_test of shape (N, 1, 360), images of one row. The 1,973 classes come from the labels.
 
     Args:
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
         layers: number of hidden layers.
         units: width of each.
     """
@@ -36,32 +37,40 @@ class Perceptron(Chain):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: Linear = False,
+        linear_units: bool = False,
+        average_pooling: bool = False,
         layers: int,
         units: int = 512,
     ) -> None:
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         widths = [flat_size("a perceptron", image_shape, []), *(units,) * (layers - 1)]
         super().__init__([], [make.dense(fan_in, units) for fan_in in widths], nn.Linear(units, classes))
 
 
 class Shallow(Chain):
-    """C1 and C3: two unit layers of 5 x 5 convolutions, each pooled 3 x 3 by steps of 2, and two of dense units.
+    """C1 and C3: two unit layers of 5 x 5 convolutions, each pooled 3 x 3 with stride 2, then two dense unit layers.
 
-    Keras's "same" pooling halves an image, rounded up; where its windows lie differs between its backends. Here as with
-    Theano, which the authors used: one row and column of padding on every side.
+    Keras's "same" pooling halves an image, rounded up; its backends place the windows differently. Here they are placed
+    as by Theano, which the authors used: one row and column of padding on every side.
 
     Args:
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], classes: int, *, batch_norm: bool = True, linear: Linear = False
+        self,
+        image_shape: tuple[int, int, int],
+        classes: int,
+        *,
+        batch_norm: bool = True,
+        linear_units: bool = False,
+        average_pooling: bool = False,
     ) -> None:
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         features: list[nn.Module] = []
         for depth in (image_shape[0], 64):
             features += [make.conv(depth, 64, 5, padding=2), make.pool(3, 2, padding=1)]
@@ -71,5 +80,5 @@ class Shallow(Chain):
         glorot_uniform(self)
 
 
-# C2 and C4 are VGG-16 with one dense layer of 512, and dropout; their pooling is Keras's "same", which rounds up
+# C2 and C4 are VGG-16 with one dense layer of 512 and dropout; their pooling is Keras's "same", which rounds up
 Deep = partial(VGG16, dense=(512,), conv_dropout=(0.3, 0.4, 0.4, 0.4, 0.4), dense_dropout=0.5)

@@ -1,7 +1,8 @@
 """LeNet-5: LeCun et al. 1998 in its modern form (ReLU, max pooling, dense layers), with batch norm or without.
 
-Oyedotun et al. 2022 cite a pruning paper for it and give no widths; both forms in use are built (`models.MODELS`):
-the classic 6-16-120-84 and Caffe's 20-50-500. A factor widens either (their section 6.1.4: width alleviates the gap).
+Oyedotun et al. 2022 cite a pruning paper for it and give no widths. Both usual forms are available (`models.MODELS`):
+the classic 6-16-120-84 and Caffe's 20-50-500. A factor widens either of them (their section 6.1.4: width reduces the
+gap).
 Initialisation: PyTorch's default.
 """
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gapscope.errors import InputError
-from gapscope.models.units import Linear, Units, flat_size, numbered
+from gapscope.models.units import Units, flat_size, numbered
 
 
 class LeNet5(nn.Module):
@@ -19,11 +20,12 @@ class LeNet5(nn.Module):
         image_shape: channels, height, width.
         classes: number of outputs.
         batch_norm: as in `Units`.
-        linear: as in `Units`.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
         width: multiplies the widths of all hidden layers, which are rounded to whole numbers.
         channels: widths of the convolutions.
         dense: widths of the dense layers.
-        padding: of the first convolution; 2 keeps 28 x 28 as 28 x 28, as the classic 32 x 32 input did.
+        padding: of the first convolution. With 2, images of 28 x 28 give 28 x 28, as those of 32 x 32 do without.
     """
 
     def __init__(
@@ -32,17 +34,20 @@ class LeNet5(nn.Module):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: Linear = False,
+        linear_units: bool = False,
+        average_pooling: bool = False,
         width: float = 1.0,
         channels: tuple[int, int] = (6, 16),
         dense: tuple[int, ...] = (120, 84),
         padding: int = 2,
     ) -> None:
         super().__init__()
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         first, second, *dense_widths = (round(width * units) for units in (*channels, *dense))
         if first < 1:  # the narrowest
-            raise InputError(f"a width of {width:g} leaves LeNet-5's first layer of {channels[0]} without a channel")
+            raise InputError(
+                f"a width of {width:g} leaves no channel in LeNet-5's first layer of {channels[0]}; use a larger one"
+            )
         self.conv1 = make.conv(image_shape[0], first, 5, padding=padding)
         self.conv2 = make.conv(first, second, 5)
         self.pool = make.pool(2)

@@ -1,18 +1,20 @@
 """ResNet-56 and ResNet-18 for 32 x 32 images: He et al. 2016.
 
 ResNet-56 is their CIFAR network (section 4.2): 3 stages of 9 blocks, 16-32-64 channels, and option A, shortcuts without
-parameters. ResNet-18 is their ImageNet network (table 1; 4 stages of 2 blocks, 64-128-256-512 channels, option B,
-projections by 1 x 1 convolutions) with the first layer of the other, 3 x 3 without pooling, as is usual on CIFAR; Gao &
-Zhong, who use it, say nothing of that. torchvision's resnet18 begins with 7 x 7 by steps of 2 and pooling instead, and
-is the same from there on.
+parameters.
 
-He et al. initialise as in their paper of 2015: normal, here by fan-out, as in the code that its authors published
-(facebook/fb.resnet.torch) and in torchvision; the head by PyTorch's default, as there. Option A does not say on which
-side the zero channels go: after the others, as in fb.resnet.torch.
+ResNet-18 is their ImageNet network (table 1): 4 stages of 2 blocks, 64-128-256-512 channels, option B, projections by
+1 x 1 convolutions. Its first layer is that of ResNet-56, 3 x 3 without pooling, as is usual on CIFAR. Gao & Zhong, who
+use it, do not describe theirs. torchvision's resnet18 begins with 7 x 7, stride 2, and pooling instead; the rest is the
+same.
 
-Unit layers are hidden layers in the sense of Oyedotun et al. 2022, section 3, one for each layer of weights with a
-non-linearity: the first convolution's, each block's first ReLU, and its second, which comes after the addition. A
-projection has no non-linearity and is none.
+He et al. initialise as in their paper of 2015: normal, here by fan-out, as in the published code
+(facebook/fb.resnet.torch) and in torchvision. The head has PyTorch's default, as there. Option A does not say where the
+zero channels go: here after the others, as in fb.resnet.torch.
+
+Unit layers are hidden layers in the sense of Oyedotun et al. 2022, section 3: one for each layer of weights with a
+non-linearity. They are the first convolution's ReLU, each block's first ReLU, and its second one, after the addition. A
+projection has no non-linearity, so it is not a unit layer.
 """
 
 from functools import partial
@@ -20,7 +22,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from gapscope.models.units import Linear, Units, he_normal
+from gapscope.models.units import Units, he_normal
 
 
 class Subsample(nn.Module):
@@ -36,14 +38,14 @@ class Subsample(nn.Module):
 
 
 class Block(nn.Module):
-    """Two unit layers of 3 x 3 convolutions; what came in is added before the second non-linearity.
+    """Two unit layers of 3 x 3 convolutions; the block's input is added before the second non-linearity.
 
     Args:
         make: makes the units.
-        depth: channels that come in.
-        channels: channels that go out.
+        depth: input channels.
+        channels: output channels.
         stride: of the first convolution.
-        projection: option B, a 1 x 1 convolution on a shortcut that changes shape; else option A.
+        projection: option B, a 1 x 1 convolution on shortcuts that change shape; otherwise option A.
     """
 
     def __init__(self, make: Units, depth: int, channels: int, stride: int, projection: bool) -> None:
@@ -70,10 +72,11 @@ class ResNet(nn.Module):
     Args:
         image_shape: channels, height, width.
         classes: number of outputs.
-        batch_norm: as in `Units`. Without it every block adds to the variance: ResNet-56 begins with logits in the
-            thousands, and a learning rate of 0.1 diverges.
-        linear: as in `Units`.
-        stages: channels of each stage; all but the first begin by steps of 2.
+        batch_norm: as in `Units`. Without it every block adds variance: ResNet-56 starts with logits in the thousands,
+            and diverges at a learning rate of 0.1.
+        linear_units: as in `Units`.
+        average_pooling: as in `Units`.
+        stages: channels of each stage; all but the first begin with stride 2.
         blocks: number of blocks in each stage.
         projection: as in `Block`.
     """
@@ -84,13 +87,14 @@ class ResNet(nn.Module):
         classes: int,
         *,
         batch_norm: bool = True,
-        linear: Linear = False,
+        linear_units: bool = False,
+        average_pooling: bool = False,
         stages: tuple[int, ...],
         blocks: int,
         projection: bool,
     ) -> None:
         super().__init__()
-        make = Units(batch_norm, linear)
+        make = Units(batch_norm, linear_units, average_pooling)
         self.stem = make.conv(image_shape[0], stages[0], 3, padding=1)
         self.blocks = nn.Sequential()
         depth = stages[0]

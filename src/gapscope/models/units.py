@@ -1,10 +1,11 @@
-"""What networks are made of: unit layers, with or without batch norm and non-linearity, and chains of them.
+"""Parts of networks: unit layers, with or without batch norm and non-linearity, and chains of them.
 
-Oyedotun et al. 2022, section 3, write a hidden layer as phi(W H): a layer of weights and what follows it up to its
-non-linearity. That is a `Unit` here, and its output is what the activations stage measures. A network that is linear
-throughout has no non-linearity at all, so it also pools by averages, since a maximum is one; their section 4 is about
-such. Their Tables 9 and 10 have linear activation functions: on MNIST they print test errors of 1.03 to 1.73 %, which
-no linear map comes near (LeCun et al. 1998: 8.4 to 12 %), so maximum pooling probably stayed.
+Oyedotun et al. 2022, section 3, write a hidden layer as phi(W H): a layer of weights and all that follows it, up to its
+non-linearity. Here that is a `Unit`, and the activations stage measures its output.
+
+Their section 4 is about linear networks. Max pooling is a non-linearity, so a network that is linear throughout needs
+average pooling. Their Tables 9 and 10 have linear activation functions. On MNIST they print test errors of 1.03 to
+1.73 %, and no linear map comes near those (LeCun et al. 1998: 8.4 to 12 %), so they probably kept max pooling.
 """
 
 import math
@@ -18,11 +19,9 @@ from torch import Tensor, nn
 from gapscope.errors import InputError
 from gapscope.models import kernels
 
-Linear = bool | str  # False, "units" or True
-
 
 class Unit(nn.Sequential):
-    """A layer of weights, its norm and its non-linearity; either of the latter may be the identity."""
+    """A layer of weights, its norm and its non-linearity; the last two may be the identity."""
 
     def __init__(self, layer: nn.Module, norm: nn.Module, activation: nn.Module) -> None:
         super().__init__(OrderedDict(layer=layer, norm=norm, activation=activation))
@@ -33,13 +32,14 @@ class Units:
     """Makes a network's parts.
 
     Args:
-        batch_norm: normalise before each non-linearity (and then leave out the biases, which it would cancel).
-        linear: "units": identity in place of ReLU. True: also averages in place of maximum pooling, so that the network
-            is a linear map throughout.
+        batch_norm: normalise before each non-linearity, and leave out the biases, which it would cancel.
+        linear_units: the identity instead of ReLU.
+        average_pooling: averages instead of max pooling. With `linear_units` the network is a linear map.
     """
 
     batch_norm: bool
-    linear: Linear
+    linear_units: bool = False
+    average_pooling: bool = False
 
     def conv(
         self, depth: int, channels: int, size: int, *, stride: int = 1, padding: int = 0, activate: bool = True
@@ -55,18 +55,18 @@ class Units:
         return Unit(layer, nn.BatchNorm1d(units) if self.batch_norm else nn.Identity(), self.activation())
 
     def activation(self) -> nn.Module:
-        """Return the non-linearity, a module of its own at each call: a hook must fire once a forward pass."""
-        return nn.Identity() if self.linear else nn.ReLU(inplace=True)
+        """Return the non-linearity, a new module at each call: a hook must fire once per forward pass."""
+        return nn.Identity() if self.linear_units else nn.ReLU(inplace=True)
 
     def pool(self, size: int, stride: int | None = None, *, padding: int = 0, ceil: bool = False) -> nn.Module:
         """Return pooling over size x size; `ceil` keeps a last window that is not full."""
-        if self.linear is True:  # an average over what there is of the image: padding is not part of it
+        if self.average_pooling:  # over the pixels of the image only: padding does not count
             return nn.AvgPool2d(size, stride, padding, ceil_mode=ceil, count_include_pad=False)
         return kernels.MaxPool2d(size, stride, padding, ceil_mode=ceil)
 
 
 class Chain(nn.Module):
-    """Convolutions and pooling, dense layers, a softmax head, one after the other: all but the residual networks."""
+    """Convolutions and pooling, then dense layers, then a softmax head: every network here but LeNet-5 and ResNets."""
 
     def __init__(self, features: Iterable[nn.Module], dense: Iterable[nn.Module], head: nn.Linear) -> None:
         super().__init__()
@@ -88,12 +88,12 @@ def numbered(kind: str, modules: Iterable[nn.Module]) -> dict[str, nn.Module]:
 
 
 def flat_size(network: str, image_shape: tuple[int, int, int], features: Iterable[nn.Module]) -> int:
-    """Return how many values `features`, convolutions and pooling, leave of an image.
+    """Return how many values convolutions and pooling, `features`, leave of an image.
 
     Raises:
-        InputError: not one value is left.
+        InputError: no value is left.
     """
-    # by arithmetic: a forward pass on the meta device imports compilers, which costs each stage seconds
+    # by arithmetic: a forward pass on the meta device imports compilers, which takes seconds in each stage
     depth, height, width = image_shape
     sides = [height, width]
     for module in (module for feature in features for module in feature.modules()):

@@ -1,1 +1,1 @@
-"""What libraries lack for the optimisation side: schedules with exact ends."""
+"""Optimisers by name or import path, and schedules of the learning rate and the batch size with exact ends."""

@@ -1,8 +1,8 @@
-"""Learning rate and batch size over a run: one rate an update, one batch size an epoch.
+"""Learning rate and batch size over a run: one rate for each update, one batch size for each epoch.
 
-Oyedotun et al. 2022, section 5.2, anneal 0.1 to 1e-4 and do not give the shape: a cosine per update is our default.
-Their Table 11 changes the batch size in mid-run; the rate then goes on along the same curve, over epochs, unless the
-change states a rate of its own.
+Oyedotun et al. 2022, section 5.2, anneal from 0.1 to 1e-4 and do not give the shape: our default is a cosine, per
+update. Their Table 11 changes the batch size during the run. The rate then continues along the same curve over epochs,
+unless the change gives a rate of its own.
 """
 
 import math
@@ -16,7 +16,7 @@ SHAPES: dict[str, Curve] = {
     # half a cosine
     "cosine": lambda start, end, step, last: end + (start - end) * (1 + math.cos(math.pi * step / last)) / 2,
     "exponential": lambda start, end, step, last: start * (end / start) ** (step / last),
-    # four levels, a quarter of the run each, one factor apart
+    # four levels, a quarter of the run each, with a constant factor between them
     "step": lambda start, end, step, last: start * (end / start) ** (min(4 * step // last, 3) / 3),
     "constant": lambda start, _end, _step, _last: start,
 }
@@ -25,7 +25,7 @@ SCALINGS: dict[str, Callable[[float], float]] = {"none": lambda _: 1.0, "linear"
 
 @dataclass(frozen=True)
 class Switch:
-    """A change in mid-run: from the first update of `epoch` (from 1) on. `lr` null: along the same curve."""
+    """A change of batch size from the first update of `epoch` (counted from 1). `lr` None: along the same curve."""
 
     epoch: int
     batch_size: int
@@ -34,12 +34,12 @@ class Switch:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A run: batch sizes by epoch (from 0), and rates by update; the last epoch may be cut short.
+    """A run: batch sizes by epoch, and rates by update; the last epoch may be cut short.
 
     Attributes:
-        batch_sizes: one an epoch.
-        updates: one an epoch: its number of updates.
-        rates: one an update.
+        batch_sizes: one for each epoch.
+        updates: number of updates in each epoch.
+        rates: one for each update.
     """
 
     batch_sizes: list[int]
@@ -58,26 +58,26 @@ def schedule(
     rate: Callable[[float | None, int, int], float],
     warmup_epochs: float,
 ) -> Schedule:
-    """Lay out a run.
+    """Return the schedule of a run.
 
     Args:
         images: size of the training set.
         batch_size: until the first switch.
         epochs: length of the run, unless `updates` gives it.
-        updates: length of the run in updates; None: by epochs.
+        updates: length of the run in updates; None: given by epochs.
         switches: changes of batch size, by epoch.
-        drop_last: whether an epoch's last, smaller batch is left out.
+        drop_last: leave out an epoch's last, smaller batch.
         rate: (a switch's rate or None, step, last step) -> rate.
-        warmup_epochs: over these the rate rises linearly to where the curve then is.
+        warmup_epochs: length of a linear rise of the rate up to the curve.
 
     Raises:
-        InputError: switches out of order or outside the run, or with a length in updates; a batch size outside 1..n.
+        InputError: switches out of order or outside the run, or combined with `updates`; a batch size outside 1..n.
     """
     starts = [switch.epoch for switch in switches]
     if starts != sorted(set(starts)) or any(not 1 < start <= epochs for start in starts):
-        raise InputError(f"train.batch_schedule: its epochs must rise, from 2 to {epochs}, got {starts}")
+        raise InputError(f"train.schedule.batch_schedule: its epochs must rise, from 2 to {epochs}, got {starts}")
     if updates is not None and (switches or updates < 1):
-        raise InputError("train.updates must be at least 1, and does not go with train.batch_schedule")
+        raise InputError("train.schedule.updates must be at least 1, and excludes train.schedule.batch_schedule")
     for size in (batch_size, *(switch.batch_size for switch in switches)):
         if not 1 <= size <= images:
             raise InputError(
@@ -89,7 +89,7 @@ def schedule(
 
     if updates is not None:
         epochs = -(-updates // updates_of(batch_size))
-    laid: list[tuple[int, float | None]] = []  # an epoch's batch size, and the rate of the latest switch that has one
+    laid: list[tuple[int, float | None]] = []  # of each epoch: batch size, and the latest rate given by a switch
     current, lr = batch_size, None
     by_epoch = {switch.epoch: switch for switch in switches}
     for epoch in range(1, epochs + 1):
@@ -99,7 +99,7 @@ def schedule(
     whole = [updates_of(size) for size, _ in laid]
     counts = whole if updates is None else [*whole[:-1], updates - sum(whole[:-1])]
 
-    # whole numbers, so that both ends are exact: an epoch is `unit` long, whatever its batch size
+    # whole numbers, so that both ends are exact: an epoch has length `unit` at any batch size
     unit = math.lcm(*whole)
     last = (epochs - 1) * unit + (counts[-1] - 1) * (unit // whole[-1])
     rates, begin = [], 0
@@ -114,7 +114,7 @@ def schedule(
 
 
 def curve(shape: str, start: float, end: float, step: int, last: int) -> float:
-    """Return the rate at `step` of 0..last on a curve between two rates, both met exactly (`constant`: at `start`).
+    """Return the rate at `step` in 0..last on a curve that meets both its ends exactly (`constant`: only `start`).
 
     Example:
         >>> [round(curve("cosine", 1.0, 0.0, step, 2), 4) for step in range(3)]

@@ -1,8 +1,8 @@
-"""Several processes that train as one: `torchrun` starts them, PyTorch's DistributedDataParallel joins their gradients.
+"""Several processes that train one network: `torchrun` starts them, DistributedDataParallel averages their gradients.
 
-A global batch is split over the ranks, unevenly where need be. Each rank's loss is its sum over its part, times the
-number of ranks, over the global batch: the mean that DistributedDataParallel takes is then the gradient of one rank
-with the whole batch. Batch norm takes its statistics over the global batch.
+A global batch is split over the ranks, unevenly if necessary. Each rank's loss is the sum over its part, times the
+number of ranks, divided by the size of the global batch. The mean over ranks that DistributedDataParallel takes is then
+the gradient that a single rank computes from the whole batch. Batch norm takes its statistics over the global batch.
 """
 
 import os
@@ -23,24 +23,24 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from gapscope.errors import InputError, StoppedError
-from gapscope.training.evaluation import batch_norms
+from gapscope.models import batch_norms
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those that train together."""
+    """This process, and how many processes train together."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def writes(self) -> bool:
-        """Whether this is the one that writes files."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
-    def part(self, index: Tensor) -> Tensor:
+    def own_part(self, index: Tensor) -> Tensor:
         """Return this rank's part of a global batch."""
         return index if self.world == 1 else index.tensor_split(self.world)[self.rank]
 
@@ -52,7 +52,7 @@ class Ranks:
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
-        """Return a context in which gradients stay with their rank, for all micro-batches but the last."""
+        """Return a context without averaging over ranks, for all micro-batches except the last."""
         return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()  # type: ignore[no-any-return, operator]
 
     def any(self, flag: bool, device: str) -> bool:
@@ -63,11 +63,11 @@ class Ranks:
         torch.distributed.all_reduce(votes)
         return bool(votes)
 
-    def agreed(self, found: T) -> T:
-        """Return what rank 0 found, on every rank."""
+    def from_rank_zero(self, value: T) -> T:
+        """Return rank 0's value on every rank."""
         if self.world == 1:
-            return found
-        shared = [found]
+            return value
+        shared = [value]
         torch.distributed.broadcast_object_list(shared)
         return shared[0]
 
@@ -75,17 +75,20 @@ class Ranks:
 ALONE = Ranks()
 
 
-def asked_for(launcher: str | None) -> int:
-    """Return the ranks that a launcher's arguments ask for on this machine; 1 where they give no number."""
+def requested_ranks(launcher: str | None) -> Ranks:
+    """Return as many ranks as a launcher's arguments request on this machine; one if they give no number."""
     found = re.search(r"--nproc[-_]per[-_]node[ =](\d+)", launcher or "")
-    return int(found[1]) if found else 1
+    return Ranks(world=int(found[1])) if found else ALONE
 
 
 def launch(launcher: str | None) -> bool:
-    """Run this script again under the launcher, e.g. `torchrun --standalone --nproc_per_node=2`; False if it is.
+    """Run this script again under the launcher, e.g. `torchrun --standalone --nproc_per_node=2`.
+
+    Returns:
+        Whether it did: False without a launcher, or if this process was started by it.
 
     Raises:
-        InputError: the launcher is not to be found, or a rank failed (with its own message above).
+        InputError: the launcher does not exist, or a rank failed (and printed its own message).
         StoppedError: a signal was passed on to the ranks, which say what they have saved.
     """
     if launcher is None or "RANK" in os.environ:
@@ -96,7 +99,7 @@ def launch(launcher: str | None) -> bool:
             command, env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         )
     except FileNotFoundError as error:
-        raise InputError(f"train.launcher: {command[0]} is not to be found") from error
+        raise InputError(f"runtime.launcher: there is no command {command[0]}; install it, or set null") from error
     passed_on: list[int] = []
 
     def pass_on(caught: int, _frame: object) -> None:
@@ -108,13 +111,13 @@ def launch(launcher: str | None) -> bool:
     if code := process.wait():
         if passed_on:
             raise StoppedError(f"stopped; {launcher} ended with status {code}")
-        raise InputError(f"train.launcher: {launcher} ended with status {code}")
+        raise InputError(f"runtime.launcher: {launcher} ended with status {code}")
     return True
 
 
 @contextmanager
-def joined(device: str) -> Iterator[tuple[Ranks, str]]:
-    """Join the ranks that torchrun started (its environment variables say so), and yield this one and its device.
+def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
+    """Join the other ranks if torchrun started this process, and yield this rank and its device.
 
     Raises:
         InputError: more ranks than GPUs.
@@ -126,7 +129,9 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     local = int(os.environ["LOCAL_RANK"])
     if device.startswith("cuda"):
         if local >= torch.cuda.device_count():
-            raise InputError(f"rank {local} of {world} finds {torch.cuda.device_count()} GPUs; start as many ranks")
+            raise InputError(
+                f"rank {local} of {world} finds {torch.cuda.device_count()} GPUs; start only as many ranks"
+            )
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
@@ -140,7 +145,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
 def global_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[None]:
     """Within the block, the model's batch norm layers take their statistics over the global batch.
 
-    On any device: PyTorch's SyncBatchNorm refuses CPU tensors. Names of parameters and buffers stay as they are.
+    It works on any device, while PyTorch's SyncBatchNorm refuses CPU tensors. Parameters and buffers keep their names.
     """
     norms = batch_norms(model) if ranks.world > 1 else []
     for norm in norms:
@@ -153,7 +158,7 @@ def global_batch_norm(model: nn.Module, ranks: Ranks) -> Iterator[None]:
 
 
 class _Total(torch.autograd.Function):
-    """Sum over the ranks; every rank's loss depends on the sum, so its gradient is summed too."""
+    """Sum over the ranks. Every rank's loss depends on the sum, so its gradient is summed too."""
 
     @staticmethod
     def forward(_ctx, part: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
@@ -177,7 +182,7 @@ def _global_forward(norm: _BatchNorm, x: Tensor) -> Tensor:
     if not norm.training:
         return type(norm).forward(norm, x)
     axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
-    precision, x = x.dtype, x.float() if x.dtype == torch.bfloat16 else x  # as PyTorch's: statistics in float32
+    precision, x = x.dtype, x.float() if x.dtype == torch.bfloat16 else x  # statistics in float32, as in PyTorch
     count = _total(x.new_tensor(float(x.numel() // x.shape[1])))
     mean = _total(x.sum(axes)) / count
     centred = x - mean.view(shape)

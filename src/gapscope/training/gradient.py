@@ -1,6 +1,6 @@
-"""The gradient of one batch: at once or in micro-batches, on one rank or several, exact or said not to be."""
+"""The gradient of one batch, and the update that it makes: at once or in micro-batches, on one rank or several."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -8,90 +8,101 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from gapscope.data.images import Images, Moves
+from gapscope.data.images import Augmentation, Images
 from gapscope.errors import InputError
-from gapscope.models import unit_layers
+from gapscope.models import batch_norms, unit_layers
 from gapscope.optim.optimizers import Optimizer
+from gapscope.tasks import CLASSIFICATION, Task
 from gapscope.training.distributed import ALONE, Ranks
-from gapscope.training.evaluation import batch_norms
+from gapscope.training.observers import Observer
 from gapscope.training.settings import TrainSettings
 
 
 def backward(
     model: nn.Module,
     training: Images,
-    batch: Tensor,
+    index: Tensor,
     settings: TrainSettings,
     *,
-    moves: Moves | None = None,
+    augmentation: Augmentation | None = None,
     ranks: Ranks = ALONE,
+    task: Task = CLASSIFICATION,
 ) -> None:
-    """Add the gradient of the batch's mean cross-entropy, or this rank's part of it, to the parameters' `grad`.
+    """Add the gradient of the batch's mean loss, or of this rank's part of it, to the parameters' `grad`.
 
-    In micro-batches the gradient is that of the whole batch, summed in parts. With batch norm, "ghost" takes statistics
-    over each micro-batch; "whole" takes them over the whole batch, which then goes through at once (`recomputed`).
+    In micro-batches the gradient is that of the whole batch, summed in parts. With batch norm, "ghost" takes the
+    statistics of each micro-batch. "whole" takes those of the whole batch, which then goes through at once
+    (`recompute_units`).
     """
-    own = ranks.part(batch)
-    at_once = settings.micro_batch is None or recomputes(model, settings)
-    parts = (own,) if at_once or not len(own) else own.split(settings.micro_batch or len(own))
+    own = ranks.own_part(index)
+    at_once = settings.batch.micro_batch is None or needs_recomputation(model, settings)
+    parts = (own,) if at_once or not len(own) else own.split(settings.batch.micro_batch or len(own))
     for number, part in enumerate(parts, 1):
-        inputs, labels = training.inputs(part, moves=moves), training.labels[part]
-        if settings.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        batch = task.batch(training, part, augmentation=augmentation, channels_last=settings.precision.channels_last)
         with ranks.no_sync(model) if number < len(parts) else nullcontext():
-            with _autocast(settings, inputs.device.type):
-                logits = model(inputs)
-            logits = logits.float() if logits.dtype == torch.bfloat16 else logits
+            with _autocast(settings, batch.targets.device.type):
+                outputs = task.outputs(model, batch)
+            outputs = outputs.float() if outputs.dtype == torch.bfloat16 else outputs
             if len(parts) == ranks.world == 1:
-                loss = cross_entropy(logits, labels)
+                loss = task.mean_loss(outputs, batch)
             else:
-                loss = cross_entropy(logits, labels, reduction="sum") * (ranks.world / len(batch))
+                loss = task.sum_loss(outputs, batch) * (ranks.world / task.total_weight(training, index))
             loss.backward()  # type: ignore[no-untyped-call]
 
 
-def updates(  # noqa: PLR0917
+def make_update(
     model: nn.Module,
     optimizer: Optimizer,
     training: Images,
     settings: TrainSettings,
-    moves: Moves | None = None,
+    *,
+    augmentation: Augmentation | None = None,
     ranks: Ranks = ALONE,
+    task: Task = CLASSIFICATION,
+    observers: Sequence[Observer] = (),
 ) -> Callable[[Tensor, float | Tensor], None]:
-    """Return a function of a batch's indices and the rate that makes one update of the model in place."""
+    """Return a function of a batch's indices and the learning rate that makes one update of the model in place.
 
-    def update(batch: Tensor, lr: float | Tensor) -> None:
+    The observers read the gradients before the step, and the weights after it.
+    """
+
+    def update(index: Tensor, lr: float | Tensor) -> None:
         optimizer.zero_grad()
-        backward(model, training, batch, settings, moves=moves, ranks=ranks)
+        backward(model, training, index, settings, augmentation=augmentation, ranks=ranks, task=task)
+        for observer in observers:
+            observer.before_step(lr)
         optimizer.step(lr)
+        for observer in observers:
+            observer.after_step(lr)
 
     return update
 
 
-def recomputes(model: nn.Module, settings: TrainSettings) -> bool:
-    """Whether batches are too large for memory and must go through at once all the same, for batch norm's sake."""
-    return settings.micro_batch is not None and settings.micro_batch_norm == "whole" and bool(batch_norms(model))
+def needs_recomputation(model: nn.Module, settings: TrainSettings) -> bool:
+    """Return whether a batch is too large for memory, and must go through at once because of batch norm."""
+    batch = settings.batch
+    return batch.micro_batch is not None and batch.micro_batch_norm == "whole" and bool(batch_norms(model))
 
 
 @contextmanager
-def recomputed(model: nn.Module, wanted: bool) -> Iterator[None]:
-    """Within the block, what a unit layer computes on the way to its output is computed again in the backward pass.
+def recompute_units(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Within the block, the backward pass computes the inside of each unit layer again instead of keeping it.
 
-    Only the units' outputs are kept, so a batch needs a third of the memory, or less; values and gradients are the same
-    bits, at the cost of a second forward pass. The second pass does not update batch norm's running statistics.
+    Only the outputs of units are kept, so a batch needs a third of the memory or less. Values and gradients have the
+    same bits; the cost is a second forward pass, which leaves batch norm's running statistics alone.
 
     Raises:
-        InputError: no unit layer has weights, so that nothing would be saved.
+        InputError: no unit layer has weights, so nothing would be saved.
     """
     units = (
         [unit for unit in unit_layers(model).values() if next(unit.parameters(), None) is not None] if wanted else []
     )
     if wanted and not units:
         raise InputError(
-            "train.micro_batch with micro_batch_norm=whole computes unit layers twice, and the network has none with "
-            "weights of its own: give it `unit_layers`, or take ghost"
+            "train.batch.micro_batch with micro_batch_norm=whole computes unit layers twice, but no unit layer of this "
+            "network has weights: give the network `unit_layers`, or set train.batch.micro_batch_norm=ghost"
         )
     for unit in units:
         again = partial(_untracked, batch_norms(unit))
@@ -122,4 +133,5 @@ def _untracked(norms: list[_BatchNorm]) -> Iterator[None]:
 
 
 def _autocast(settings: TrainSettings, device_type: str) -> AbstractContextManager[Any]:
-    return torch.autocast(device_type, torch.bfloat16) if settings.precision == "bfloat16" else nullcontext()
+    bfloat16 = settings.precision.compute == "bfloat16"
+    return torch.autocast(device_type, torch.bfloat16) if bfloat16 else nullcontext()

@@ -1,17 +1,18 @@
-"""The one training loop, for any batch size: its history, and figures that can be trusted at the end.
+"""The one training loop, for any batch size: its history, and final values of error and loss that can be trusted.
 
-Where Oyedotun et al. 2022 are silent: the rate is annealed by a cosine per update; weight decay covers what
-`train.decay` says. Loss is reported in parts, cross-entropy and penalty, since the paper's "loss" seems to hold both.
-The last epoch counts; nothing is selected on the test set.
+Where Oyedotun et al. 2022 say nothing: the learning rate is annealed by a cosine, per update; weight decay covers what
+`train.optimizer.decay` says. Loss is reported in parts, cross-entropy and penalty, since the paper's "loss" seems to
+include both. The last epoch counts; nothing is selected on the test set.
 
-Every random draw comes from a stream named by the seed and the epoch or update it is for (`gapscope.seeds`), so a
-checkpoint needs no generator's state to go on with the same bits.
+Every random draw comes from a stream named by the seed and the epoch or update that it is for (`gapscope.seeds`). A run
+that goes on from a checkpoint therefore has the same bits without saving the state of a generator.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -20,178 +21,257 @@ from torch import Tensor, nn
 
 from gapscope import seeds
 from gapscope.data.datasets import Dataset
-from gapscope.data.images import Images, Moves, split_images
+from gapscope.data.images import Augmentation, split_images
 from gapscope.errors import StoppedError
-from gapscope.optim.optimizers import Optimizer
+from gapscope.optim.optimizers import Optimizer, make_optimizer
 from gapscope.records.checkpoints import Checkpoint
+from gapscope.tasks import CLASSIFICATION, Task
+from gapscope.training.batches import batches, check_batches
 from gapscope.training.distributed import ALONE, Ranks, global_batch_norm
 from gapscope.training.evaluation import (
     decayed_parameters,
     distance,
-    figures,
+    evaluation_metrics,
     reestimate_batch_norm,
-    reestimation_moves,
+    reestimation_augmentation,
 )
-from gapscope.training.gradient import recomputed, recomputes, updates
-from gapscope.training.graphs import recorded
-from gapscope.training.settings import TrainSettings, check_batches
+from gapscope.training.gradient import make_update, needs_recomputation, recompute_units
+from gapscope.training.graphs import Update, as_cuda_graphs, graphs_possible, why_not_graphs
+from gapscope.training.observers import Observer, Row, choose_update, make_observers
+from gapscope.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run leaves: a row an epoch, the final figures, and batch norm's statistics as training left them."""
+    """What a run leaves.
 
-    status: str  # "ok" or "diverged"
+    Attributes:
+        status: "ok" or "diverged".
+        history: one row for each evaluation.
+        final: values at the end of the run.
+        as_trained: batch norm's running statistics as training left them.
+        observed: the observers' rows (epoch, layer, quantity, value).
+    """
+
+    status: str
     history: list[dict[str, Any]]
     final: dict[str, Any]
     as_trained: dict[str, Tensor]
+    observed: list[Row]
 
 
-def train(
-    model: nn.Module,
-    data: Dataset,
-    settings: TrainSettings,
-    *,
-    batch_size: int,
-    epochs: int,
-    seed: int,
-    device: str,
-    lr: float | None = None,
-    on_epoch: Callable[[Sequence[int]], Iterator[int]] = iter,
-    checkpoint: Checkpoint | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    ranks: Ranks = ALONE,
-) -> TrainResult:
-    """Train `model` in place.
+class Training:
+    """A run of training, in place. Iterating over it trains one epoch at a time and yields the epoch's number.
+
+    Between two epochs the caller may look at the model, save it, or show progress. `result` is for afterwards. A
+    stretch that was trained before a stop is not repeated: `done` epochs are complete when the object has been made.
 
     Args:
         model: with its initial weights.
         data: training and test set.
         settings: all but the following.
         batch_size: over all ranks.
-        epochs: length of the run, unless `settings.updates` gives it.
-        seed: of the order of the data, augmentation, dropout.
+        epochs: length of the run, unless `settings.schedule.updates` gives it.
+        seed: of the order of the data, augmentation and dropout.
         device: of this rank.
-        lr: takes the place of `settings.lr_start`.
-        on_epoch: wraps the epochs still to come, for a progress bar.
-        checkpoint: where the state is kept, every `checkpoint.every` epochs and when `stop` says so; a run goes on
-            from what is there, with the same bits.
+        lr: replaces `settings.schedule.lr_start`.
+        checkpoint: where the state is kept, every `checkpoint.every` epochs and when `stop` says so. A run goes on from
+            what is there, with the same bits.
         stop: asked before each update.
         ranks: this process among those that train together.
-
-    Returns:
-        The result. A row of its history has the test set's figures, and the training set's over `history_images` of
-        it, the same in every run. Its `final` figures cover both whole sets in eval mode, with batch norm's running
-        statistics as training left them (`*_running`) and re-estimated over the training set (the headline). The
-        model keeps the re-estimated ones. A loss that is no longer finite ends the run with status "diverged".
+        task: gives batches, loss and error.
 
     Raises:
-        InputError: no epoch, a batch size outside 1..n, or one that leaves a last batch of one image to batch norm.
-        StoppedError: `stop` said so; the state is saved.
+        InputError: no epoch, a batch size outside 1..n, a last batch of one image with batch norm, or an unknown
+            optimiser or observer.
+
+    Example:
+        >>> training = Training(model, data, settings, batch_size=128, epochs=3, seed=0, device="cpu")
+        >>> for epoch in training:
+        ...     print(epoch)
+        >>> training.result().final["test_error_pct"]
     """
-    run = settings.schedule(len(data.y_train), batch_size, epochs, lr)
-    check_batches(model, len(data.y_train), run, settings, ranks)
-    model = model.to(device)
-    if settings.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    training, test = split_images(data, "train", device), split_images(data, "test", device)
-    watched = training.subset(
-        torch.randperm(len(training), generator=seeds.generator("history"))[: settings.history_images].to(device)
-    )
-    decayed, others = decayed_parameters(model, settings.decay)
-    optimizer = settings.make_optimizer(list(decayed.values()), list(others.values()))
-    initial = [p.detach().clone() for p in model.parameters()]
-    firsts = [0, *accumulate(run.updates)]  # the first update of each epoch
-    moves = Moves.none(len(training), device) if settings.augment else None
-    state = _State(model, optimizer, checkpoint, ranks)
-    state.load(device)
 
-    done = sum(end <= state.step for end in firsts[1:])
-    with global_batch_norm(model, ranks), recomputed(model, recomputes(model, settings)), seeds.kept():
-        plain = updates(ranks.wrap(model), optimizer, training, settings, moves, ranks)
-        update = recorded(plain, settings, device, ranks)
-        for epoch in on_epoch(range(done + 1, len(run.updates) + 1)):
-            todo = batches(len(training), run.batch_sizes[epoch - 1], run.updates[epoch - 1], seed, epoch, device)
-            if moves:
-                moves.redraw(seeds.generator(seed, "augmentation", epoch))
-            model.train()
-            for batch in todo[state.step - firsts[epoch - 1] :]:
-                if ranks.any(stop(), device):
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset,
+        settings: TrainSettings,
+        *,
+        batch_size: int,
+        epochs: int,
+        seed: int,
+        device: str,
+        lr: float | None = None,
+        checkpoint: Checkpoint | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        ranks: Ranks = ALONE,
+        task: Task = CLASSIFICATION,
+    ) -> None:
+        self.settings, self.seed, self.device, self.stop, self.ranks, self.task = (
+            settings, seed, device, stop, ranks, task,
+        )  # fmt: skip
+        self.schedule = settings.lay_out(len(data.y_train), batch_size, epochs, lr)
+        check_batches(model, len(data.y_train), self.schedule, settings, ranks)
+        self.model = model.to(device)
+        if settings.precision.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.training, self.test = split_images(data, "train", device), split_images(data, "test", device)
+        order = torch.randperm(len(self.training), generator=seeds.generator("history"))
+        self.watched = self.training.subset(order[: settings.evaluation.history_images].to(device))
+        self.augmentation = Augmentation.none(len(self.training), device) if settings.augment else None
+        self.initial = [p.detach().clone() for p in self.model.parameters()]
+        optimizer = make_optimizer_of(self.model, settings)
+        observers = make_observers(settings.observers, dict(self.model.named_parameters()), optimizer, self.schedule)
+        self.state = _State(self.model, optimizer, observers, checkpoint, ranks)
+        self.state.load(device)
+
+    @property
+    def done(self) -> int:
+        """The number of complete epochs."""
+        return sum(end <= self.state.step for end in accumulate(self.schedule.updates))
+
+    def __len__(self) -> int:
+        """Return the number of epochs still to come, at most."""
+        return len(self.schedule.updates) - self.done
+
+    def __iter__(self) -> Iterator[int]:
+        """Train; yield the number of each epoch when it is complete and saved.
+
+        A history row has error and loss of the test set, and of `history_images` training images, the same ones in
+        every run. A loss that is no longer finite ends the run, and so does `patience`.
+
+        Raises:
+            StoppedError: `stop` said so; the state is saved.
+        """
+        settings, schedule, state, ranks = self.settings, self.schedule, self.state, self.ranks
+        model, images, device = self.model, len(self.training), self.device
+        firsts, last = [0, *accumulate(schedule.updates)], len(schedule.updates)  # the first update of each epoch
+        recomputation = recompute_units(model, needs_recomputation(model, settings))
+        with global_batch_norm(model, ranks), recomputation, seeds.kept():
+            update = choose_update(partial(self._make_update, ranks.wrap(model)), state.observers)
+            for epoch in range(self.done + 1, last + 1):
+                size, count = schedule.batch_sizes[epoch - 1], schedule.updates[epoch - 1]
+                todo = batches(images, size, count, self.seed, epoch, device)
+                if self.augmentation:
+                    self.augmentation.redraw(seeds.generator(self.seed, "augmentation", epoch))
+                model.train()
+                for batch in todo[state.step - firsts[epoch - 1] :]:
+                    if ranks.any(self.stop(), device):
+                        state.save()
+                        raise StoppedError(f"stopped in epoch {epoch} of {last}; {state.where_saved()}")
+                    seeds.reseed(self.seed, "dropout", state.step, ranks.rank)
+                    update(batch, schedule.rates[state.step], state.step)
+                    state.step += 1
+                state.observed += [row for observer in state.observers for row in observer.rows(epoch)]
+                if epoch == last or epoch % settings.evaluation.epochs_per_row(last) == 0:
+                    state.history.append(self._history_row(epoch))
+                    if not _finite(state.history) or _stale(state.history, settings.schedule.patience):
+                        return
+                if state.checkpoint and epoch < last and epoch % state.checkpoint.every == 0:
                     state.save()
-                    raise StoppedError(f"stopped in epoch {epoch} of {len(run.updates)}; {state.kept()}")
-                seeds.reseed(seed, "dropout", state.step, ranks.rank)
-                update(batch, run.rates[state.step])
-                state.step += 1
-            last = epoch == len(run.updates)
-            if last or epoch % settings.epochs_a_row(len(run.updates)) == 0:
-                row = {"epoch": epoch, "updates": state.step, "lr": run.rates[state.step - 1]}
-                row |= figures(model, watched, test, settings, suffix="_running")
-                row |= {"distance_from_initial": distance(model, initial), "weight_norm": distance(model)}
-                state.history.append(row | {"wall_s": state.seconds()})
-                if not math.isfinite(row["train_loss_running"]) or _stale(state.history, settings.patience):
-                    break
-            if checkpoint and not last and epoch % checkpoint.every == 0:
-                state.save()
+                yield epoch
 
-    return _result(model, state.history, training, test, settings, seed=seed)
+    def result(self) -> TrainResult:
+        """Return the result of a finished run: history, and final values over the whole training and test set.
+
+        The final values are taken in eval mode, first with batch norm's running statistics as training left them
+        (`*_running`), then with statistics re-estimated over the training set: the values to quote. The model keeps the
+        re-estimated ones.
+        """
+        model, settings, history = self.model, self.settings, self.state.history
+        metrics = partial(evaluation_metrics, model, self.training, self.test, settings, task=self.task)
+        status = "ok" if _finite(history) else "diverged"
+        final = {key: history[-1][key] for key in ("updates", "distance_from_initial", "weight_norm", "wall_s")}
+        final |= {"epochs_run": history[-1]["epoch"]} | metrics(suffix="_running")
+        as_trained = {
+            name: b.clone() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var"))
+        }
+        if status == "ok":
+            augmentation = reestimation_augmentation(self.training, settings, self.seed)
+            size = settings.evaluation.eval_batch
+            reestimate_batch_norm(model, self.training, size, augmentation, task=self.task)
+            final |= metrics()
+            status = "ok" if math.isfinite(final["train_loss"]) else "diverged"
+        final |= self._without_graphs()
+        decayed, _ = decayed_parameters(model, settings.optimizer.decay)
+        final |= {"decayed_parameters": list(decayed)}
+        return TrainResult(status, history, final, as_trained, self.state.observed)
+
+    def _make_update(self, model: nn.Module, observers: Sequence[Observer]) -> Update:
+        update = make_update(
+            model,
+            self.state.optimizer,
+            self.training,
+            self.settings,
+            augmentation=self.augmentation,
+            ranks=self.ranks,
+            task=self.task,
+            observers=observers,
+        )
+        possible = graphs_possible(self.settings, self.device, self.ranks) and not self._without_graphs()
+        return as_cuda_graphs(update, self.device) if possible else update
+
+    def _without_graphs(self) -> dict[str, str]:
+        """Return, for the record, why updates are not CUDA graphs although they are wanted and possible."""
+        why = why_not_graphs(self.state.optimizer, self.state.observers)
+        return {"without_cuda_graphs": why} if why and graphs_possible(self.settings, self.device, self.ranks) else {}
+
+    def _history_row(self, epoch: int) -> dict[str, Any]:
+        model, state = self.model, self.state
+        row = {"epoch": epoch, "updates": state.step, "lr": self.schedule.rates[state.step - 1]}
+        row |= evaluation_metrics(model, self.watched, self.test, self.settings, suffix="_running", task=self.task)
+        row |= {"distance_from_initial": distance(model, self.initial), "weight_norm": distance(model)}
+        return row | {"wall_s": state.seconds()}
 
 
-def _result(
-    model: nn.Module,
-    history: list[dict[str, Any]],
-    training: Images,
-    test: Images,
-    settings: TrainSettings,
-    *,
-    seed: int,
-) -> TrainResult:
-    """Take the final figures, over both whole sets; batch norm's statistics are re-estimated on the way."""
-    status = "ok" if math.isfinite(history[-1]["train_loss_running"]) else "diverged"
-    final = {key: history[-1][key] for key in ("updates", "distance_from_initial", "weight_norm", "wall_s")}
-    final |= {"epochs_run": history[-1]["epoch"]} | figures(model, training, test, settings, suffix="_running")
-    as_trained = {
-        name: b.clone() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var"))
-    }
-    if status == "ok":
-        reestimate_batch_norm(model, training, settings.eval_batch, reestimation_moves(training, settings, seed))
-        final |= figures(model, training, test, settings)
-        status = "ok" if math.isfinite(final["train_loss"]) else "diverged"
-    decayed, _ = decayed_parameters(model, settings.decay)
-    return TrainResult(status, history, final | {"decayed_parameters": list(decayed)}, as_trained)
+def train(model: nn.Module, data: Dataset, settings: TrainSettings, **options: Any) -> TrainResult:
+    """Train `model` in place to the end of the run, and return the result. The options are those of `Training`."""
+    training = Training(model, data, settings, **options)
+    for _ in training:
+        pass
+    return training.result()
 
 
-def batches(images: int, size: int, updates: int, seed: int, epoch: int, device: str = "cpu") -> tuple[Tensor, ...]:  # noqa: PLR0917
-    """Return the index tensors of one epoch: one permutation, drawn from (seed, epoch), cut into batches."""
-    order = torch.randperm(images, generator=seeds.generator(seed, "order", epoch)).to(device)
-    return tuple(order.split(size)[:updates])
+def make_optimizer_of(model: nn.Module, settings: TrainSettings) -> Optimizer:
+    """Return the optimiser of a network's parameters that the settings ask for."""
+    own = settings.optimizer
+    decayed, others = decayed_parameters(model, own.decay)
+    return make_optimizer(
+        own.name,
+        list(decayed.values()),
+        list(others.values()),
+        weight_decay=own.weight_decay,
+        momentum=own.momentum,
+        settings=own.settings,
+    )
 
 
 @dataclass
 class _State:
-    """All that changes from update to update, and what it takes to go on after a stop."""
+    """All that changes from update to update, and how to save it and go on after a stop."""
 
     model: nn.Module
     optimizer: Optimizer
+    observers: list[Observer]
     checkpoint: Checkpoint | None
     ranks: Ranks
     step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    observed: list[Row] = field(default_factory=list)
     before: float = 0.0  # seconds before the latest stop
     start: float = field(default_factory=time.perf_counter)
 
     def seconds(self) -> float:
-        """Return the seconds of training, those before a stop included."""
+        """Return the seconds of training, including those before a stop."""
         return self.before + time.perf_counter() - self.start
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor of the run, by name."""
-        model = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        return model | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
 
     def save(self) -> None:
         if self.checkpoint and self.ranks.writes:
+            optimizer = {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
             progress = {"step": self.step, "history": self.history, "seconds": self.seconds()}
-            self.checkpoint.save(self.tensors(), progress)
+            progress |= {"observed": self.observed, "optimizer": self.optimizer.numbers()}
+            self.checkpoint.save(self.tensors() | optimizer, progress)
 
     def load(self, device: str) -> None:
         found = self.checkpoint.load() if self.checkpoint else None
@@ -201,16 +281,33 @@ class _State:
         with torch.no_grad():
             for name, tensor in self.tensors().items():
                 tensor.copy_(saved[name].to(device))
+        self.optimizer.restore(_within("optimizer.", saved), progress["optimizer"])
         self.step, self.history, self.before = progress["step"], progress["history"], progress["seconds"]
-        print(f"going on from update {self.step}, of {self.checkpoint.path}", flush=True)  # type: ignore[union-attr]
+        self.observed = progress["observed"]
+        print(f"going on from update {self.step}, saved in {self.checkpoint.path}", flush=True)  # type: ignore[union-attr]
 
-    def kept(self) -> str:
+    def where_saved(self) -> str:
         """Return in words where the state is."""
         return f"{self.checkpoint.path} has the state" if self.checkpoint else "nothing was saved"
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of the model and the observers, by name."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for observer in self.observers:
+            tensors |= {f"observer.{observer.name}.{name}": tensor for name, tensor in observer.state().items()}
+        return tensors
+
+
+def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _finite(history: list[dict[str, Any]]) -> bool:
+    return math.isfinite(history[-1]["train_loss_running"])
+
 
 def _stale(history: list[dict[str, Any]], patience: int | None) -> bool:
-    """Whether the training loss has not improved for `patience` epochs: Keskar et al. 2017, "ceases to improve"."""
+    """Return whether the training loss has "ceased to improve" (Keskar et al. 2017): no fall for `patience` epochs."""
     if patience is None:
         return False
     best = min(history, key=lambda row: row["train_cross_entropy_running"])

@@ -22,7 +22,7 @@ def study_spec(params: Params, name: str, image_shape: tuple[int, int, int], cla
     """Return the spec of one of a study's models on a data set of this shape."""
     train = params.section("train", TrainSettings)
     own = params.section("code", CodeSettings).models
-    return ModelSpec(name, image_shape, classes, train.batch_norm, train.linear, own)
+    return ModelSpec(name, image_shape, classes, *train.switches, own)
 
 
 def checked_spec(params: Params, header: Mapping[str, Any], dataset: Dataset, weights: Path) -> ModelSpec:

@@ -1,153 +1,209 @@
-"""Params of training, and whether a run can be made with them. Oyedotun et al. 2022, section 5.2, where not said."""
+"""The params of training: one frozen dataclass for each group of `train` in `conf/config.yaml`, each with its checks.
+
+Where no paper is named, a default is that of Oyedotun et al. 2022, section 5.2.
+"""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
-
-from torch import Tensor, nn
 
 from gapscope import noops
 from gapscope.errors import InputError
-from gapscope.optim.optimizers import SGD, Adam, Optimizer
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
-from gapscope.training.distributed import ALONE, Ranks, asked_for
-from gapscope.training.evaluation import batch_norms
 
 
 @dataclass(frozen=True)
-class TrainSettings:
-    """Params of the train stage; `conf/config.yaml` says what each is."""
+class OptimizerSettings:
+    """Params `train.optimizer`: the update rule and the weight penalty."""
 
-    batch_norm: bool
-    linear: bool | str
-    optimizer: str
+    name: str
     momentum: float
+    weight_decay: float
+    decay: str
+    settings: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _one_of("train.optimizer.decay", self.decay, ("weights", "all"))
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """Params `train.schedule`: the learning rate of each update, the batch size of each epoch, the run's length."""
+
     lr_start: float
     lr_end: float
     lr_shape: str
     lr_scaling: str
     lr_reference_batch: int
-    lr_candidates: tuple[float, ...]
-    lr_sweep_epochs: int
-    validation_images: int
     warmup_epochs: float
-    weight_decay: float
-    decay: str
-    drop_last: bool
-    augment: bool
     updates: int | None
     batch_schedule: tuple[Switch, ...]
     patience: int | None
+
+    def __post_init__(self) -> None:
+        _one_of("train.schedule.lr_shape", self.lr_shape, tuple(SHAPES))
+        _one_of("train.schedule.lr_scaling", self.lr_scaling, tuple(SCALINGS))
+        _at_least_one("train.schedule.lr_reference_batch", self.lr_reference_batch)
+        _at_least_one("train.schedule.patience", self.patience)
+        self.check_rate("train.schedule.lr_start", self.lr_start)
+        self.check_rate("train.schedule.lr_end", self.lr_end)
+        for switch in self.batch_schedule:
+            if switch.lr is not None:
+                self.check_rate("train.schedule.batch_schedule: lr", switch.lr)
+        if not (math.isfinite(self.warmup_epochs) and self.warmup_epochs >= 0):
+            raise InputError(f"train.schedule.warmup_epochs must be a number >= 0, got {self.warmup_epochs}")
+
+    def check_rate(self, name: str, rate: float) -> None:
+        """Raise InputError if a learning rate is negative, not finite, or zero where the curve is geometric."""
+        geometric = self.lr_shape in ("exponential", "step")
+        if not (math.isfinite(rate) and rate >= (1e-300 if geometric else 0.0)):
+            bound = f"> 0 with lr_shape {self.lr_shape}" if geometric else ">= 0"
+            raise InputError(f"{name} must be a number {bound}, got {rate}")
+
+
+@dataclass(frozen=True)
+class TuningSettings:
+    """Params `train.tuning`: the choice of a learning rate for each batch size."""
+
+    lr_candidates: tuple[float, ...]
+    lr_sweep_epochs: int
+    validation_images: int
+
+    def __post_init__(self) -> None:
+        if not self.lr_candidates:
+            return
+        for name in ("validation_images", "lr_sweep_epochs"):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"train.tuning.{name} must be at least 1 with train.tuning.lr_candidates, got {value}")
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """Params `train.batch`: how a batch goes through the network."""
+
+    drop_last: bool
     micro_batch: int | None
     micro_batch_norm: str
-    precision: str
+
+    def __post_init__(self) -> None:
+        _one_of("train.batch.micro_batch_norm", self.micro_batch_norm, ("whole", "ghost"))
+        _at_least_one("train.batch.micro_batch", self.micro_batch)
+
+
+@dataclass(frozen=True)
+class PrecisionSettings:
+    """Params `train.precision`: number format, memory layout and kernel launches."""
+
+    compute: str
     channels_last: bool
     cuda_graphs: bool
+
+    def __post_init__(self) -> None:
+        _one_of("train.precision.compute", self.compute, ("float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Params `train.evaluation`: how often, and over how many images, error and loss are taken."""
+
     history_images: int | None
     history_rows: int
     eval_batch: int
-    checkpoint_epochs: int
-    launcher: str | None
+
+    def __post_init__(self) -> None:
+        _at_least_one("train.evaluation.history_images", self.history_images)
+        _at_least_one("train.evaluation.history_rows", self.history_rows)
+        if self.eval_batch < 2:
+            raise InputError(
+                f"train.evaluation.eval_batch must be at least 2 (batch norm needs a variance), got {self.eval_batch}"
+            )
+
+    def epochs_per_row(self, epochs: int) -> int:
+        """Return how many epochs lie between two evaluations in a run of `epochs`."""
+        return -(-epochs // self.history_rows)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """All params of the group `train`; `conf/config.yaml` says what each of them means."""
+
+    batch_norm: bool
+    linear_units: bool
+    average_pooling: bool
+    augment: bool
+    optimizer: OptimizerSettings
+    schedule: ScheduleSettings
+    tuning: TuningSettings
+    batch: BatchSettings
+    precision: PrecisionSettings
+    evaluation: EvaluationSettings
+    observers: tuple[str, ...]
     threads: int
 
     def __post_init__(self) -> None:
-        choices = {
-            "linear": (False, True, "units"),
-            "optimizer": ("sgd", "adam"),
-            "decay": ("weights", "all"),
-            "lr_shape": tuple(SHAPES),
-            "lr_scaling": tuple(SCALINGS),
-            "micro_batch_norm": ("whole", "ghost"),
-            "precision": ("float32", "bfloat16"),
-        }
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise InputError(
-                    f"train.{name} must be one of {', '.join(map(str, known)).lower()}, got {getattr(self, name)!r}"
-                )
-        if self.eval_batch < 2:
-            raise InputError(f"train.eval_batch must be at least 2 (batch norm's statistics), got {self.eval_batch}")
-        at_least_one = (
-            "history_images",
-            "history_rows",
-            "micro_batch",
-            "patience",
-            "checkpoint_epochs",
-            "lr_reference_batch",
-        )
-        for name in at_least_one:
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"train.{name} must be at least 1, got {getattr(self, name)}")
-        if self.lr_candidates and (self.validation_images < 1 or self.lr_sweep_epochs < 1):
-            raise InputError("train.lr_candidates need train.validation_images and train.lr_sweep_epochs of at least 1")
-        rates = [self.lr_start, self.lr_end, *self.lr_candidates]
-        rates += [switch.lr for switch in self.batch_schedule if switch.lr is not None]
-        least = 1e-300 if self.lr_shape in ("exponential", "step") else 0.0
-        if not all(math.isfinite(rate) and rate >= least for rate in rates) or self.warmup_epochs < 0:
-            raise InputError(
-                "train: learning rates must be numbers >= 0 (> 0 for a geometric shape), warmup_epochs too"
-            )
+        for rate in self.tuning.lr_candidates:
+            self.schedule.check_rate("train.tuning.lr_candidates", rate)
+        _at_least_one("train.threads", self.threads)
+        if len(set(self.observers)) < len(self.observers):
+            raise InputError(f"train.observers must name each observer once, got {', '.join(self.observers)}")
+
+    @property
+    def switches(self) -> tuple[bool, bool, bool]:
+        """The switches of a network: batch_norm, linear_units, average_pooling, as `ModelSpec` takes them."""
+        return self.batch_norm, self.linear_units, self.average_pooling
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines a run's bits, as a JSON object: all but how often its state is saved.
+        """Return what determines a run's bits, as a JSON object.
 
         What is at its no-op value is left out, so that a new param that is off makes no checkpoint useless.
         """
-        every = noops.left_out({"train": asdict(self)})["train"]
-        return {name: value for name, value in every.items() if name not in ("checkpoint_epochs", "launcher")}
+        return dict(noops.left_out({"train": asdict(self)})["train"])
 
-    def epochs_a_row(self, epochs: int) -> int:
-        """Return how many epochs lie between a history's evaluations, in a run of `epochs`."""
-        return -(-epochs // self.history_rows)
+    def changed(self, changes: Mapping[str, Any]) -> "TrainSettings":
+        """Return a copy with other values, given by name within the group: `{"schedule.updates": None}`."""
+        own: dict[str, Any] = {}
+        inner: dict[str, dict[str, Any]] = {}
+        for name, value in changes.items():
+            group, _, key = name.rpartition(".")
+            (inner.setdefault(group, {}) if group else own)[key] = value
+        parts = {group: replace(getattr(self, group), **part) for group, part in inner.items()}
+        return replace(self, **own, **parts)
 
-    def make_optimizer(self, decayed: Sequence[Tensor], others: Sequence[Tensor]) -> Optimizer:
-        """Return the optimiser of parameters that weight decay covers and of others."""
-        if self.optimizer == "adam":
-            return Adam(decayed, others, weight_decay=self.weight_decay)
-        return SGD(decayed, others, momentum=self.momentum, weight_decay=self.weight_decay)
+    def lay_out(self, images: int, batch_size: int, epochs: int, lr: float | None = None) -> Schedule:
+        """Return the schedule of a run.
 
-    def schedule(self, images: int, batch_size: int, epochs: int, lr: float | None = None) -> Schedule:
-        """Lay out a run; `lr` takes the place of `lr_start`.
+        Args:
+            images: size of the training set.
+            batch_size: of the run.
+            epochs: length of the run, unless `schedule.updates` gives it.
+            lr: replaces `schedule.lr_start`.
 
         Raises:
-            InputError: a batch size outside the training set, switches out of order, no epoch.
+            InputError: a batch size outside the training set, batch sizes that change out of order, or no epoch.
         """
         if epochs < 1:
             raise InputError(f"epochs must be at least 1, got {epochs}")
-        start = (self.lr_start if lr is None else lr) * SCALINGS[self.lr_scaling](batch_size / self.lr_reference_batch)
+        plan = self.schedule
+        scaling = SCALINGS[plan.lr_scaling](batch_size / plan.lr_reference_batch)
+        start = (plan.lr_start if lr is None else lr) * scaling
         return schedule(
             images,
             batch_size,
             epochs=epochs,
-            updates=self.updates,
-            switches=self.batch_schedule,
-            drop_last=self.drop_last,
-            rate=lambda own, step, last: curve(self.lr_shape, start if own is None else own, self.lr_end, step, last),
-            warmup_epochs=self.warmup_epochs,
+            updates=plan.updates,
+            switches=plan.batch_schedule,
+            drop_last=self.batch.drop_last,
+            rate=lambda own, step, last: curve(plan.lr_shape, start if own is None else own, plan.lr_end, step, last),
+            warmup_epochs=plan.warmup_epochs,
         )
 
 
-def check_batches(model: nn.Module, images: int, run: Schedule, settings: TrainSettings, ranks: Ranks = ALONE) -> None:
-    """Raise InputError where a batch cannot be trained on."""
-    world = max(ranks.world, asked_for(settings.launcher))  # in the plan, before any rank is there
-    ghost = settings.micro_batch if settings.micro_batch_norm == "ghost" and batch_norms(model) else None
-    if ghost is not None and world > 1:
-        raise InputError(
-            "train.micro_batch_norm=ghost is for one rank: of several, batch norm is over the global batch"
-        )
-    for size in dict.fromkeys(run.batch_sizes):
-        if settings.micro_batch is not None and settings.micro_batch > size:
-            raise InputError(f"train.micro_batch must be at most the batch size, {size}, got {settings.micro_batch}")
-        if world > size:
-            raise InputError(f"{world} ranks cannot share a batch of {size}: start fewer, or take a larger batch")
-        if not batch_norms(model):
-            continue
-        lasts = {size} if settings.drop_last else {size, images % size or size}
-        if ghost is not None:
-            lasts = {last % ghost or ghost for last in lasts}
-        if 1 in lasts:
-            raise InputError(
-                f"batch_size {size} leaves a batch of one of the {images} images, on which batch norm is undefined; "
-                "take another size, or train.drop_last=true, or train.batch_norm=false"
-            )
+def _one_of(name: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def _at_least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InputError(f"{name} must be at least 1, got {value}")

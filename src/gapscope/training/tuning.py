@@ -1,7 +1,6 @@
-"""A learning rate for each batch size, chosen on a held-out part of the training set."""
+"""A learning rate for each batch size, chosen on held-out training images."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,50 +25,51 @@ def tune_rate(
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[float, list[dict[str, Any]]]:
-    """Choose the learning rate of one batch size: the least cross-entropy on a held-out part of the training set.
+    """Choose the learning rate of one batch size: the lowest cross-entropy on held-out training images.
 
-    The test set has no part in it. Each candidate trains for `lr_sweep_epochs` epochs from the same initial weights, on
-    the rest of the training set, with a whole schedule of that length.
+    The test set is not used. Each candidate trains for `lr_sweep_epochs` epochs from the same initial weights, on the
+    rest of the training set, with a whole schedule of that length.
 
     Args:
-        make: gives the network with its initial weights.
+        make: returns the network with its initial weights.
         data: training and test set.
         settings: of the run that the rate is for.
         batch_size: of that run.
-        seed: of the order of the data, augmentation, dropout.
+        seed: of the order of the data, augmentation and dropout.
         device: to train on.
-        checkpoint: of that run: finished candidates are kept beside it, and not trained again after a stop.
+        checkpoint: of that run. Finished candidates are kept beside it and not trained again after a stop.
         stop: asked before each update.
 
     Returns:
-        The rate, and a row a candidate. Without candidates it is `settings.lr_start`; where every candidate diverged,
+        The rate, and a row for each candidate. Without candidates it is `lr_start`; if every candidate diverged, it is
         the smallest one.
 
     Raises:
-        InputError: too few training images to hold any out.
+        InputError: too few training images to hold out so many.
         StoppedError: `stop` said so.
     """
-    if not settings.lr_candidates:
-        return settings.lr_start, []
-    images, held_out = len(data.y_train), settings.validation_images
+    tuning = settings.tuning
+    if not tuning.lr_candidates:
+        return settings.schedule.lr_start, []
+    images, held_out = len(data.y_train), tuning.validation_images
     if held_out >= images:
-        raise InputError(f"train.validation_images must be below {images}, the training set, got {held_out}")
+        raise InputError(f"train.tuning.validation_images must be below {images}, the training set, got {held_out}")
     order = torch.randperm(images, generator=seeds.generator("validation")).numpy()
     rest, held = order[held_out:], order[:held_out]
     sweep = Dataset(
         data.name, data.classes, data.x_train[rest], data.y_train[rest], data.x_train[held], data.y_train[held]
     )
-    plain = replace(settings, batch_schedule=(), updates=None, patience=None)
+    plain = settings_of_sweep(settings)
     kept = checkpoint.sweep if checkpoint else None
     found = kept.load() if kept else None
     rows: list[dict[str, Any]] = found[1]["rows"] if found else []
-    for lr in settings.lr_candidates[len(rows) :]:
+    for lr in tuning.lr_candidates[len(rows) :]:
         result = train(
             make(),
             sweep,
             plain,
             batch_size=min(batch_size, len(rest)),
-            epochs=settings.lr_sweep_epochs,
+            epochs=tuning.lr_sweep_epochs,
             seed=seed,
             device=device,
             lr=lr,
@@ -81,6 +81,12 @@ def tune_rate(
             kept.save({}, {"rows": rows})
     good = [row for row in rows if row["status"] == "ok"]
     best: float = (
-        min(good, key=lambda row: row["validation_cross_entropy"])["lr"] if good else min(settings.lr_candidates)
+        min(good, key=lambda row: row["validation_cross_entropy"])["lr"] if good else min(tuning.lr_candidates)
     )
     return best, rows
+
+
+def settings_of_sweep(settings: TrainSettings) -> TrainSettings:
+    """Return the settings with which candidates are trained: of fixed length, at one batch size, unobserved."""
+    changes = {"schedule.batch_schedule": (), "schedule.updates": None, "schedule.patience": None, "observers": ()}
+    return settings.changed(changes)

@@ -4,9 +4,9 @@ Here `evaluate` maps a flat vector (n,) to one or more numbers, e.g. `Objective.
 as it is, infinities too. Every function walks over fixed points: nothing is drawn but directions.
 
 *Batch norm*: a path in weight space does not say what the running statistics are in between; those of either end are
-wrong at the other. Give an Objective with `batch_norm="batch"`, which has no such state: statistics then belong to the
-weights at every point. Keskar et al.'s published plotting code takes the batch's statistics as well. (With "running"
-the whole path has one model's statistics: right for small neighbourhoods of that model, wrong for the line to another.)
+wrong at the other. Give an Objective with `batch_norm_statistics="batch"`, which has no such state: statistics then
+belong to the weights at every point. Keskar et al.'s published plotting code takes the batch's statistics too. (With
+"running" the whole path has one model's statistics: right near that model, wrong for the line to another.)
 """
 
 from collections.abc import Callable, Sequence

@@ -1,0 +1,99 @@
+"""What training, evaluation and measures need to know about a task.
+
+Losses and errors are given for each example, with weights. So a sum over micro-batches or ranks, divided by the total
+weight, is exactly the mean over the whole batch, however it is split.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What goes into the network, and what should come out of it."""
+
+    inputs: Any
+    targets: Any
+
+
+class Task(ABC):
+    """A task. Its examples are whatever `batch` can index, e.g. `gapscope.data.images.Images`.
+
+    Attributes:
+        name: as in `TASKS`.
+        unit: what a batch size counts: "image".
+        error_name: name of the error in tables, with its unit: "error_pct".
+    """
+
+    name: str
+    unit: str
+    error_name: str
+
+    @abstractmethod
+    def batch(
+        self,
+        examples: Any,
+        index: Tensor | slice,
+        *,
+        dtype: torch.dtype = torch.float32,
+        augmentation: Any = None,
+        channels_last: bool = False,
+    ) -> Batch:
+        """Return the examples at `index` as a batch.
+
+        Args:
+            examples: all of them, on their device.
+            index: (b,) places, or a slice.
+            dtype: of the inputs.
+            augmentation: random changes of the examples, drawn anew in each epoch; None: the examples as they are.
+            channels_last: memory layout of the inputs, for images.
+        """
+
+    @abstractmethod
+    def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return each example's loss, shape (b,)."""
+
+    @abstractmethod
+    def errors(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return each example's contribution to the error, shape (b,)."""
+
+    @abstractmethod
+    def error(self, total: float, weight: float) -> float:
+        """Return the error of many examples, from the sum of their `errors` and their total weight."""
+
+    def outputs(self, model: Callable[..., Any], batch: Batch) -> Tensor:
+        """Return the network's outputs; the first axis is the batch."""
+        outputs: Tensor = model(batch.inputs)
+        return outputs
+
+    def weights(self, batch: Batch) -> Tensor:
+        """Return each example's weight in sums, shape (b,): 1 unless a task says otherwise."""
+        return torch.ones(len(batch.targets), device=batch.targets.device)
+
+    def total_weight(self, examples: Any, index: Tensor | None = None) -> float:
+        """Return the sum of weights over the examples at `index`; None: over all. All ranks must get the same."""
+        return len(examples) if index is None else len(index)
+
+    def sum_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the weighted sum of losses, a scalar. A task may compute it in one fused operation."""
+        return (self.losses(outputs, batch) * self.weights(batch)).sum()
+
+    def mean_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the weighted mean of losses, a scalar. A task may compute it in one fused operation."""
+        return self.sum_loss(outputs, batch) / self.weights(batch).sum()
+
+    def hessian_product(self, outputs: Tensor, batch: Batch, vector: Tensor) -> Tensor:
+        """Return the Hessian of `sum_loss` in the outputs, times a vector of the outputs' shape.
+
+        Here by differentiating twice; a task may have a closed form. Gauss-Newton products use it.
+        """
+        point = outputs.detach().requires_grad_()
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(self.sum_loss(point, batch), point, create_graph=True)
+            if not gradient.requires_grad:  # a loss linear in the outputs
+                return torch.zeros_like(vector)
+            (product,) = torch.autograd.grad(gradient, point, vector, materialize_grads=True)
+        return product

@@ -1,0 +1,230 @@
+"""Observers: strides in closed form, the same rows after a stop, and no trace in the run itself."""
+
+import copy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import runs
+import torch
+from runs import Checkpoint
+from test_resume import After
+from torch import Tensor
+
+from gapscope.errors import InputError, StoppedError
+from gapscope.optim.optimizers import SGD
+from gapscope.optim.schedules import Schedule
+from gapscope.training import graphs
+from gapscope.training.gradient import make_update
+from gapscope.training.observers import OBSERVERS, Observer, Row, Strides, choose_update, make_observers
+
+DIRECT = 1e-12
+PLAIN = Schedule([4, 4], [3, 3], [0.1, 0.05, 0.02, 0.01, 0.005, 0.002])
+WATCHED = {"observers": ("strides",)}
+
+
+def by_quantity(rows: list[Row], epoch: int, quantity: str) -> dict[str, float]:
+    return {row["layer"]: row["value"] for row in rows if (row["epoch"], row["quantity"]) == (epoch, quantity)}
+
+
+def walked(momentum: float, fault: str = "none") -> tuple[list[Row], dict[str, list[Tensor]], dict[str, Tensor]]:
+    """Take six steps of SGD on made-up gradients; return the rows, the gradients, and the net change."""
+    draw = torch.Generator().manual_seed(0)
+    parameters = {"weight": torch.randn(3, 5, generator=draw).double(), "bias": torch.randn(5, generator=draw).double()}
+    initial = {name: p.clone() for name, p in parameters.items()}
+    optimizer = SGD(list(parameters.values()), [], weight_decay=0.0, momentum=momentum)
+    observer, rows, gradients = Strides(parameters, optimizer, PLAIN), [], {name: [] for name in parameters}
+    for update, lr in enumerate(PLAIN.rates):
+        for name, p in parameters.items():
+            p.grad = torch.randn(p.shape, generator=draw).double()
+            gradients[name].append(p.grad.clone())
+        if fault != "weights not kept":
+            observer.before_step(lr)
+        optimizer.step(lr)
+        observer.after_step(0.1 if fault == "first rate" else lr)
+        if update in {2, 5}:
+            rows += observer.rows(1 + update // 3)
+    return rows, gradients, {name: p - initial[name] for name, p in parameters.items()}
+
+
+def check_closed_form(fault: str = "none", momentum: float = 0.0) -> None:
+    rows, gradients, change = walked(momentum, fault)
+    assert len(rows) == 2 * 2 * 4
+    for name, steps in gradients.items():
+        lengths = torch.stack([g.abs().mean() for g in steps])
+        strides = lengths * torch.tensor(PLAIN.rates, dtype=torch.float64)
+        for epoch, part in ((1, slice(0, 3)), (2, slice(3, 6))):
+            found = {q: by_quantity(rows, epoch, q)[name] for q in ("stride", "stride_per_lr", "path")}
+            known = (strides[part].mean(), lengths[part].mean(), strides[: part.stop].sum())
+            torch.testing.assert_close(tuple(found.values()), tuple(map(float, known)), rtol=DIRECT, atol=0)
+        net = by_quantity(rows, 2, "net_displacement")[name]
+        torch.testing.assert_close(net, float(change[name].abs().mean()), rtol=DIRECT, atol=0)
+        assert net < by_quantity(rows, 2, "path")[name]
+
+
+def test_without_momentum_a_stride_is_the_rate_times_the_mean_gradient() -> None:
+    check_closed_form()
+
+
+@pytest.mark.parametrize(("fault", "momentum"), [("weights not kept", 0.0), ("first rate", 0.0), ("none", 0.9)])
+def test_strides_are_not(fault: str, momentum: float) -> None:
+    with pytest.raises(AssertionError):
+        check_closed_form(fault, momentum)
+
+
+def trained(checkpoint: Checkpoint | None = None, **changes) -> tuple[dict[str, Tensor], list[dict], list[Row]]:
+    model = runs.network()
+    result = runs.run(model, checkpoint, **changes)
+    return copy.deepcopy(model.state_dict()), runs.plain(result.history), result.observed
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_watched_run_has_the_bits_of_one_that_is_not_and_its_history() -> None:
+    weights, history, nothing = trained()
+    watched, watched_history, rows = trained(**WATCHED)
+    assert same(weights, watched)
+    assert history == watched_history
+    assert nothing == []
+    names = [name for name, _ in runs.network().named_parameters()]
+    assert [row["layer"] for row in rows[::4]] == names * runs.EPOCHS
+    assert {row["quantity"] for row in rows} == {"stride", "stride_per_lr", "path", "net_displacement"}
+    updates = 4
+    for layer in names:
+        strides = [by_quantity(rows, epoch, "stride")[layer] for epoch in range(1, runs.EPOCHS + 1)]
+        assert by_quantity(rows, runs.EPOCHS, "path")[layer] == pytest.approx(updates * sum(strides), rel=DIRECT)
+    moved = sum(by_quantity(rows, runs.EPOCHS, "net_displacement")[layer] > 0 for layer in names)
+    assert moved == len(names)
+
+
+@pytest.mark.parametrize("updates", [1, 4, 6, 13, 23])  # an epoch has 4
+def test_rows_after_a_stop_are_those_of_a_run_without_one(tmp_path: Path, updates: int) -> None:
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {}, 100)
+    with pytest.raises(StoppedError):
+        trained(checkpoint, stop=After(updates), **WATCHED)
+    weights, history, rows = trained(checkpoint, **WATCHED)
+    known = trained(**WATCHED)
+    assert same(weights, known[0])
+    assert (history, rows) == known[1:]
+
+
+def test_a_state_that_is_not_restored_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = trained(**WATCHED)[2]
+    checkpoint = Checkpoint(tmp_path / "checkpoint", {}, 100)
+    with pytest.raises(StoppedError):
+        trained(checkpoint, stop=After(6), **WATCHED)
+    monkeypatch.setattr(Strides, "state", lambda _: {})
+    assert trained(checkpoint, **WATCHED)[2] != known
+
+
+class Sparse(Observer):
+    """Reads every third update, in Python."""
+
+    in_graphs = False
+
+    def __init__(self, *about: object) -> None:
+        super().__init__(*about)
+        self.read = torch.zeros((), dtype=torch.int64)
+
+    def reads(self, update: int) -> bool:
+        return update % 3 == 0
+
+    def before_step(self, lr: float | Tensor) -> None:
+        assert all(p.grad is not None for p in self.parameters.values())
+        self.read += 1
+
+    def state(self) -> dict[str, Tensor]:
+        return {"read": self.read}
+
+    def rows(self, epoch: int) -> Iterator[Row]:
+        yield {"epoch": epoch, "layer": "", "quantity": "read", "value": int(self.read)}
+
+
+@pytest.fixture
+def sparse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "observers_of_a_user.py").write_text(
+        "from test_observers import Sparse\nnumber = 3\n"  # a module of the user's
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return "observers_of_a_user:Sparse"
+
+
+def test_an_observer_of_ones_own_reads_where_it_says(sparse: str) -> None:
+    weights, _, rows = trained(observers=("strides", sparse))
+    assert [row["value"] for row in rows if row["quantity"] == "read"] == [2, 3, 4, 6, 7, 8]  # of 4, 8, ... 24 updates
+    assert same(weights, trained()[0])
+
+
+def test_updates_are_made_once_for_each_set_of_observers_that_read_together() -> None:
+    parameters = {"weight": torch.zeros(2)}
+    optimizer = SGD([*parameters.values()], [], weight_decay=0.0, momentum=0.0)
+    both = [Strides(parameters, optimizer, PLAIN), Sparse(parameters, optimizer, PLAIN)]
+    made, called = [], []
+    update = choose_update(lambda reading: made.append(reading) or (lambda *_: called.append(len(reading))), both)
+    for number in range(7):
+        update(torch.arange(2), 0.1, number)
+    assert [len(reading) for reading in made] == [2, 1]
+    assert called == [2, 1, 1, 2, 1, 1, 2]
+
+
+def test_a_run_without_graphs_for_an_observers_sake_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = {"weight": torch.zeros(2)}
+    optimizer = SGD([*parameters.values()], [], weight_decay=0.0, momentum=0.0)
+    strides, own = Strides(parameters, optimizer, PLAIN), Sparse(parameters, optimizer, PLAIN)
+    own.name = "mine:Sparse"
+    assert graphs.why_not_graphs(optimizer, [strides]) is None
+    assert graphs.why_not_graphs(optimizer, [strides, own]) == "the observer mine:Sparse needs Python at each update"
+    monkeypatch.setattr(optimizer, "in_graphs", False)
+    assert graphs.why_not_graphs(optimizer, []) == "the optimiser sgd is not capturable"
+    # as if this were a GPU on which graphs are possible: the record says that there were none
+    monkeypatch.setattr("gapscope.training.loop.graphs_possible", lambda *_: True)
+    monkeypatch.setitem(OBSERVERS, "sparse", Sparse)
+    result = runs.run(runs.network(), observers=("sparse",))
+    assert result.final["without_cuda_graphs"] == "the observer sparse needs Python at each update"
+    result = runs.run(runs.network(), name="torch.optim:SGD")
+    assert result.final["without_cuda_graphs"] == "the optimiser torch.optim:SGD is not capturable"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("stride", "unknown observer 'stride'; did you mean 'strides'"),
+        ("torch.nn:Linear", "torch.nn:Linear is not a subclass of gapscope.training.observers.Observer"),
+        ("torch.nn:Linearr", "observer 'torch.nn:Linearr' cannot be imported"),
+    ],
+)
+def test_what_is_no_observer_is_refused(name: str, said: str) -> None:
+    parameters = {"weight": torch.zeros(2)}
+    optimizer = SGD([*parameters.values()], [], weight_decay=0.0, momentum=0.0)
+    with pytest.raises(InputError, match=said):
+        make_observers([name], parameters, optimizer, PLAIN)
+
+
+def test_an_observer_named_twice_is_refused() -> None:
+    with pytest.raises(InputError, match=r"train.observers must name each observer once, got strides, strides"):
+        runs.changed(observers=("strides", "strides"))
+
+
+def test_observers_see_the_gradient_of_the_update_and_the_weights_after_it() -> None:
+    model, seen = runs.network(dropout=0.0), []
+
+    class Noting(Sparse):
+        def before_step(self, lr: float | Tensor) -> None:
+            seen.append(("before", model.head.weight.detach().clone(), model.head.weight.grad.clone()))
+
+        def after_step(self, lr: float | Tensor) -> None:
+            seen.append(("after", model.head.weight.detach().clone(), float(lr)))
+
+    from gapscope.data.images import split_images
+
+    optimizer = SGD([*model.parameters()], [], weight_decay=0.0, momentum=0.0)
+    observer = Noting(dict(model.named_parameters()), optimizer, PLAIN)
+    images = split_images(runs.data(), "train", "cpu")
+    update = make_update(model, optimizer, images, runs.SETTINGS, observers=[observer])
+    update(torch.arange(20), 0.25)
+    (_, before, gradient), (_, after, lr) = seen
+    torch.testing.assert_close(after, before - lr * gradient, rtol=DIRECT, atol=DIRECT)
