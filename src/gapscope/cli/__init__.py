@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 
-from gapscope.cli import compare, compose, report, run, spectra, studies
+from gapscope.cli import compare, compose, report, run, spectra, studies, verify
 from gapscope.runtime import run_stage
 
-COMMANDS = (studies, run, report, compare, compose, spectra)  # in the order of --help
+COMMANDS = (studies, run, report, compare, compose, spectra, verify)  # in the order of --help
 
 
 def parser() -> argparse.ArgumentParser:
