@@ -66,7 +66,7 @@ class StudyProof:
     date: str
 
 
-Row = TypeVar("Row", CodeProof, StudyProof)
+Row = TypeVar("Row", bound=CodeProof | StudyProof)
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:

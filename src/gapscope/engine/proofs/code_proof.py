@@ -18,12 +18,12 @@ from queue import SimpleQueue
 import numpy as np
 
 from gapscope.engine.proofs.cases import IMAGES, Case, write_images
+from gapscope.engine.proofs.numbers import Difference, absent, compare, read_numbers
 from gapscope.engine.proofs.processor import processor
 from gapscope.engine.proofs.versions import Stage, Version, Worker, present, unpacked
 from gapscope.errors import InputError
 from gapscope.records import proofs
 from gapscope.records.closure import closure_hash
-from gapscope.records.numbers import Difference, absent, compare, read_numbers
 from gapscope.records.proofs import CodeProof
 
 # stages whose outputs are no numbers of a result: nothing to compare, and no stage reads a number from them

@@ -16,13 +16,13 @@ import yaml
 from gapscope.config import Params
 from gapscope.engine.proofs import code_proof
 from gapscope.engine.proofs.cases import Case
+from gapscope.engine.proofs.legacy import made_by
 from gapscope.engine.proofs.processor import processor
 from gapscope.engine.proofs.versions import Worker, git, in_history, present, unpacked
 from gapscope.errors import InputError
 from gapscope.records import proofs
 from gapscope.records.cells import Cell, cells
 from gapscope.records.closure import closure_hash
-from gapscope.records.legacy import made_by
 from gapscope.records.proofs import StudyProof
 
 METRICS = Path("metrics")

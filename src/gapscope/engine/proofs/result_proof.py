@@ -24,6 +24,8 @@ from pathlib import Path
 from gapscope.config import Params
 from gapscope.engine.proofs import code_proof
 from gapscope.engine.proofs.cases import spelled
+from gapscope.engine.proofs.legacy import made_by
+from gapscope.engine.proofs.numbers import Numbers, read_numbers, relative_difference
 from gapscope.engine.proofs.processor import processor
 from gapscope.engine.proofs.recorded import commit_of, leaf
 from gapscope.engine.proofs.versions import Stage, Version, Worker
@@ -31,8 +33,6 @@ from gapscope.errors import InputError
 from gapscope.records import proofs
 from gapscope.records.cells import Cell, cells
 from gapscope.records.closure import closure_hash
-from gapscope.records.legacy import made_by
-from gapscope.records.numbers import Numbers, read_numbers, relative_difference
 from gapscope.records.proofs import StudyProof
 
 UNITS = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float64": 2.0**-53}  # unit roundoff of a precision

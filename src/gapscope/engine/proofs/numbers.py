@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from gapscope.engine.proofs.legacy import PROVENANCE, SETTINGS
 from gapscope.errors import InputError
-from gapscope.records.legacy import PROVENANCE, SETTINGS
 
 LEFT_OUT = PROVENANCE | SETTINGS
 NO_NUMBERS = frozenset({".png", ".svg", ".html", ".md", ".txt", ".yaml", ".log"})
