@@ -419,7 +419,7 @@ def test_standing_says_what_is_proved_and_what_is_not(project: Path) -> None:
     assert len(proofs.standing("quick", project)) == 2
     code = closure.closure_hash("spectra", project)
     table = project / proofs.VERIFIED / "quick.csv"
-    key = ("kind", "stage", "cell")
+    key = ("kind", "stage", "cell", "against")
     proofs.write_rows(table, [study_row("spectra", code)], StudyProof, key=key)
     assert "34f9214" in proofs.standing("quick", project)[0]
     assert not any("changed" in line for line in proofs.standing("quick", project))

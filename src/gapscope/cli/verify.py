@@ -123,15 +123,12 @@ def prove_study(study: str, against: str, stages: Sequence[str]) -> None:
     found = recorded.targets(study, params, stages)
     if against != RECORDED:
         found = [replace(target, commit=against, named=against) for target in found]
-    worker = Worker()
-    try:
+    with Worker() as worker:
         for target in found:
             with tempfile.TemporaryDirectory(prefix="gapscope-verify-") as folder:
                 rows = recorded.prove(target, params, worker, Path(folder), _say)
             proofs.write_study_proofs(study, rows)
             wrong += [f"{row.stage} of {row.cell}" for row in rows if row.verdict not in proofs.PROVED]
-    finally:
-        worker.close()
     if wrong:
         raise InputError(f"not the same numbers as the code that the records name: {', '.join(wrong)}")
 
@@ -148,18 +145,15 @@ def compute_again(study: str, count: int, cap_s: float | None) -> None:
 
     params = _params(study)
     todo = result_proof.cheapest(params, count)
-    worker = Worker()
-    try:
+    cap = result_proof.CAP_S if cap_s is None else cap_s
+    with Worker() as worker, tempfile.TemporaryDirectory(prefix="gapscope-verify-") as temporary:
+        whole = present(Path(temporary) / "present")
         for cell in todo:
-            with tempfile.TemporaryDirectory(prefix="gapscope-verify-") as folder:
-                cap = result_proof.CAP_S if cap_s is None else cap_s
-                row = result_proof.prove(cell, params, present(Path(folder)), worker, _say, cap)
+            row = result_proof.prove(cell, params, whole.copy(Path(temporary) / cell.name), worker, _say, cap)
             proofs.write_study_proofs(study, [row])
             off = f"{row.first_rounding or '-'} at the first evaluated epoch, {row.end_rounding or '-'} at the last"
             print(f"{cell.name}, in units of rounding per update: {off}; on {row.processor}")
             print(f"{cell.name}, at the end: {row.end_spread or '-'} standard deviations over seeds")
-    finally:
-        worker.close()
 
 
 def _params(study: str) -> Params:

@@ -107,7 +107,7 @@ def write_code_proofs(rows: Sequence[CodeProof], path: Path = CODE) -> None:
 
 def write_study_proofs(study: str, rows: Sequence[StudyProof]) -> None:
     """Add proofs to a study's table."""
-    write_rows(VERIFIED / f"{study}.csv", rows, StudyProof, key=("kind", "stage", "cell"))
+    write_rows(VERIFIED / f"{study}.csv", rows, StudyProof, key=("kind", "stage", "cell", "against"))
 
 
 def unproved_cases(stage: str, cases: Iterable[str], rows: Iterable[CodeProof], *, code: str, at: int) -> list[str]:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from gapscope.claims.hypothesis_tests import SIGNS
 from gapscope.drawing import numbers, svg
 from gapscope.errors import InputError
+from gapscope.records import proofs
 from gapscope.records.spectra import read_header
 from gapscope.records.tables import read_record, read_table, wall_seconds
 from gapscope.report import figure_catalogue, figures, gap, page_tables
@@ -75,6 +76,7 @@ def page(
         tables=page_tables.of_study(metrics),
         figures=list(each(drawn, figure_catalogue.of_study(plots))),
         made=made(metrics),
+        proved=proofs.standing(study) if (proofs.VERIFIED / f"{study}.csv").exists() else (),
         configuration=configuration,
         params=every.read_text(encoding="utf-8") if every.exists() else "",
     )

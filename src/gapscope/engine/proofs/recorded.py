@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 
 from gapscope.config import Params
+from gapscope.data.datasets import SUBSET
 from gapscope.engine.proofs import code_proof
 from gapscope.engine.proofs.cases import Case
 from gapscope.engine.proofs.legacy import made_by
 from gapscope.engine.proofs.processor import processor
-from gapscope.engine.proofs.versions import Worker, git, in_history, present, unpacked
+from gapscope.engine.proofs.versions import Version, Worker, git, in_history, present, unpacked
 from gapscope.errors import InputError
 from gapscope.records import proofs
 from gapscope.records.cells import Cell, cells
@@ -28,6 +29,7 @@ from gapscope.records.proofs import StudyProof
 METRICS = Path("metrics")
 LOST = Path("verified/lost.yaml")
 LAST_OLD = "54c90e6"  # the last commit of 0.1.0: every committed result was up to date by its locks
+DEAR_S, PART = 60.0, 1000  # where an epoch took longer, as recorded, so many training images are taken
 BEFORE = {"spectra": ("activations",), "controls": ("activations",)}  # proved with it: its output is in no record
 # what makes a cell cheap; a version takes those that it declares, in its own spelling
 FEWER: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -142,10 +144,13 @@ def _target(named: str, made: Sequence[Record], params: Params) -> Target:
     if params.groups["pipelines"]["networks"]:
         chosen = cheapest(made, params)
         cell = chosen.name
-        if not {"landscape", "noise_scale"} & {*stages}:
+        if not params.groups["pipelines"]["landscape"]:  # that one names two of the batch sizes
             overrides += [f"batch_sizes=[{chosen.batch_size}]", f"batch_size={chosen.batch_size}"]
         overrides += [f"seeds=[{chosen.seed}]", f"controls.seeds=[{chosen.seed}]"]
         length, conditions = shortened(params, of_few_images=chosen.dataset in ("digits", "noisy_digits"))
+        if epoch_seconds(made, chosen, params) > DEAR_S and SUBSET.fullmatch(chosen.dataset) is None:
+            overrides.append(f"datasets=[{chosen.dataset}_n{PART}]")
+            conditions += f", {PART} training images"
     else:
         length = [(f"seeds=[{params.seeds[0]}]",)] if params.seeds else []
         cell, conditions = made[0].name, "fewer epochs, images, matrices"
@@ -160,13 +165,20 @@ def cheapest(made: Sequence[Record], params: Params) -> Cell:
     A record of a stage with one record per seed stands for all batch sizes of the seed.
     """
     todo, per_image_s = cells(params), 0.005
-    seconds = {record.name: record.wall_s for record in made if record.stage == "train"}
     there = {record.name for record in made}
     seeds = {f"{cell.model}-{cell.dataset}-s{cell.seed}": cell.seed for cell in todo}
     own = [cell for cell in todo if cell.name in there or seeds_of(cell) in there & seeds.keys()]
     if not own:
         raise InputError(f"no record of {params.study} is of a cell that conf/study/{params.study}.yaml has")
-    return min(own, key=lambda c: seconds.get(c.name, 0) / max(params.epochs, 1) + per_image_s * c.batch_size)
+    return min(own, key=lambda cell: epoch_seconds(made, cell, params) + per_image_s * cell.batch_size)
+
+
+def epoch_seconds(made: Sequence[Record], cell: Cell, params: Params) -> float:
+    """Return how long an epoch of a cell took, as recorded; 0 where that is not among the records."""
+    seconds = max(
+        (record.wall_s for record in made if (record.stage, record.name) == ("train", cell.name)), default=0.0
+    )
+    return seconds / max(params.epochs, 1)
 
 
 def seeds_of(cell: Cell) -> str:
@@ -218,6 +230,7 @@ def prove(target: Target, params: Params, using: Worker, folder: Path, say: Call
         InputError: a version cannot run it, or a data set of one's own is not there.
     """
     old, new = unpacked(target.commit, folder / "of_commit"), present(folder / "of_present")
+    borrowed = add_study(old, params.study)
     files = {place: Path(place) for place in params.groups["data"]["files"].values()}
     if absent := [str(path) for path in files.values() if not path.exists()]:
         raise InputError(f"{', '.join(absent)} is missing; make it first (for examples: python examples/make_data.py)")
@@ -235,7 +248,7 @@ def prove(target: Target, params: Params, using: Worker, folder: Path, say: Call
             kind=proofs.CODE_KIND,
             against=target.commit + instead,
             processor=processor(),
-            conditions=target.conditions,
+            conditions=target.conditions + borrowed,
             first_rounding="",
             end_rounding="",
             end_spread="",
@@ -245,6 +258,21 @@ def prove(target: Target, params: Params, using: Worker, folder: Path, say: Call
         )
         for one in compared
     ]
+
+
+def add_study(version: Version, study: str) -> str:
+    """Give a version the study's file as it was first committed, where it has none yet; say so in words.
+
+    Some records name the commit before the one that brought their study.
+    """
+    place = f"conf/study/{study}.yaml"
+    if (version.folder / place).exists():
+        return ""
+    first = git("log", "--diff-filter=A", "--format=%h", "--", place).decode().split()
+    if not first:
+        raise InputError(f"{place} is in no commit")
+    (version.folder / place).write_bytes(git("show", f"{first[-1]}:{place}"))
+    return f", study file of {first[-1]}"
 
 
 @cache

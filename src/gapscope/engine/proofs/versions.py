@@ -72,6 +72,12 @@ class Worker:
             raise InputError("the process that runs the stages has ended; is there memory enough?")
         return int(answer), log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin
