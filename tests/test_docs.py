@@ -17,7 +17,9 @@ import yaml
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(
-    path for path in DOCS.glob("*.md") if path.name not in ("README.md", "own_model.md", "claims.md", "results.md")
+    path
+    for path in DOCS.glob("*.md")
+    if path.name not in ("README.md", "own_model.md", "claims.md", "results.md", "verify.md")
 )
 SECTIONS = ["The quantity", "Open in the paper", "Chosen here", "Cost", "Known bias and limits", "Example"]
 PARAMS = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
