@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import subprocess
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from gapscope.engine.proofs import cases, code_proof, recorded, result_proof, tripwire
+from gapscope.engine.proofs import cases, code_proof, migrations, recorded, result_proof, tripwire
 from gapscope.engine.proofs.numbers import absent, compare, read_numbers
 from gapscope.errors import InputError
 from gapscope.records import closure, proofs
@@ -36,7 +37,7 @@ def weights(folder: Path, change: float = 0.0) -> list[str]:
 
 def test_equal_weights_are_the_same_bits(tmp_path: Path) -> None:
     old, new = weights(tmp_path / "old"), weights(tmp_path / "new")
-    verdict, difference = code_proof.compare_outputs("train", (tmp_path / "old", old), (tmp_path / "new", new))
+    verdict, difference = code_proof.compare_outputs("train", (tmp_path / "old", [old]), (tmp_path / "new", [new]))
     assert verdict == proofs.SAME_BITS
     assert difference.numbers == 17
 
@@ -49,7 +50,7 @@ def test_one_unit_in_the_last_place_of_one_weight_is_seen(tmp_path: Path) -> Non
     moved = moved.copy()
     moved[3] = np.nextafter(moved[3], np.float32(9))
     save_file({"a": np.asarray(tensors["a"]), "b": moved}, tmp_path / "new" / "w.safetensors")
-    verdict, difference = code_proof.compare_outputs("train", (tmp_path / "old", old), (tmp_path / "new", new))
+    verdict, difference = code_proof.compare_outputs("train", (tmp_path / "old", [old]), (tmp_path / "new", [new]))
     assert verdict == proofs.DIFFERENT
     assert difference.differing == 1
     assert difference.where.endswith("w.safetensors/b")
@@ -117,7 +118,7 @@ def test_rows_of_a_long_table_have_names_and_no_order(tmp_path: Path) -> None:
 def test_another_form_holds_the_same_values_or_it_is_different(tmp_path: Path) -> None:
     write(tmp_path / "old", "runs.csv", "model,test_error_pct,train_error_pct,empty\nlenet5,1.5,0.25,\n")
     write(tmp_path / "new", "runs.csv", LONG)
-    folders = (tmp_path / "old", ["runs.csv"]), (tmp_path / "new", ["runs.csv"])
+    folders = (tmp_path / "old", [["runs.csv"]]), (tmp_path / "new", [["runs.csv"]])
     assert code_proof.compare_outputs("tables", *folders)[0] == proofs.DIFFERENT  # the model's name is no value there
     write(tmp_path / "old", "runs.csv", "test_error_pct,train_error_pct,empty\n1.5,0.25,\n")
     assert code_proof.compare_outputs("tables", *folders)[0] == proofs.SAME_VALUES
@@ -131,20 +132,33 @@ def test_a_value_that_is_there_once_does_not_serve_twice() -> None:
     assert absent({"a": 1.5, "b": 1.5}, {"x": 1.5}) == ["b"]
 
 
-def test_a_converter_brings_old_files_to_the_new_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def convert(root: Path, outs: list[str], target: Path) -> list[str]:
-        _, values = (root / outs[0]).read_text().splitlines()
-        test, train = values.split(",")
-        write(target, "runs.csv", f"quantity,split,value\nerror_pct,test,{test}\nerror_pct,train,{train}\n")
-        return ["runs.csv"]
+class Step:
+    """What a migration does to the records of one cell."""
 
-    monkeypatch.setattr(code_proof, "converters", lambda: {"tables": convert})
-    write(tmp_path / "old", "runs.csv", "test_error_pct,train_error_pct\n1.5,0.25\n")
-    folders = (tmp_path / "old", ["runs.csv"]), (tmp_path / "new", ["runs.csv"])
-    write(tmp_path / "new", "runs.csv", "quantity,split,value\nerror_pct,test,1.5\nerror_pct,train,0.25\n")
-    assert code_proof.compare_outputs("tables", *folders)[0] == proofs.SAME_BITS
-    write(tmp_path / "new", "runs.csv", "quantity,split,value\nerror_pct,test,0.25\nerror_pct,train,1.5\n")
-    assert code_proof.compare_outputs("tables", *folders)[0] != proofs.SAME_BITS  # swapped
+    @staticmethod
+    def convert(_stage: str, found: dict[str, bytes]) -> dict[str, bytes]:
+        _, values = found["metrics/s/runs.csv"].decode().splitlines()
+        test, train = values.split(",")
+        return {
+            "metrics/s/runs.csv": f"quantity,split,value\nerror_pct,test,{test}\nerror_pct,train,{train}\n".encode()
+        }
+
+
+def test_a_migration_brings_old_files_to_the_new_form(tmp_path: Path) -> None:
+    script = types.SimpleNamespace(
+        steps={"tables": [Step]}, path=lambda place: place.replace("metrics/s/", "metrics/new/")
+    )
+    write(tmp_path / "old", "metrics/s/runs.csv", "test_error_pct,train_error_pct\n1.5,0.25\n")
+    old, new = (tmp_path / "old", [["metrics/s/runs.csv"]]), (tmp_path / "new", [["metrics/new/runs.csv"]])
+
+    def verdict(test: float, train: float) -> str:
+        text = f"quantity,split,value\nerror_pct,test,{test}\nerror_pct,train,{train}\n"
+        write(tmp_path / "new", "metrics/new/runs.csv", text)
+        return code_proof.compare_outputs("tables", old, new, migrations.Migration((script,)))[0]
+
+    assert verdict(1.5, 0.25) == proofs.SAME_BITS
+    assert verdict(0.25, 1.5) == proofs.DIFFERENT  # swapped
+    assert verdict(1.5, 0.2500000001) == proofs.DIFFERENT
 
 
 def test_the_present_code_gets_the_old_weights_where_they_differ(tmp_path: Path) -> None:
@@ -163,11 +177,13 @@ def test_every_stage_with_numbers_is_in_a_case() -> None:
 
 
 def test_a_version_takes_the_spelling_that_it_declares() -> None:
-    spellings = ("train.optimiser.name=adam", "train.optimizer=adam")
-    assert cases.spelled(spellings, {"train.optimiser.name", "train.optimizer"}) == spellings[0]
-    assert cases.spelled(spellings, {"train.optimizer"}) == spellings[1]
-    assert cases.spelled(("runtime? a=new", "a=old"), {"a", "runtime"}) == "a=new"
-    assert cases.spelled(("runtime? a=new", "a=old"), {"a"}) == "a=old"
+    spellings = ("train.optimizer.name=adam", "train.optimizer=adam")
+    assert cases.spelled(spellings, {"train.optimizer.name", "train.optimizer"}) == [spellings[0]]
+    assert cases.spelled(spellings, {"train.optimizer"}) == [spellings[1]]
+    assert cases.spelled(("runtime? a=new", "a=old"), {"a", "runtime"}) == ["a=new"]
+    assert cases.spelled(("runtime? a=new", "a=old"), {"a"}) == ["a=old"]
+    assert cases.spelled(("a=1 & b=2", "c=3"), {"a", "b", "c"}) == ["a=1", "b=2"]
+    assert cases.spelled(("a=1 & b=2", "c=3"), {"a", "c"}) == ["c=3"]
     with pytest.raises(InputError, match="no spelling"):
         cases.spelled(spellings, {"train"})
 

@@ -2,7 +2,8 @@
 
 They stand in `verified/cases.yaml`, each a study of conf/ with overrides. A version composes them from its own conf/.
 Where params have been renamed, an override has several spellings, the newest first; a version takes the first one
-whose param it declares. A spelling may name another param that must be declared: `runtime? sharpness.batch_norm=batch`.
+whose params it declares. A spelling may be several overrides, with ` & ` between them, and may name another param that
+must be declared: `runtime? sharpness.batch_norm=batch`.
 """
 
 import re
@@ -43,27 +44,42 @@ class Case:
         Raises:
             InputError: the version declares none of an override's spellings.
         """
-        return [f"study={self.study}", *(spelled(spellings, declared) for spellings in self.overrides)]
+        chosen = [override for spellings in self.overrides for override in spelled(spellings, declared)]
+        return [f"study={self.study}", *chosen]
 
 
-def spelled(spellings: tuple[str, ...], declared: Collection[str]) -> str:
-    """Return the first spelling of an override whose params are declared; a key within a mapping counts as it is.
+def spelled(spellings: tuple[str, ...], declared: Collection[str]) -> list[str]:
+    """Return the first spelling of an override whose params are declared; one that has no other is taken as it is.
 
     Raises:
         InputError: there is none.
 
     Example:
-        >>> spelled(("train.optimiser.name=adam", "train.optimizer=adam"), {"train", "train.optimizer"})
-        'train.optimizer=adam'
+        >>> spelled(("train.optimizer.name=adam", "train.optimizer=adam"), {"train", "train.optimizer"})
+        ['train.optimizer=adam']
     """
     for spelling in spellings:
-        parts = _SPELLING.fullmatch(spelling)
-        if parts is None:
-            raise InputError(f"{CASES}: {spelling!r} is no override")
-        needed = parts["declared"] or parts["override"].partition("=")[0].lstrip("+~")
-        if needed in declared or (len(spellings) == 1 and parts["declared"] is None):
-            return parts["override"]
+        condition, overrides = _parts(spelling)
+        needed = {condition} if condition else {_key(override) for override in overrides}
+        if needed <= set(declared) or (len(spellings) == 1 and not condition):
+            return overrides
     raise InputError(f"{CASES}: no spelling of {' | '.join(spellings)} has params that this version declares")
+
+
+def is_declared(spellings: tuple[str, ...], declared: Collection[str]) -> bool:
+    """Whether a version declares the params of one of an override's spellings."""
+    return any({_key(override) for override in _parts(spelling)[1]} <= set(declared) for spelling in spellings)
+
+
+def _parts(spelling: str) -> tuple[str | None, list[str]]:
+    parts = _SPELLING.fullmatch(spelling)
+    if parts is None:
+        raise InputError(f"{CASES}: {spelling!r} is no override")
+    return parts["declared"], parts["override"].split(" & ")
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def read_cases(names: Collection[str] = (), path: Path = CASES) -> list[Case]:
@@ -78,8 +94,8 @@ def read_cases(names: Collection[str] = (), path: Path = CASES) -> list[Case]:
             raise InputError(f"{path}: case {name} has unknown keys {', '.join(sorted(unknown))}")
         own = [*case.get("overrides", [])]
         for common in (case["with"], case["study"]) if "with" in case else (case["study"],):
-            keys = {_key(item) for item in own}
-            own += [item for item in shared["common"].get(common, []) if _key(item) not in keys]
+            keys = {key for item in own for key in _oldest(item)}
+            own += [item for item in shared["common"].get(common, []) if not _oldest(item) & keys]
         overrides = tuple(tuple(item) if isinstance(item, list) else (item,) for item in own)
         found.append(Case(name, case["study"], overrides, tuple(case.get("stages", ()))))
     known = [case.name for case in found]
@@ -88,10 +104,9 @@ def read_cases(names: Collection[str] = (), path: Path = CASES) -> list[Case]:
     return [case for case in found if not names or case.name in names]
 
 
-def _key(item: Any) -> str:
-    newest = item[0] if isinstance(item, list) else item
-    parts = _SPELLING.fullmatch(newest)
-    return parts["override"].partition("=")[0] if parts else ""
+def _oldest(item: Any) -> frozenset[str]:
+    """Return the params of an override in its oldest spelling: by these two of the same are known."""
+    return frozenset(_key(override) for override in _parts(item[-1] if isinstance(item, list) else item)[1])
 
 
 def write_images(path: Path) -> None:

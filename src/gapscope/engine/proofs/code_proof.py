@@ -6,7 +6,6 @@ gets the old weights and activations, so that each stage is judged for itself.
 """
 
 import datetime
-import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from gapscope.engine.proofs.cases import IMAGES, Case, write_images
+from gapscope.engine.proofs.migrations import Migration, migration_from
 from gapscope.engine.proofs.numbers import Difference, absent, compare, read_numbers
 from gapscope.engine.proofs.processor import processor
 from gapscope.engine.proofs.versions import Stage, Version, Worker, present, unpacked
@@ -34,9 +34,7 @@ NO_NUMBERS = {
     "report": "a page of text and figures, made of tables that are compared",
     "settings": "a copy of params.yaml",
 }
-MIGRATIONS = Path("migrations")
-# (folder of the old outputs, their paths in it, folder for the new ones) -> paths there: old files in the new form
-Converter = Callable[[Path, Sequence[str], Path], Sequence[str]]
+Outs = Sequence[Sequence[str]]  # paths of a stage's outputs, cell by cell
 
 
 @dataclass(frozen=True)
@@ -46,18 +44,6 @@ class Compared:
     stage: str
     verdict: str
     difference: Difference
-
-
-def converters(folder: Path = MIGRATIONS) -> dict[str, Converter]:
-    """Return for each stage what brings an old output to the new form: `CONVERTERS` of the scripts in `migrations`."""
-    found: dict[str, Converter] = {}
-    for path in sorted(folder.glob("v*.py")):
-        spec = importlib.util.spec_from_file_location(f"gapscope_migration_{path.stem}", path)
-        if spec and spec.loader:
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            found |= getattr(module, "CONVERTERS", {})
-    return found
 
 
 def prove(
@@ -218,17 +204,18 @@ def prove_case(  # noqa: PLR0917
         raise InputError(f"no stage {', '.join(sorted(unknown))} in case {case.name}")
     for stage in todo[0]:
         old[0].run(stage, using)
-    found = []
+    found, migration = [], migration_from(old[0].name)
     for name in dict.fromkeys(stage.name for stage in todo[1]):
         for stage in (stage for stage in todo[1] if stage.name == name):
             new[0].run(stage, using)
-        outs = [[out for stage in stages if stage.name == name for out in stage.outs] for stages in todo]
+        outs = [[stage.outs for stage in stages if stage.name == name] for stages in todo]
         if not outs[0]:
             verdict, difference = proofs.NEW_STAGE, Difference()
         else:
-            verdict, difference = compare_outputs(name, (old[0].folder, outs[0]), (new[0].folder, outs[1]))
+            sides = (old[0].folder, outs[0]), (new[0].folder, outs[1])
+            verdict, difference = compare_outputs(name, *sides, migration)
         if verdict == proofs.DIFFERENT:
-            hand_over(old[0].folder, new[0].folder, outs[0])
+            hand_over(old[0].folder, new[0].folder, [out for cell in outs[0] for out in cell])
         if name in wanted:
             found.append(Compared(name, verdict, difference))
             say(f"{case.name}: {name}: {verdict}; {difference.in_words()}")
@@ -261,18 +248,21 @@ def needed(pipeline: Sequence[Stage], wanted: Iterable[str]) -> list[Stage]:
 
 
 def compare_outputs(
-    stage: str, old: tuple[Path, Sequence[str]], new: tuple[Path, Sequence[str]]
+    stage: str, old: tuple[Path, Outs], new: tuple[Path, Outs], migration: Migration | None = None
 ) -> tuple[str, Difference]:
     """Return the verdict on a stage's outputs, and how they differ.
 
-    Where the two versions name their numbers in different ways, the old files are brought to the new form by the
-    stage's converter; without one, each number of the old output must stand in the new one under whatever name.
+    Where the present code writes another form, the migration of committed records brings the old outputs to it. For a
+    stage without a migration each number of the old output must stand in the new one under whatever name.
     """
-    before, after = read_numbers(old[1], old[0]), read_numbers(new[1], new[0])
+    after = read_numbers([out for cell in new[1] for out in cell], new[0])
+    before = read_numbers([out for cell in old[1] for out in cell], old[0])
     difference = compare(before, after)
-    if difference.missing and (convert := converters().get(stage)):
+    if not difference.same_bits and migration is not None:
         with tempfile.TemporaryDirectory(prefix="gapscope-convert-") as folder:
-            difference = compare(read_numbers(convert(old[0], old[1], Path(folder)), Path(folder)), after)
+            outs = [out for cell in old[1] for out in migration.convert(stage, old[0], cell, Path(folder))]
+            before = read_numbers(outs, Path(folder))
+        difference = compare(before, after)
     if difference.same_bits:
         return proofs.SAME_BITS, difference
     if difference.missing and not (left := absent(before, after)):

@@ -7,7 +7,6 @@ records made on a GPU too. The last commit of 0.1.0 stands in for a commit in no
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import yaml
 from gapscope.config import Params
 from gapscope.data.datasets import SUBSET
 from gapscope.engine.proofs import code_proof
-from gapscope.engine.proofs.cases import Case
+from gapscope.engine.proofs.cases import Case, is_declared
 from gapscope.engine.proofs.legacy import made_by
 from gapscope.engine.proofs.processor import processor
 from gapscope.engine.proofs.versions import Version, Worker, git, in_history, present, unpacked
@@ -33,7 +32,7 @@ DEAR_S, PART = 60.0, 1000  # where an epoch took longer, as recorded, so many tr
 BEFORE = {"spectra": ("activations",), "controls": ("activations",)}  # proved with it: its output is in no record
 # what makes a cell cheap; a version takes those that it declares, in its own spelling
 FEWER: dict[str, tuple[tuple[str, ...], ...]] = {
-    "train": (("train.history_images=500",),),
+    "train": (("train.evaluation.history_images=500", "train.history_images=500"),),
     "sharpness": (("sharpness.images=100",),),
     "curvature": (("curvature.images=200",), ("curvature.steps=10",), ("curvature.trace_probes=2",)),
     "noise_scale": (("noise_scale.images=256",), ("noise_scale.epochs=1",)),
@@ -43,21 +42,22 @@ FEWER: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "warmstart": (
         *(("warmstart.small_epochs=1",), ("warmstart.large_epochs=1",), ("warmstart.starts=[0,1]",)),
-        *(("train.history_images=500",), ("sharpness.images=100",)),
+        ("train.evaluation.history_images=500", "train.history_images=500"),
+        ("sharpness.images=100",),
     ),
     "random_matrices": (
         *(("random_matrices.repetitions=2",), ("random_matrices.shapes=[[1000,10],[1000,50],[1000,200]]",)),
-        ("random_matrices.workers=1",),
+        ("runtime.workers=1", "random_matrices.workers=1"),
     ),
     "perturbation": (("perturbation.repetitions=5",),),
 }
 # settings that a run of one or two epochs cannot have as they are: leaf of a param -> spellings of the override
 SHORTER: dict[str, tuple[str, ...]] = {
-    "batch_schedule": ("train.batch_schedule={}",),
-    "updates": ("train.updates={}",),
-    "warmup_epochs": ("train.warmup_epochs={}",),
-    "lr_candidates": ("train.lr_candidates={}",),
-    "lr_sweep_epochs": ("train.lr_sweep_epochs={}",),
+    "batch_schedule": ("train.schedule.batch_schedule={}", "train.batch_schedule={}"),
+    "updates": ("train.schedule.updates={}", "train.updates={}"),
+    "warmup_epochs": ("train.schedule.warmup_epochs={}", "train.warmup_epochs={}"),
+    "lr_candidates": ("train.tuning.lr_candidates={}", "train.lr_candidates={}"),
+    "lr_sweep_epochs": ("train.tuning.lr_sweep_epochs={}", "train.lr_sweep_epochs={}"),
 }
 
 
@@ -234,7 +234,7 @@ def prove(target: Target, params: Params, using: Worker, folder: Path, say: Call
     files = {place: Path(place) for place in params.groups["data"]["files"].values()}
     if absent := [str(path) for path in files.values() if not path.exists()]:
         raise InputError(f"{', '.join(absent)} is missing; make it first (for examples: python examples/make_data.py)")
-    overrides = tuple(item for item in target.overrides if _is_declared(item, old.declared, new.declared))
+    overrides = tuple(item for item in target.overrides if all(is_declared(item, known(v)) for v in (old, new)))
     case = Case(target.cell or params.study, params.study, overrides)
     stages = [stage for stage in target.stages if all(code_proof.has_stage(v, stage) for v in (old, new))]
     compared = code_proof.prove_case(case, stages, (old, new), using, folder, say, files=files)
@@ -260,6 +260,11 @@ def prove(target: Target, params: Params, using: Worker, folder: Path, say: Call
     ]
 
 
+def known(version: Version) -> set[str]:
+    """Return what a version declares, and what Hydra itself takes."""
+    return version.declared | {"study"}
+
+
 def add_study(version: Version, study: str) -> str:
     """Give a version the study's file as it was first committed, where it has none yet; say so in words.
 
@@ -273,16 +278,6 @@ def add_study(version: Version, study: str) -> str:
         raise InputError(f"{place} is in no commit")
     (version.folder / place).write_bytes(git("show", f"{first[-1]}:{place}"))
     return f", study file of {first[-1]}"
-
-
-@cache
-def _key(spelling: str) -> str:
-    return spelling.rpartition("? ")[2].partition("=")[0]
-
-
-def _is_declared(spellings: tuple[str, ...], *versions: set[str]) -> bool:
-    """Whether each version declares one of an override's spellings; what only one of them has is not set in either."""
-    return all(any(_key(spelling) in declared for spelling in spellings) for declared in versions)
 
 
 def commits_named(metrics: Path = METRICS) -> dict[str, list[str]]:

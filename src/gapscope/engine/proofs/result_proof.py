@@ -225,7 +225,7 @@ def prove(  # noqa: PLR0917
     overrides = [f"study={params.study}", f"batch_sizes=[{cell.batch_size}]", f"batch_size={cell.batch_size}"]
     overrides += [f"seeds=[{cell.seed}]", f"controls.seeds=[{cell.seed}]"]
     if dear:
-        overrides.append(spelled(("runtime.checkpoint_epochs=1", "train.checkpoint_epochs=1"), version.declared))
+        overrides += spelled(("runtime.checkpoint_epochs=1", "train.checkpoint_epochs=1"), version.declared)
     for place in (Path(name) for name in params.groups["data"]["files"].values()):
         if not place.exists():
             raise InputError(f"{place} is missing; make it first (for examples: python examples/make_data.py)")
@@ -247,7 +247,8 @@ def prove(  # noqa: PLR0917
         version.run(own, using)
         numbers = read_numbers([out for out in own.outs if not out.endswith(".safetensors")], version.folder)
         computed, ends = history(numbers), (final(recorded), final(numbers))
-    unit = UNITS[leaf(params.groups["train"], "precision") or "float32"]
+    precision = leaf(params.groups["train"], "precision")
+    unit = UNITS[precision["compute"] if isinstance(precision, dict) else precision or "float32"]
     found = classify(history(recorded), computed, unit=unit, ends=ends, deviations=deviations(cell, params))
     say(f"{cell.name}: {found.kind}; {time.perf_counter() - start:.0f} s")
     return StudyProof(

@@ -201,10 +201,15 @@ def short(commit: str) -> str:
     return git("rev-parse", "--short=7", "--verify", "--quiet", f"{commit}^{{commit}}").decode().strip()
 
 
+def follows(later: str, commit: str) -> bool:
+    """Whether a commit is another one, or comes after it."""
+    ancestor = ["git", "merge-base", "--is-ancestor", commit, later]
+    return subprocess.run(ancestor, capture_output=True, check=False).returncode == 0
+
+
 def in_history(commit: str) -> bool:
     """Whether HEAD is a commit or follows it."""
-    ancestor = ["git", "merge-base", "--is-ancestor", commit, "HEAD"]
-    return subprocess.run(ancestor, capture_output=True, check=False).returncode == 0
+    return follows("HEAD", commit)
 
 
 def git(*arguments: str) -> bytes:
