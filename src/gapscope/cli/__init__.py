@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 
-from gapscope.cli import compare, compose, report, run, site, spectra, studies
+from gapscope.cli import compare, compose, report, run, site, spectra, studies, verify
 from gapscope.runtime import run_stage
 
-COMMANDS = (studies, run, report, site, compare, compose, spectra)  # in the order of --help
+COMMANDS = (studies, run, report, site, compare, compose, verify, spectra)  # in the order of --help
 
 
 def parser() -> argparse.ArgumentParser:

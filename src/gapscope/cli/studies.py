@@ -14,6 +14,7 @@ from gapscope.cli.compose import composed
 from gapscope.config import DECLARED, Params
 from gapscope.errors import InputError
 from gapscope.records.cells import cells
+from gapscope.records.proofs import standing
 from gapscope.runtime import describe_device, pick_device
 
 STUDIES = DECLARED.parent / "study"
@@ -58,6 +59,8 @@ def studies(probe: bool) -> None:
     print(_aligned(heads, widths))
     for row, description in found:
         print(f"{_aligned(row, widths)}\n    {description}")
+        for line in standing(row[0]) if (Path("metrics") / row[0]).is_dir() else ():
+            print(f"    {line}")
     if probe:
         print(COVERED.format(device=describe_device(pick_device())))
 

@@ -20,7 +20,7 @@ from gapscope import measures
 from gapscope.claims.hypothesis_tests import SIGNS
 from gapscope.drawing import numbers, svg
 from gapscope.errors import InputError
-from gapscope.records import provenance
+from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
 from gapscope.report import gap, measure_tables, page_tables
 
@@ -70,6 +70,7 @@ def page(
             tables=measure_tables.of_study(metrics),
             figures=figures(plots),
             made=made(metrics),
+            proved=proofs.standing(study) if (proofs.VERIFIED / f"{study}.csv").exists() else (),
             configuration=configuration,
             params=every.read_text(encoding="utf-8") if every.exists() else "",
         )

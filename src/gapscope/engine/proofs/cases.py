@@ -1,0 +1,122 @@
+"""The cases of code proofs: small studies that between them run every stage with every kind of network and setting.
+
+They stand in `verified/cases.yaml`, each a study of conf/ with overrides. A version composes them from its own conf/.
+Where params have been renamed, an override has several spellings, the newest first; a version takes the first one
+whose params it declares. A spelling may be several overrides, with ` & ` between them, and may name another param that
+must be declared: `runtime? sharpness.batch_norm=batch`.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from gapscope.errors import InputError, did_you_mean
+
+CASES = Path("verified/cases.yaml")
+IMAGES = Path("data/tiny.npz")  # of a version's folder: the data set `tiny`
+_SPELLING = re.compile(r"(?:(?P<declared>[\w.]+)\? )?(?P<override>\S.*)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One small study.
+
+    Attributes:
+        name: in `verified/code.csv`.
+        study: of conf/study, to compose from.
+        overrides: each a list of spellings, the newest first.
+        stages: those to compare; empty: all that the study has.
+    """
+
+    name: str
+    study: str
+    overrides: tuple[tuple[str, ...], ...]
+    stages: tuple[str, ...] = ()
+
+    def overrides_for(self, declared: Collection[str]) -> list[str]:
+        """Return its overrides in the spelling of a version that declares these params.
+
+        Raises:
+            InputError: the version declares none of an override's spellings.
+        """
+        chosen = [override for spellings in self.overrides for override in spelled(spellings, declared)]
+        return [f"study={self.study}", *chosen]
+
+
+def spelled(spellings: tuple[str, ...], declared: Collection[str]) -> list[str]:
+    """Return the first spelling of an override whose params are declared; one that has no other is taken as it is.
+
+    Raises:
+        InputError: there is none.
+
+    Example:
+        >>> spelled(("train.optimizer.name=adam", "train.optimizer=adam"), {"train", "train.optimizer"})
+        ['train.optimizer=adam']
+    """
+    for spelling in spellings:
+        condition, overrides = _parts(spelling)
+        needed = {condition} if condition else {_key(override) for override in overrides}
+        if needed <= set(declared) or (len(spellings) == 1 and not condition):
+            return overrides
+    raise InputError(f"{CASES}: no spelling of {' | '.join(spellings)} has params that this version declares")
+
+
+def is_declared(spellings: tuple[str, ...], declared: Collection[str]) -> bool:
+    """Whether a version declares the params of one of an override's spellings."""
+    return any({_key(override) for override in _parts(spelling)[1]} <= set(declared) for spelling in spellings)
+
+
+def _parts(spelling: str) -> tuple[str | None, list[str]]:
+    parts = _SPELLING.fullmatch(spelling)
+    if parts is None:
+        raise InputError(f"{CASES}: {spelling!r} is no override")
+    return parts["declared"], parts["override"].split(" & ")
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def read_cases(names: Collection[str] = (), path: Path = CASES) -> list[Case]:
+    """Read the cases of these names, or all.
+
+    Raises:
+        InputError: an unknown name, or a case that is not written as one.
+    """
+    shared, found = yaml.safe_load(path.read_text(encoding="utf-8")), list[Case]()
+    for name, case in shared["cases"].items():
+        if unknown := case.keys() - {"study", "with", "overrides", "stages"}:
+            raise InputError(f"{path}: case {name} has unknown keys {', '.join(sorted(unknown))}")
+        own = [*case.get("overrides", [])]
+        for common in (case["with"], case["study"]) if "with" in case else (case["study"],):
+            keys = {key for item in own for key in _oldest(item)}
+            own += [item for item in shared["common"].get(common, []) if not _oldest(item) & keys]
+        overrides = tuple(tuple(item) if isinstance(item, list) else (item,) for item in own)
+        found.append(Case(name, case["study"], overrides, tuple(case.get("stages", ()))))
+    known = [case.name for case in found]
+    if unknown_names := sorted({*names} - {*known}):
+        raise InputError(f"unknown case {unknown_names[0]!r}; {did_you_mean(unknown_names[0], known)}")
+    return [case for case in found if not names or case.name in names]
+
+
+def _oldest(item: Any) -> frozenset[str]:
+    """Return the params of an override in its oldest spelling: by these two of the same are known."""
+    return frozenset(_key(override) for override in _parts(item[-1] if isinstance(item, list) else item)[1])
+
+
+def write_images(path: Path) -> None:
+    """Write the data set `tiny`: 96 and 48 colour images of ten classes, brighter in one place the higher the class."""
+    draw, arrays = np.random.default_rng(0), dict[str, np.ndarray]()
+    for split, count in (("train", 96), ("test", 48)):
+        labels = np.arange(count) % 10
+        images = draw.normal(100.0, 40.0, (count, 32, 32, 3))
+        images[np.arange(count), 3 * labels, 3 * labels] += 100.0
+        images[:, 8:24, 8:24] += 6.0 * labels[:, None, None, None]
+        arrays |= {f"x_{split}": images.clip(0, 255).round().astype(np.uint8), f"y_{split}": labels}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""A process that runs stages' scripts of any version, each in a fork of itself: torch and others are imported once.
+
+It reads one JSON object per line, a job, and answers each with the exit status. It imports nothing of gapscope itself:
+a job says in which folder and with which source it runs. `Worker` in `versions.py` is the other side.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import signal
+import sys
+import time
+import traceback
+from typing import Any
+
+PRELOADED = (
+    "dvc.repo", "hydra", "matplotlib.pyplot", "numpy", "pandas", "scipy.optimize", "scipy.stats", "sklearn.datasets",
+    "sklearn.model_selection", "torch", "yaml",
+)  # fmt: skip
+POLL_S = 0.02
+
+
+def serve() -> None:
+    """Run jobs until the input ends."""
+    for name in PRELOADED:
+        __import__(name)
+    for line in sys.stdin:
+        print(run(json.loads(line)), flush=True)
+
+
+def run(job: dict[str, Any]) -> int:
+    """Run a job in a fork and return its exit status; after `limit_s` seconds it is ended, with status 124."""
+    child = os.fork()
+    if child == 0:
+        _child(job)
+    end = time.monotonic() + job["limit_s"]
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return 124
+        time.sleep(POLL_S)
+
+
+def _child(job: dict[str, Any]) -> None:
+    status = 1
+    try:
+        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.chdir(job["folder"])
+        os.environ |= job["environment"]
+        sys.argv = job["arguments"]
+        sys.path.insert(0, os.path.join(job["folder"], "src"))
+        if job["kind"] == "script":
+            sys.path.insert(0, os.path.dirname(os.path.join(job["folder"], sys.argv[0])))
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            {"compose": compose, "stages": stages}[job["kind"]]()
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # the boundary of a process: whatever it was, its log says so
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def compose() -> None:
+    """Compose params.yaml by the version's own command."""
+    importlib.import_module("gapscope.cli").main()  # the job's version of it
+
+
+def stages() -> None:
+    """Write the stages of params.yaml as the version's dvc.yaml has them, in an order in which they can run."""
+    import networkx as nx  # type: ignore[import-untyped]  # comes with DVC
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        root = repo.root_dir
+        graph = repo.index.graph
+        found = [
+            {
+                "name": stage.addressing.partition("@")[0].rpartition(":")[2],
+                "addressing": stage.addressing,
+                "command": stage.cmd,
+                "outs": [os.path.relpath(out.fs_path, root).replace(os.sep, "/") for out in stage.outs],
+                "after": sorted(other.addressing for other in graph.successors(stage)),
+            }
+            for stage in reversed(list(nx.topological_sort(graph)))
+        ]
+    with open(sys.argv[1], "w", encoding="utf-8") as file:
+        json.dump(found, file)
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,153 @@
+"""The code that a stage runs, as one hash: its script, every module that it imports, every file that these read.
+
+Code with equal hashes does the same: comments, docstrings, formatting and imports for type checking are left out. A
+stage's results are bound to a revision (`revisions.yaml`), not to this hash. The hash says whether the revision was
+proved for the code as it is now (`gapscope verify --check`).
+
+Nothing is listed by hand. An import within a function counts, and so does a module that is named in a string
+(`"gapscope.measures.curvature"`). A file of the package counts for the module that opens it, as one of
+
+- `files("gapscope.claims") / "claims.yaml"`, where what is filled in by an f-string may be any text;
+- `PackageLoader("gapscope.report")`: all of `report/templates`.
+"""
+
+import ast
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "gapscope"
+MODULE = re.compile(rf"{PACKAGE}(\.\w+)+", re.ASCII)
+DIGITS = 16  # of a hash that are kept
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class _Code:
+    """What one module holds: the hash of its syntax tree, the modules that it names, the files that it opens."""
+
+    digest: str
+    modules: tuple[str, ...]
+    opens: tuple[tuple[str, str], ...]  # package, pattern within its folder
+
+
+def closure_hash(stage: str, root: Path = Path()) -> str:
+    """Return the hash of what a stage runs.
+
+    Args:
+        stage: its name; its script is `stages/STAGE.py`.
+        root: the folder that holds `stages` and `src`.
+    """
+    parts = [f"{path.relative_to(root).as_posix()} {content_hash(path)}" for path in closure(stage, root)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGITS]
+
+
+def closure(stage: str, root: Path = Path()) -> list[Path]:
+    """Return the files that a stage runs and reads, sorted: its script, modules with their packages, data."""
+    script = root / "stages" / f"{stage}.py"
+    found, todo = {script}, [script]
+    while todo:
+        path = todo.pop()
+        for module in _code(path.read_bytes()).modules:
+            parts = module.split(".")
+            for name in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
+                other = _file_of(name, root)
+                if other and other not in found:
+                    found.add(other)
+                    todo.append(other)
+        found |= set(files_read(path, root))
+    return sorted(found)
+
+
+def stages(root: Path = Path()) -> list[str]:
+    """Return the names of the stages: those of the scripts."""
+    return sorted(path.stem for path in (root / "stages").glob("*.py"))
+
+
+def files_read(module: Path, root: Path = Path()) -> list[Path]:
+    """Return the package's files that a module opens."""
+    found = [
+        file
+        for package, pattern in _code(module.read_bytes()).opens
+        for file in (root / "src").joinpath(*package.split(".")).glob(pattern)
+    ]
+    return sorted(file for file in found if file.is_file())
+
+
+def content_hash(path: Path) -> str:
+    """Return the hash of what a file does: of Python its syntax tree, of another file its bytes."""
+    content = path.read_bytes()
+    return _code(content).digest if path.suffix == ".py" else hashlib.sha256(content).hexdigest()
+
+
+@cache
+def _code(source: bytes) -> _Code:
+    tree = _tree(source)
+    modules, opens = list[str](), list[tuple[str, str]]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            modules += [node.value.partition(":")[0]] if MODULE.fullmatch(node.value.partition(":")[0]) else []
+        elif isinstance(node, ast.BinOp) and (package := _argument(node.left, "files")):
+            opens.append((package, _pattern(node.right)))
+        elif package := _argument(node, "PackageLoader"):
+            opens.append((package, "templates/**/*"))
+    own = dict.fromkeys(name for name in modules if name.split(".")[0] == PACKAGE)
+    return _Code(hashlib.sha256(_dump(tree).encode()).hexdigest(), tuple(own), tuple(opens))
+
+
+def _tree(source: bytes) -> ast.Module:
+    """Return a module's syntax tree without docstrings and without what is imported for type checking only."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    tree.body = [n for n in tree.body if not (isinstance(n, ast.If) and ast.unparse(n.test).endswith("TYPE_CHECKING"))]
+    return tree
+
+
+def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    first = node.body[0] if node.body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _dump(node: object) -> str:
+    """Return a syntax tree as text: fields in order, empty ones left out, since Python's versions differ in these."""
+    if isinstance(node, ast.Constant):
+        return repr(node.value)
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields)
+        shown = (f"{name}={_dump(value)}" for name, value in fields if value is not None and value != [])
+        return f"{type(node).__name__}({','.join(shown)})"
+    if isinstance(node, list):
+        return f"[{','.join(map(_dump, node))}]"
+    return repr(node)
+
+
+def _file_of(module: str, root: Path) -> Path | None:
+    """Return a module's file; None for what is no module of the package, such as a function in one."""
+    path = (root / "src").joinpath(*module.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def _argument(node: ast.AST, function: str) -> str | None:
+    """Return the package that a call names, where it is a call of `function`."""
+    if not (isinstance(node, ast.Call) and node.args):
+        return None
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+    package = node.args[0]
+    return str(package.value) if called == function and isinstance(package, ast.Constant) else None
+
+
+def _pattern(node: ast.AST) -> str:
+    """Return the pattern of a file's name; what an f-string fills in may be anything."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(v.value) if isinstance(v, ast.Constant) else "*" for v in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "*"
