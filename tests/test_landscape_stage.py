@@ -66,6 +66,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with params, data, both weights, and the records that the stage made of them in a process of its own."""
     folder = tmp_path_factory.mktemp("landscape")
     shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "revisions.yaml", folder)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"models": [SPEC.name], "datasets": ["digits"], "seeds": [3], "landscape": LANDSCAPE}
     params["train"]["linear"] = SPEC.linear
