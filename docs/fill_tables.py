@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pandas as pd
 from facts import METRICS, ROOT, TABLES, VERDICTS, facts
 
-from gapscope.report import overview
+from gapscope.report import overview, sections, verdict_tables
 
 PAGES = [ROOT / "README.md", *(ROOT / f"docs/{name}.md" for name in ("results", "studies", "training", "own_model"))]
 
@@ -36,12 +36,14 @@ ARMS = [
 def signs() -> str:
     """Return the verdicts of selected claims, one column per study."""
     heads = {study: head for study, head in HEADS.items() if study in set(VERDICTS["study"])}
-    return overview.sign_table(VERDICTS[VERDICTS["study"].isin(heads) & VERDICTS["claim"].isin(SHOWN)], heads)
+    shown = VERDICTS[VERDICTS["study"].isin(heads) & VERDICTS["claim"].isin(SHOWN)]
+    return sections.table_markdown(verdict_tables.signs(shown, heads))
 
 
 def arms() -> str:
     """Return the claims about the remedies of Table 5, and about warm starts."""
-    return overview.arm_table(pd.concat([VERDICTS[VERDICTS["study"] == arm] for arm in ARMS]))
+    table = verdict_tables.arms(pd.concat([VERDICTS[VERDICTS["study"] == arm] for arm in ARMS]))
+    return sections.table_markdown(table)
 
 
 def paper(study: str) -> str:
@@ -50,7 +52,7 @@ def paper(study: str) -> str:
 
 
 MADE: dict[str, Callable[[], str]] = {
-    "gaps": lambda: overview.gap_table(METRICS, pages="../reports/"),
+    "gaps": lambda: sections.table_markdown(overview.gap_table(METRICS)),
     "signs": signs,
     "arms": arms,
     "table05": lambda: paper("table05"),

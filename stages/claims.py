@@ -1,14 +1,22 @@
 """Stage claims: what the study's runs say of each of the papers' claims."""
 
 import argparse
+import sys
 from pathlib import Path
 
+import pandas as pd
+
+from gapscope import papers
 from gapscope.claims import verdicts
+from gapscope.claims.evidence import Evidence
 from gapscope.config import load_params
-from gapscope.records.tables import read_table, write_table
+from gapscope.records.tables import write_table
 from gapscope.runtime import run_stage
 
-RUN = ["model", "dataset", "batch_size", "seed"]
+sys.path.append(str(Path(__file__).parents[1]))
+from migrations import runs as migrated
+
+VALUES = ("runs", "warmstart", "curvature")  # long tables of a study
 
 
 def main() -> None:
@@ -18,17 +26,18 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, required=True, help="table of runs of the study to compare with")
     parser.add_argument("--out", type=Path, required=True, help=".csv to write")
     args = parser.parse_args()
-    paths = [args.tables / f"{name}.csv" for name in ("runs", "warmstart")]
-    found = {path.stem: read_table(path) for path in paths if path.exists()}
-    curvature = args.tables / "curvature.csv"
-    if curvature.exists() and "runs" in found:
-        more = read_table(curvature)
-        new = more.columns.difference(found["runs"].columns)
-        found["runs"] = found["runs"].merge(more[[*RUN, *new]], how="left", on=RUN, validate="one_to_one")
-    params = load_params()
+    params, claims = load_params(), papers.claims()
     settings = params.section("claims", verdicts.ClaimSettings)
-    settings.check(params.study)
-    write_table(args.out, verdicts.evaluate(found, read_table(args.reference), settings))
+    settings.check(params.study, claims)
+    found = verdicts.evaluate(claims, evidence(args.tables), evidence(args.reference.parent), settings)
+    write_table(args.out, found)
+
+
+def evidence(folder: Path) -> Evidence:
+    """Return a study's values and runs, from its tables."""
+    tables = dict(migrated.tables(folder))
+    values = [tables[name] for name in VALUES if name in tables]
+    return Evidence(pd.concat(values, ignore_index=True), tables["cells"])
 
 
 if __name__ == "__main__":

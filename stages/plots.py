@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from gapscope import papers
 from gapscope.config import load_params
-from gapscope.papers.oyedotun2022 import tables as paper
 from gapscope.records.cells import cells
 from gapscope.records.spectra import read_spectra
 from gapscope.records.tables import read_table
@@ -24,11 +24,10 @@ def main() -> None:
     params = load_params()
     todo = cells(params)
     runs = read_table(args.tables / "runs.csv")
-    number = params.section("tables", paper.TableSettings).paper_table
     spectra = ((cell.columns(), read_spectra(cell.record("spectra", ".jsonl"))[1]) for cell in todo)
     histories = ((cell.columns(), read_table(cell.record("train", ".csv"))) for cell in todo)
     drawn: dict[str, tuple[pd.DataFrame, figures.Draw]] = {
-        "gap": (figure_tables.gap(runs, paper.printed(number) if number else None), figures.draw_gap),
+        "gap": (figure_tables.gap(runs, papers.printed(params.study)), figures.draw_gap),
         "near_rank": (figure_tables.near_rank(runs), figures.draw_near_rank),
         "spectra": (figure_tables.spectra(spectra), partial(figures.draw_spectra, thresholds=params.thresholds)),
         "sharpness": (figure_tables.sharpness(runs), figures.draw_sharpness),

@@ -2,21 +2,23 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
 
-from gapscope.config import load_params
-from gapscope.errors import InputError
+from gapscope import papers
 from gapscope.measures.spectra import methods
-from gapscope.papers.keskar2017 import tables as keskar
-from gapscope.papers.oyedotun2022 import tables as paper
+from gapscope.config import load_params
 from gapscope.records.cells import cells
 from gapscope.records.files import write_text
 from gapscope.records.spectra import read_spectra
 from gapscope.records.tables import read_record, read_table, write_table
 from gapscope.report import gap, tables
 from gapscope.runtime import run_stage
+
+sys.path.append(str(Path(__file__).parents[1]))
+from migrations import runs as migrated
 
 
 def main() -> None:
@@ -47,16 +49,9 @@ def main() -> None:
     write_table(args.out / "runs.csv", runs)
     write_table(args.out / "batch_sizes.csv", batches)
     write_text(args.out / "summary.json", json.dumps(tables.summary(batches), indent=2) + "\n")
-    settings, table, text = params.section("tables", paper.TableSettings), pd.DataFrame(), ""
+    settings = params.section("tables", gap.TableSettings)
     write_table(args.out / "gap.csv", gap.gap_table(runs, settings.tolerance_points))
-    if settings.paper_table and settings.keskar:
-        raise InputError("tables.paper_table and tables.keskar exclude each other")
-    if settings.paper_table:
-        table = paper.beside(paper.printed(settings.paper_table), batches)
-        text = paper.markdown(table)
-    elif settings.keskar:
-        table = keskar.beside(batches)
-        text = keskar.markdown(table)
+    table, text = papers.beside(params.study, migrated.long_batches(batches), migrated.long_runs(runs)[1])
     write_table(args.out / "paper.csv", table)
     write_text(args.out / "paper.md", text or "This study repeats no printed table.\n")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gapscope import noops
 from gapscope.config import Params, load_params
 from gapscope.data.datasets import DataSettings
 from gapscope.errors import InputError
@@ -32,6 +33,12 @@ class TrainSettings:
     decay: str
     epsilons: tuple[float, ...]
     images: int | None
+
+
+@pytest.fixture(autouse=True)
+def no_op_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group `train` is a made-up one here: it has one no-op value of its own, within a group."""
+    monkeypatch.setattr(noops, "NOOPS", {"other": {"nested.off": None}})
 
 
 @pytest.fixture

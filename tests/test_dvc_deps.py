@@ -1,101 +1,123 @@
-"""What each stage depends on: no less than it runs (stale results), no more (work done again for nothing)."""
+"""What each stage depends on: data, params and a revision, never code; and the files that stand for the three."""
 
-import runpy
-import shutil
-import sys
-from functools import partial
+import re
 from pathlib import Path
+from typing import Any
 
-import grimp
 import pytest
 import yaml
 
+from gapscope import noops
+from gapscope.config import declared_names, revision
+from gapscope.errors import InputError
+from gapscope.names import CHECKS
+
 ROOT = Path(__file__).parents[1]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-OTHERS = [name for name in STAGES if name != "code"]
-GRAPH = grimp.build_graph("gapscope", cache_dir=None, exclude_type_checking_imports=True)
 
 
-def digests(folder: Path) -> dict[str, dict[str, str]]:
-    """Stage -> file -> its hash, as the stage `code` writes them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["code.py", "--out", "digests"])
-        runpy.run_path("stages/code.py", run_name="__main__")
-    found = {path.stem: path.read_text().splitlines() for path in (folder / "digests").glob("*.txt")}
-    return {name: {line.split()[1]: line.split()[0] for line in lines} for name, lines in found.items()}
-
-
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("code")
-    for name in ("src", "stages"):
-        shutil.copytree(ROOT / name, folder / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def whole(copy: Path) -> dict[str, dict[str, str]]:
-    return digests(copy)
-
-
-def file_of(module: str) -> str:
-    path = Path("src", *module.split("."))
-    return str(path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py"))
+def files_of(stage: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the params that a stage depends on, by file."""
+    found: dict[str, list[str]] = {}
+    for param in stage["params"]:
+        for file, names in (param if isinstance(param, dict) else {"params.yaml": [param]}).items():
+            found.setdefault(file, []).extend(names or [])
+    return found
 
 
 def test_every_script_is_a_stage() -> None:
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(STAGES)
-    assert {Path(next(iter(out))).stem for out in STAGES["code"]["outs"]} == set(OTHERS)
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_stage_depends_on_its_own_digest_and_on_no_other_code(name: str) -> None:
-    code = [dep for dep in STAGES[name]["deps"] if dep.startswith(("src/", "stages/", "digests/"))]
-    assert code == [f"digests/{name}.txt"]
+def test_every_stage_has_a_whole_number_for_its_revision_and_no_other_has() -> None:
+    """DVC deletes the outputs of a stage without one, and takes everything as up to date without the file."""
+    revisions = yaml.safe_load((ROOT / "revisions.yaml").read_text())
+    assert set(revisions) == set(STAGES)
+    for stage, entry in revisions.items():
+        assert type(entry["revision"]) is int
+        assert entry["date"]
+        assert entry["changed"]
+        assert revision(stage, ROOT / "revisions.yaml") == entry["revision"]
 
 
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_digest_holds_what_the_stage_imports(name: str, whole: dict[str, dict[str, str]]) -> None:
-    """Against grimp, which knows imports of the package's modules; packages' own `__init__` come on top."""
-    found = {file for file in whole[name] if file.endswith(".py")}
-    direct = {module for module in GRAPH.modules if file_of(module) in found}
-    needed = direct.union(*(GRAPH.find_upstream_modules(module) for module in direct))
-    assert found - {f"stages/{name}.py"} == {file_of(module) for module in needed}
-    imported = {line.split()[1] for line in (ROOT / f"stages/{name}.py").read_text().splitlines() if "gapscope" in line}
-    assert {file_of(module) for module in imported & set(GRAPH.modules)} <= found
+@pytest.mark.parametrize("text", ["train: {}", "train: {revision: '1'}", "train: {revision: true}", "other: 1"])
+def test_a_stage_without_a_whole_number_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "revisions.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"no whole number train\.revision"):
+        revision("train", tmp_path / "revisions.yaml")
 
 
-def changed_by(copy: Path, before: dict[str, dict[str, str]], file: str) -> set[str]:
-    text = (copy / file).read_text()
-    (copy / file).write_text(text + "\n# edited\n")
-    after = digests(copy)
-    (copy / file).write_text(text)
-    return {name for name in OTHERS if before[name] != after[name]}
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_its_revision_and_on_no_code(name: str) -> None:
+    assert files_of(STAGES[name])["revisions.yaml"] == [f"{name}.revision"]
+    code = [dep for dep in STAGES[name].get("deps", []) if dep.startswith(("src", "stages", "revisions"))]
+    assert not [dep for dep in code if not dep.endswith((".csv", ".yaml"))]  # the papers' data are no code
 
 
-def test_an_edit_changes_the_digests_of_the_stages_that_run_it(copy: Path, whole: dict[str, dict[str, str]]) -> None:
-    changed = partial(changed_by, copy, whole)
-    assert changed("src/gapscope/report/figure_tables.py") == {"plots", "curvature_report", "report"}
-    assert changed("src/gapscope/drawing/gapscope.mplstyle") == {
-        "plots", "random_matrices_report", "curvature_report", "landscape_report", "warmstart_report",
-        "report",
+@pytest.mark.parametrize("name", sorted(set(STAGES) - {"check"}))
+def test_every_stage_waits_for_the_check_of_names(name: str) -> None:
+    assert files_of(STAGES[name])["checked.yaml"] == ["names"]
+
+
+def interpolated() -> set[str]:
+    """Return the params that dvc.yaml puts into paths and commands."""
+    text = re.sub(r"(?m)(^|\s)#.*$", "", (ROOT / "dvc.yaml").read_text())
+    return {
+        re.sub(r"\[\d+\]$", "", name) for name in re.findall(r"\$\{([^}]+)\}", text) if not name.startswith("item.")
+    }
+
+
+def covered(name: str, by: set[str]) -> bool:
+    parts = name.split(".")
+    return any(".".join(parts[:end]) in by for end in range(1, len(parts) + 1))
+
+
+def test_check_depends_on_all_that_is_interpolated_and_interpolates_nothing() -> None:
+    assert "${" not in str(STAGES["check"])
+    depends = set(files_of(STAGES["check"])["params.yaml"])
+    assert [name for name in interpolated() if not covered(name, depends)] == []
+    assert [name for name in interpolated() if not covered(name, set(CHECKS))] == []
+
+
+def test_no_param_that_is_interpolated_can_be_left_out() -> None:
+    assert not [name for name in noops.names() if covered(name, interpolated())]
+
+
+def test_every_param_with_a_no_op_value_is_declared() -> None:
+    text = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
+    for name in noops.names():
+        value: Any = text
+        for part in name.split("."):
+            assert part in value, name
+            value = value[part]
+    assert "noops" in declared_names(ROOT / "conf/config.yaml")
+
+
+def test_no_op_values_are_pinned() -> None:
+    """They never change: old results are read by them. A new param adds a line here."""
+    assert noops.NOOPS == {
+        "train": {
+            "linear": False, "lr_scaling": "none", "lr_candidates": [], "validation_images": 0, "warmup_epochs": 0.0,
+            "drop_last": False, "augment": False, "updates": None, "batch_schedule": [], "patience": None,
+            "micro_batch": None, "channels_last": False, "launcher": None,
+        },
     }  # fmt: skip
-    assert changed("src/gapscope/papers/oyedotun2022/tables.csv") == {"tables", "plots"}
-    assert changed("src/gapscope/numerics/hosvd/gram.py") == {"spectra", "controls"}
-    # imported within a function
-    assert changed("src/gapscope/training/loop.py") == {"train", "noise_scale", "warmstart", "plan"}
-    assert changed("src/gapscope/numerics/loss_surface/landscape.py") == {"landscape", "plan"}
-    assert changed("src/gapscope/report/landscape.py") == {"landscape_report", "report"}
-    for kind in ("html.j2", "css", "js"):
-        assert changed(f"src/gapscope/report/templates/report.{kind}") == {"report"}
-    assert changed("src/gapscope/config.py") == {*OTHERS} - {"random_matrices_report", "report"}
-    assert changed("stages/near_rank.py") == {"near_rank"}
-    assert changed("src/gapscope/cli/run.py") == set()
-    assert changed("src/gapscope/engine/cost.py") == set()
+
+
+def outs_of(stage: dict[str, Any]) -> list[str]:
+    return [next(iter(out)) if isinstance(out, dict) else out for out in stage["outs"] + stage.get("plots", [])]
+
+
+def test_no_stage_depends_on_provenance_and_each_record_of_a_cell_has_one() -> None:
+    made = {name for name, stage in STAGES.items() if any(out.startswith("provenance/") for out in outs_of(stage))}
+    assert made == {
+        "train", "spectra", "controls", "sharpness", "curvature", "noise_scale", "landscape", "warmstart",
+        "random_matrices",
+    }  # fmt: skip
+    assert not [dep for stage in STAGES.values() for dep in stage.get("deps", []) if dep.startswith("provenance")]
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_script_is_short(name: str) -> None:
     code = [line for line in (ROOT / "stages" / f"{name}.py").read_text().splitlines() if line.strip()]
-    assert len(code) <= 70
+    assert len(code) <= 80

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from dvc.utils.hydra import compose_and_dump
 
+from gapscope import papers
 from gapscope.claims.verdicts import ClaimSettings
 from gapscope.config import Params, load_params
 from gapscope.data.datasets import DataSettings
@@ -25,8 +26,8 @@ from gapscope.numerics.loss_surface.landscape import LandscapeSettings
 from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
 from gapscope.numerics.perturbation import PerturbationSettings
 from gapscope.numerics.random_matrices import RandomMatrixSettings
-from gapscope.papers.oyedotun2022.tables import TableSettings
 from gapscope.report.curvature import CurvatureReportSettings
+from gapscope.report.gap import TableSettings
 from gapscope.training.settings import TrainSettings
 
 ROOT = Path(__file__).parents[1]
@@ -51,14 +52,14 @@ SETTINGS = {
     "random_matrices": RandomMatrixSettings,
     "perturbation": PerturbationSettings,
 }
-READ_BY_DVC = {"pipelines"}
+READ_BY_DVC = {"pipelines", "noops"}
 
 
 @cache
 def composed(*overrides: str) -> str:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "params.yaml"
-        compose_and_dump(str(out), str(ROOT / "conf"), None, "config", folder, list(overrides))
+        compose_and_dump(str(out), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
         return out.read_text()
 
 
@@ -141,6 +142,9 @@ def test_the_studies_of_the_papers_tables_have_its_cells_and_settings(table: int
     rows = PRINTED[PRINTED["table"] == table]
     params = load(compose(tmp_path, f"study=table{table:02d}"))
     assert params.study == f"table{table:02d}"
+    found = papers.printed_item(params.study)
+    assert found
+    assert (found[0].folder, found[1].printed) == ("oyedotun2022", table)
     assert (params.models, params.datasets) == ((rows["model"].iloc[0],), (rows["dataset"].iloc[0],))
     assert sorted(set(params.batch_sizes)) == sorted(rows["batch_size"])
     settings, images = params.section("train", TrainSettings), "cifar" in params.datasets[0]

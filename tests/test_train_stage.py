@@ -26,8 +26,7 @@ def folder(tmp_path: Path) -> Path:
     y = draw.integers(0, 10, 420)
     x = draw.integers(0, 100, (420, 28, 28), np.uint8) + (15 * y[:, None, None]).astype(np.uint8)
     np.savez(tmp_path / "noise.npz", x_train=x[:400], y_train=y[:400], x_test=x[400:], y_test=y[400:])
-    (tmp_path / "digests").mkdir()
-    (tmp_path / "digests/train.txt").write_text("as it is\n")
+    (tmp_path / "revisions.yaml").write_text("train: {revision: 1}\n")
     write_params(tmp_path)
     return tmp_path
 
@@ -71,9 +70,9 @@ def test_a_stage_that_is_stopped_ends_with_the_bits_of_one_that_is_not(
     assert stopped(folder, "b", signal.SIGKILL) == -signal.SIGKILL
     assert "going on from update" in ended("b")
     assert (folder / "b.safetensors").read_bytes() == known
-    (folder / "digests/train.txt").write_text("as it is now\n")
+    (folder / "revisions.yaml").write_text("train: {revision: 2}\n")
     refused = ended("c")  # the state of other code
-    assert "code" in refused
+    assert "revision was 1, is 2" in refused
     assert "going on from update" not in refused
     assert (folder / "c.safetensors").read_bytes() == known
     assert not list(folder.glob("*checkpoint*"))
@@ -91,8 +90,8 @@ def test_a_launcher_starts_ranks_that_train_as_one(folder: Path, monkeypatch: py
         patch.chdir(folder)
         patch.setenv("GAPSCOPE_DEVICE", "cpu")
         subprocess.run([sys.executable, *command], check=True)
-    records = [json.loads((folder / f"{out}.json").read_text()) for out in ("one", "two")]
-    assert [record["provenance"]["ranks"] for record in records] == [1, 2]
+    made = [json.loads((folder / f"{out}.provenance.json").read_text()) for out in ("one", "two")]
+    assert [how["ranks"] for how in made] == [1, 2]
     one, two = (load_file(folder / f"{out}.safetensors") for out in ("one", "two"))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
     assert len((folder / "two.csv").read_text().splitlines()) == 1 + 1  # written once

@@ -64,18 +64,18 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
             no-op value, or no readable YAML.
     """
     values = read_yaml(path)
-    check_names(values)
-    if present := noops.found(values):
-        raise InputError(
-            f"{path}: {', '.join(present)} at the value that changes nothing; take the key out, since written there it "
-            "would make results stale (gapscope compose leaves it out)"
-        )
     fixed = {field.name for field in dataclasses.fields(Params)} - {"groups"}
     # conf/config.yaml names every group, so that a stage can be added without touching this module (and all its users)
     known = fixed | declared_names(declared) if declared.exists() else fixed | set(values)
     for key in values:
         if key not in known:
             raise InputError(f"{path}: unknown param {key!r}; {did_you_mean(str(key), known)}")
+    check_names(values)
+    if present := noops.found(values):
+        raise InputError(
+            f"{path}: {', '.join(present)} at the value that changes nothing; take the key out, since written there it "
+            "would make results stale (gapscope compose leaves it out)"
+        )
     groups = noops.put_back({key: value for key, value in values.items() if key not in fixed})
     return build(
         Params,

@@ -36,7 +36,9 @@ def check_names(params: Mapping[str, Any]) -> None:
 
 def _one(pattern: re.Pattern[str], allowed: str) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
-        if not isinstance(value, str) or not pattern.fullmatch(value) or len(value) > LONGEST:
+        if not isinstance(value, str):
+            raise InputError(f"param {name} must be of type str, got {value!r}")
+        if not pattern.fullmatch(value) or len(value) > LONGEST:
             raise InputError(f"param {name}: {value!r} is refused; {allowed}, of at most {LONGEST} characters")
 
     return check
@@ -54,7 +56,7 @@ def _each(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
 
 def _whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"param {name} must hold whole numbers, got {value!r}")
+        raise InputError(f"param {name} must be of type int, got {value!r}")
 
 
 def _optional_whole(name: str, value: Any) -> None:

@@ -32,7 +32,7 @@ UPDATES, TRAINED, EVALUATED = cost.Speed(1, 0, 0), cost.Speed(0, 1, 0), cost.Spe
 def composed(*overrides: str) -> Params:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "params.yaml"
-        compose_and_dump(str(out), str(ROOT / "conf"), None, "config", folder, list(overrides))
+        compose_and_dump(str(out), str(ROOT / "conf"), None, "config", str(ROOT), list(overrides))
         return load_params(out, ROOT / "conf/config.yaml")
 
 

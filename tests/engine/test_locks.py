@@ -14,7 +14,6 @@ def entry(command: str, md5: str = "a") -> dict:
 
 
 COMMON = {
-    "code": entry("python stages/code.py --out digests"),
     "download@quick": entry('python stages/download.py --dataset "quick" --out "data/datasets/quick.npz"'),
 }
 QUICK = {
@@ -80,5 +79,14 @@ def test_a_folder_that_has_run_nothing_gets_no_file() -> None:
 def test_every_stage_of_a_study_is_known_by_its_command() -> None:
     stages = yaml.safe_load((Path(__file__).parents[2] / "dvc.yaml").read_text())["stages"]
     of_no_study = {name for name, stage in stages.items() if "study" not in stage.get("matrix", "")}
-    assert {name for name, stage in stages.items() if locks.study_of(stage) is None} == of_no_study
-    assert of_no_study == {"code", "download"}
+    commands = {name: {"cmd": stage["cmd"]} for name, stage in stages.items()}
+    assert {name for name, stage in commands.items() if locks.study_of(stage) is None} == of_no_study
+    assert of_no_study == {"check", "download"}
+
+
+def test_the_check_of_names_is_of_the_study_that_its_params_name() -> None:
+    of_check = {
+        "cmd": "python stages/check.py --out checked.yaml",
+        "params": {"params.yaml": {"study": "a"}, "revisions.yaml": {"check.revision": 1}},
+    }
+    assert locks.study_of(of_check) == "a"

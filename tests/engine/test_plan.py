@@ -15,7 +15,7 @@ LANDSCAPE = ['pipelines.landscape=["${study}"]', "landscape.small=32", "landscap
 
 def checked(folder: Path, *overrides: str) -> str:
     path = folder / "params.yaml"
-    compose_and_dump(str(path), str(ROOT / "conf"), None, "config", str(folder), ["study=quick", *overrides])
+    compose_and_dump(str(path), str(ROOT / "conf"), None, "config", str(ROOT), ["study=quick", *overrides])
     return plan.check(load_params(path, ROOT / "conf/config.yaml"), "digits", (1, 24, 24), 10, 2874)
 
 

@@ -126,7 +126,7 @@ def test_a_signal_stops_all_and_leaves_none(tmp_path: Path) -> None:
 
 PIPELINE = """
 stages:
-  code: {cmd: cp source digest, deps: [source], outs: [digest: {cache: false}]}
+  check: {cmd: cp source digest, deps: [source], outs: [digest: {cache: false}]}
   large: {cmd: echo 1 > large, outs: [large]}
   record: {cmd: cat large digest > record, deps: [large, digest], outs: [record: {cache: false}]}
   other: {cmd: cp large other, deps: [large], outs: [other: {cache: false}]}
@@ -134,7 +134,7 @@ stages:
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
-def test_the_plan_is_by_the_present_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_is_made_after_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dvc.yaml").write_text(PIPELINE)
     Path("source").write_text("a\n")
@@ -148,11 +148,11 @@ def test_the_plan_is_by_the_present_code(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
-def test_code_that_cannot_be_hashed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dvc.yaml").write_text(PIPELINE)
     Repo.init(no_scm=True).close()
-    with pytest.raises(InputError, match="DVC cannot read the pipeline: failed to reproduce 'code'"):
+    with pytest.raises(InputError, match="DVC cannot read the pipeline: failed to reproduce 'check'"):
         changed()
 
 

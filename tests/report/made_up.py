@@ -34,6 +34,7 @@ def study(folder: Path, name: str, claims: list[dict[str, Any]] | None = None) -
     metrics, plots = folder / "metrics" / name, folder / "plots" / name
     shutil.copytree(ROOT / "metrics" / name, metrics, ignore=shutil.ignore_patterns("*.jsonl"))
     shutil.copytree(ROOT / "plots" / name, plots, ignore=shutil.ignore_patterns("*.png"))
+    shutil.copytree(ROOT / "provenance" / name, folder / "provenance" / name)
     verdicts = folder / "metrics/claims" / f"{name}.csv"
     verdicts.parent.mkdir(parents=True)
     if claims is not None:

@@ -1,134 +1,178 @@
 """The page of all studies, from made-up verdicts and from what is committed."""
 
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
+from gapscope.claims.hypothesis_tests import SIGNS
+from gapscope.errors import InputError
 from gapscope.records.tables import write_table
-from gapscope.report import overview
+from gapscope.report import overview, sections, verdict_tables
+from gapscope.report.sections import Link, Section, Table
 
 ROOT = Path(__file__).parents[2]
+NONE = SIGNS["not testable"]
 
 
 def verdicts(study: str, verdict: str, effect: float, model: str = "lenet5") -> pd.DataFrame:
     about = {"claim": "test_error_rises", "statement": "Test error rises", "model": model, "dataset": "mnist", "n": 3}
     rest = {"effect": effect, "effect_low": effect - 1, "effect_high": effect + 1, "effect_unit": "points"}
-    said = {"levels": "128, 512, 8192", "verdict": verdict, "why": "it leans", "also": None, "study": study}
+    said = {"levels": "128, 512, 8192", "verdict": verdict, "why": "reason", "also": None, "study": study}
     return pd.DataFrame([{**about, **rest, **said}])
+
+
+def counted(study: str, threshold: float, verdict: str, effect: float) -> pd.DataFrame:
+    return verdicts(study, verdict, effect).assign(claim="excess_rises", threshold=threshold, effect_unit="values")
 
 
 def test_claims_are_rows_and_studies_columns_with_sign_and_effect() -> None:
     both = pd.concat([verdicts("table05", "supported", 2.0), verdicts("table06", "contradicted", -2.0, "wide")])
-    head, _, line = overview.verdict_table(both).splitlines()
-    assert head == "| claim | table05: lenet5 on mnist, n = 3 | table06: wide on mnist, n = 3 |"
-    assert line == "| Test error rises | ✔ +2 (1 to 3) points | ✘ −2 (−3 to −1) points |"
+    table = verdict_tables.matrix(both)
+    assert table.heads == ["claim", "table05: lenet5 on mnist, n = 3", "table06: wide on mnist, n = 3"]
+    assert [line[1:] for line in table.rows] == [["✔ +2 (1 to 3) points", "✘ −2 (−3 to −1) points"]]
 
 
 def test_a_claim_of_fewer_seeds_than_its_studys_says_so() -> None:
-    other = verdicts("table05", "undecided", 0.5).assign(claim="excess_rises", statement="Excess rises", n=1)
-    table = overview.verdict_table(pd.concat([verdicts("table05", "supported", 2.0), other]))
-    assert table.splitlines()[2:] == [
-        "| Test error rises | ✔ +2 (1 to 3) points |",
-        "| Excess rises | ? +0.5 (−0.5 to 1.5) points, n = 1 |",
-    ]
+    other = counted("table05", 1e-4, "undecided", 0.5).assign(n=1)
+    table = verdict_tables.matrix(pd.concat([verdicts("table05", "supported", 2.0), other]))
+    assert [line[1] for line in table.rows] == ["✔ +2 (1 to 3) points", "? +0.5 (−0.5 to 1.5) values, n = 1"]
+
+
+def test_the_thresholds_of_a_claim_stand_side_by_side() -> None:
+    rows = [counted("table05", 1e-4, "supported", 2.0), counted("table05", 1e-5, "undecided", 1.0)]
+    other = counted("table06", 1e-4, "contradicted", -2.0)
+    table = verdict_tables.matrix(pd.concat([*rows, other], ignore_index=True))
+    ((statement, both, one),) = table.rows
+    assert "1e-4, 1e-5" in str(statement)
+    assert both == "1e-4: ✔ +2 (1 to 3) values; 1e-5: ? +1 (0 to 2) values"
+    assert one == "1e-4: ✘ −2 (−3 to −1) values"
+    signs = verdict_tables.signs(pd.concat([*rows, other], ignore_index=True), {"table06": "6", "table05": "5"})
+    assert [line[1:] for line in signs.rows] == [[f"✘ {NONE}", "✔ ?"]]
+
+
+def test_what_no_study_can_test_is_named_below_and_what_one_cannot_is_marked() -> None:
+    tested = pd.concat([verdicts("table05", "supported", 2.0), verdicts("table06", "not testable", 0.0)])
+    other = verdicts("table05", "not testable", 0.0).assign(claim="hessian_rises", statement="The Hessian rises")
+    table = verdict_tables.matrix(pd.concat([tested, other]))
+    assert [line[1:] for line in table.rows] == [["✔ +2 (1 to 3) points", NONE]]
+    assert "Hessian" in table.notes[0]
 
 
 def test_signs_stand_in_the_order_of_the_claims_and_of_the_heads_asked_for() -> None:
-    late = verdicts("table06", "contradicted", -2.0).assign(claim="excess_rises", statement="Excess rises")
-    table = overview.sign_table(
-        pd.concat([late, verdicts("table05", "supported", 2.0)]), {"table06": "6", "table05": "5"}
-    )
-    assert table.splitlines() == [
-        "| claim | 6 | 5 |", "|---|---|---|", "| Test error rises |   | ✔ |", "| Excess rises | ✘ |   |",
-    ]  # fmt: skip
+    late = counted("table06", 1e-4, "contradicted", -2.0)
+    both = pd.concat([late, verdicts("table05", "supported", 2.0)])
+    table = verdict_tables.signs(both, {"table06": "6", "table05": "5"})
+    assert table.heads == ["claim", "6", "5"]
+    assert [line[1:] for line in table.rows] == [["", "✔"], ["✘", ""]]
+    two = pd.concat([both, verdicts("table05", "supported", 2.0, "wide")])
+    with pytest.raises(InputError, match="one model"):
+        verdict_tables.signs(two, {"table05": "5"})
 
 
 def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None:
-    about = {"measured_column": "test_error_pct", "model": "lenet5", "dataset": "mnist"}
+    about = {"quantity": "error_pct", "split": "test", "model": "lenet5", "dataset": "mnist"}
     rows = [
         {**about, "batch_size": b, "printed": p, "mean": m, "stuck": c}
         for b, p, m, c in ((512, 9, 9, 0), (8192, 3, 2.5, 1), (128, 1, 2, 0))
     ]
     rows += [{**row, "model": "another", "mean": 50} for row in rows]
-    write_table(tmp_path / "table05/paper.csv", rows)
+    write_table(tmp_path / "table05/paper.csv", [{**row, "split": "train", "mean": 7} for row in rows] + rows)
     write_table(tmp_path / "table06/paper.csv", [{**row, "mean": None} for row in rows])  # all diverged
     write_table(tmp_path / "table06/gap.csv", [{"model": "lenet5", "dataset": "mnist", "batch_size": 512}])
     gaps = {"model": "lenet5", "dataset": "mnist", "smallest": 128, "n": 3, "gap_low": 0.1, "gap_high": 0.9}
     write_table(tmp_path / "table05/gap.csv", [{**gaps, "batch_size": b, "gap": g} for b, g in ((512, 7), (8192, 0.5))])
     write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5))
-    (line,) = overview.gap_table(tmp_path).splitlines()[2:]
-    assert line.endswith("| 128 → 8192 | 1.00 → 3.00 | 2.00 → 2.50 ‡ | 3 | +2 | +0.5 (0.1 to 0.9) | ? |")
+
+    def only_row() -> list[sections.Cell]:
+        (row,) = overview.gap_table(tmp_path).rows
+        return list(row)
+
+    assert only_row()[0] == Link("Table 5", "reports/table05.html")
+    assert only_row()[2:] == ["128 → 8192", "1.00 → 3.00", "2.00 → 2.50 ‡", "3", "+2", "+0.5 (0.1 to 0.9)", "?"]
     write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5).assign(levels="128, 512"))
-    assert overview.gap_table(tmp_path).endswith("| ? (to 512) |")  # of another range than this row's
+    assert only_row()[-1] == "? (to 512)"  # of another range than this row's
     another = verdicts("table05", "supported", 0.5, "another")
     write_table(tmp_path / "claims/table05.csv", pd.concat([another, verdicts("table05", "undecided", 0.5)]))
-    assert overview.gap_table(tmp_path).endswith("| ? |")
+    assert only_row()[-1] == "?"
     smaller = [{**gaps, "smallest": 64, "batch_size": b, "gap": 9} for b in (128, 512, 8192)]
     write_table(tmp_path / "table05/gap.csv", smaller)  # another gap than that between the ends of this row
-    assert overview.gap_table(tmp_path).endswith("| 3 | +2 |   |   |")
+    assert only_row()[-3:] == ["+2", "", ""]
 
 
-def test_a_page_puts_arms_apart_and_leaves_the_quick_study_out(tmp_path: Path) -> None:
-    for study in ("table05", "table11", "quick"):
+def titled(found: list[Section]) -> dict[str, str]:
+    return {section.title: sections.markdown([section]) for section in found}
+
+
+def test_studies_stand_under_their_paper_remedies_apart_and_the_quick_study_nowhere(tmp_path: Path) -> None:
+    for study in ("table05", "keskar_table3", "mine", "quick"):
         write_table(tmp_path / f"claims/{study}.csv", verdicts(study, "undecided", 0.5).drop(columns="study"))
-    write_table(
-        tmp_path / "claims/width.csv", verdicts("width", "undecided", 0.5).assign(also="the smallest itself +1")
-    )
-    page = overview.page(tmp_path, tmp_path / "plots")
-    row = "lenet5 on mnist | Test error rises | ? undecided | +0.5 (−0.5 to 1.5) points | 128, 512, 8192 | 3 |"
-    assert f"| `table11`: {row}   |\n" in page
-    assert f"| `width`: {row} it leans; the smallest itself +1 |\n" in page
-    assert "quick" not in page
-    assert page.index("### Oyedotun") < page.index("table05: lenet5") < page.index("### Arms")
-    assert page.index("### Arms") < page.index("## What is printed") < page.index("| Table 1 |")
+    switched = verdicts("table11", "undecided", 0.5).assign(claim="gap_with_switching", also="the smallest itself +1")
+    write_table(tmp_path / "claims/table11.csv", switched)
+    found = titled(overview.sections(tmp_path, tmp_path / "plots"))
+    where = {
+        study: [title for title, text in found.items() if f"{study}: " in text or f"`{study}`: " in text]
+        for study in ("table05", "keskar_table3", "mine", "table11", "quick")
+    }
+    assert where == {
+        "table05": ["Oyedotun et al. 2022"], "keskar_table3": ["Keskar et al. 2017"], "mine": ["Other studies"],
+        "table11": ["Remedies, widths and warm starts"], "quick": [],
+    }  # fmt: skip
+    assert "the smallest itself +1" in found["Remedies, widths and warm starts"]
 
 
-def test_without_a_verdict_the_page_says_so(tmp_path: Path) -> None:
-    assert "No study has tested its claims yet." in overview.page(tmp_path, tmp_path)
+def test_without_a_verdict_there_are_no_tables_of_them(tmp_path: Path) -> None:
+    found = overview.sections(tmp_path, tmp_path)
+    assert not any(isinstance(part, Table) for section in found[:2] for part in section.parts)
+    assert len(found) == 3
 
 
 def test_what_was_run_is_read_from_the_tables_and_the_rest_has_its_reason(tmp_path: Path) -> None:
     runs = pd.DataFrame({"batch_size": [128, 128, 512], "seed": [0, 1, 0]})
-    write_table(tmp_path / "metrics/table05/runs.csv", runs)
+    write_table(tmp_path / "metrics/table05/cells.csv", runs)
     (tmp_path / "metrics/table05/paper.md").write_text("")
-    status = overview.status_table(tmp_path / "metrics", tmp_path / "plots", above="../")
-    line = next(line for line in status.splitlines() if "| Table 5 |" in line)
-    assert "b = 128, 512; 2 seeds" in line
-    assert "table05/paper.md" in line
-    assert "not run yet" in next(line for line in status.splitlines() if "| Table 6 |" in line)
-    assert "sized for a GPU" in next(line for line in status.splitlines() if "| Table 1 |" in line)
+    rows = overview.status_table(tmp_path / "metrics", tmp_path / "plots", "pages/").rows
+    state = {str(row[1]): row[-1] for row in reversed(rows)}  # the first study of each item
+    assert state["Table 5"] == Link("b = 128, 512; 2 seeds", "pages/table05.html")
+    assert "GPU" in str(state["Table 1"])
+    assert isinstance(state["Table 6"], str)
+    assert len(state["Table 6"]) > 0
 
 
-def test_every_printed_table_and_figure_has_a_study() -> None:
-    listed = overview.items()
-    for item in listed:
-        assert (ROOT / f"conf/study/{item['study']}.yaml").exists(), item
-    oyedotun = [
-        name.strip() for item in listed if item["paper"].startswith("Oyedotun") for name in item["item"].split(",")
-    ]
-    for number in range(1, 12):
-        assert f"Table {number}" in oyedotun
-    for name in ("Figure 1", "Figure 2", "Figures 3", "4", "Figure 5", "Figure 6", "Tables A1", "A2", "Figure A3"):
-        assert name in oyedotun
+class Reader(HTMLParser):
+    """Collects the tags of a page, and fails on one that is not closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+        self.seen.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
 
 
-def models(study: str) -> list[str]:
-    """Return the networks of a study, or of the one that it is an arm of."""
-    settings = yaml.safe_load((ROOT / f"conf/study/{study}.yaml").read_text())
-    return list(settings["models"]) if "models" in settings else models(settings["defaults"][0])
+def test_the_same_content_is_html_and_escaped() -> None:
+    table = Table(["a", "b"], [["1 < 2", Link("x & y", "p.html?a&b")]], ["see `metrics/`"])
+    text = sections.html([Section("T <1>", 2, ["all", table])])
+    reader = Reader()
+    reader.feed(text)
+    assert not reader.open
+    assert (reader.seen.count("tr"), reader.seen.count("a"), reader.seen.count("code")) == (2, 1, 1)
+    assert "1 &lt; 2" in text
+    assert "T &lt;1&gt;" in text
+    assert sections.markdown([Section("T", 2, [table])]).splitlines()[2:5] == [
+        "| a | b |", "|---|---|", "| 1 < 2 | [x & y](p.html?a&b) |",
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("figure", "networks"),
-    [("Figure 3", ["F1", "F2", "C1", "C2", "C3", "C4"]), ("Figure 4", ["F2", "C1"]), ("Figure 5", ["F2", "C1"])],
-)
-def test_keskars_figures_are_listed_by_network_and_their_studies_have_these(figure: str, networks: list[str]) -> None:
-    rows = [item for item in overview.items() if item["paper"].startswith("Keskar") and item["item"] == figure]
-    found = [(network, item["study"]) for item in rows for network in re.findall(r"[FC][1-4]", item["what"])]
-    assert {*networks} <= {network for network, _ in found}
-    for network, study in found:
-        if study:
-            assert network.lower() in models(study)
+def test_no_module_of_the_report_knows_a_study_by_name() -> None:
+    studies = {path.stem for path in (ROOT / "conf/study").glob("*.yaml")} - {"width", "random_matrices", "example"}
+    for name in ("overview", "verdict_tables", "sections", "page", "gap"):
+        text = (ROOT / f"src/gapscope/report/{name}.py").read_text()
+        assert not set(re.findall(r"[\"'/](\w+)", text)) & studies, name

@@ -18,7 +18,7 @@ def record(seed: int, *rows: tuple[int, float, float, str]) -> tuple[dict, dict,
         | {"large_test_error_pct": large, f"large_{SHARP}": 10 * large, "status": status}
         for start, small, large, status in rows
     ]
-    about = {"settings": {"small": 256, "large": 6000}, "provenance": {"device": "cpu (test)", "commit": "abc"}}
+    about = {"settings": {"small": 256, "large": 6000}, "device": "cpu (test)"}
     return {"model": "f1", "dataset": "mnist", "seed": seed}, about, pd.DataFrame(made)
 
 
@@ -33,7 +33,7 @@ def test_every_start_of_every_run_is_a_row(table: pd.DataFrame) -> None:
     assert table["seed"].tolist() == [0, 0, 0, 1, 1, 1]
     assert table["start_epoch"].tolist() == [0, 10, 20] * 2
     assert table["large_batch_size"].unique().tolist() == [6000]
-    assert table["commit"].unique().tolist() == ["abc"]
+    assert table["device"].unique().tolist() == ["cpu (test)"]
 
 
 def test_the_summary_has_means_and_n_of_the_runs_that_ended_well(table: pd.DataFrame) -> None:

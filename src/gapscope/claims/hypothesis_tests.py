@@ -1,10 +1,10 @@
-"""What a few seeds can say: trends over batch sizes with seeds as blocks, paired differences, Holm's correction.
+"""Exact and paired tests for a few seeds, intervals of effects, and Holm's correction.
 
-Every p value is one-sided, and given both ways. Trends are Page's test (Page 1963) with midranks, its p values by
-permutation within each block: exact under ties, which counts of singular values have. Where there are no ranks to
-speak of, or spread that grows with the level would pass for a trend, the differences within a seed are tested by
-Student's t, which supposes that they are normal. Counts are whole numbers: the spread of their differences is taken to
-be at least that of rounding, 1 / sqrt(12).
+Every test returns two one-sided p values. Trends over levels are tested with Page's test (Page 1963) with midranks. Its
+p values come from permutations within each seed and stay exact under ties, which counts of singular values have.
+Student's t test on the differences within a seed is used where there are only two levels, or where a spread that grows
+with the level would pass for a trend. It assumes normal differences. Counts are whole numbers: the spread of their
+differences is taken to be at least that of rounding, 1 / sqrt(12).
 """
 
 import math
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-SIGNS = {"supported": "✔", "contradicted": "✘", "undecided": "?"}  # a verdict's words, and how a table writes them
+SIGNS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not testable": "\u2013"}  # verdict -> sign
 ENOUGH = 3  # seeds; fewer decide nothing
 DRAWS = 9_999  # of a permutation test: p values down to 1e-4
 CONFIDENCE = 0.95  # of intervals of effects
-DECIMALS = 12  # of differences; what is smaller comes from subtracting in floating point
+DECIMALS = 12  # of differences: smaller ones come from subtracting in floating point
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Outcome:
     p_rises: float
     p_falls: float
     statistic: float  # mean rank correlation within a block, in [-1, 1], or Student's t
-    why: str = ""  # it decides nothing, where p values alone do not say so
-    tested: bool = True  # it might have rejected at some level
+    why: str = ""  # why it decides nothing, where the p values alone do not say so
+    tested: bool = True  # false: it could not have rejected at any level
 
 
 UNCHANGED = Outcome(1.0, 1.0, 0.0, "no change in any seed: nothing to test", tested=False)
@@ -38,7 +38,7 @@ UNCHANGED = Outcome(1.0, 1.0, 0.0, "no change in any seed: nothing to test", tes
 
 @dataclass(frozen=True)
 class Effect:
-    """A mean over seeds, with its 95 % interval by Student's t; None where there is no finite one."""
+    """A mean over seeds with its 95 % interval (Student's t); None where it is not finite."""
 
     mean: float | None
     low: float | None = None
@@ -49,7 +49,7 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
     """Test whether the response rises with the predictor, from level to level within each block.
 
     Args:
-        predictor: (blocks, levels), or (levels,) where it is the same in every block; at least 3 levels.
+        predictor: (blocks, levels), or (levels,) if it is the same in every block; at least 3 levels.
         response: (blocks, levels); infinities are ranked.
         generator: draws the permutations.
 
@@ -60,7 +60,7 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
     if y.shape[1] < 3:
         raise ValueError(f"a trend needs at least 3 levels, got {y.shape[1]}")
     if np.isnan(x).any() or np.isnan(y).any():
-        raise ValueError("a trend is of complete blocks: NaN found")
+        raise ValueError("a trend needs complete blocks, found NaN")
     x, y = _scores(x), _scores(y)
     if not (x.any(axis=1) & y.any(axis=1)).any():
         return UNCHANGED
@@ -73,16 +73,16 @@ def trend(predictor: Array, response: Array, generator: np.random.Generator) -> 
 
 
 def rank_correlations(predictor: Array, response: Array) -> Array:
-    """Return Spearman's rank correlation within each block, 0 in one of which either never changes."""
+    """Return Spearman's rank correlation within each block; 0 in a block in which either side never changes."""
     return np.asarray((_scores(predictor) * _scores(response)).sum(axis=1))
 
 
 def paired(differences: Array, resolution: float = 0.0) -> Outcome:
-    """Test whether the differences, one a seed, are above zero on average (rises) or below it (falls).
+    """Test whether the differences, one per seed, are above zero on average (rises) or below it (falls).
 
     Args:
-        differences: (seeds,). Where one is infinite, as a condition number may be, there is no mean to test.
-        resolution: what they are multiples of, 1 for counts, or 0.
+        differences: (seeds,). If one is infinite, as a condition number may be, there is no mean to test.
+        resolution: 1 for counts, whose differences are whole numbers; else 0.
     """
     n, differences = len(differences), np.round(differences, DECIMALS)
     if not np.isfinite(differences).all():
@@ -90,17 +90,17 @@ def paired(differences: Array, resolution: float = 0.0) -> Outcome:
     if not differences.any():
         return UNCHANGED
     spread = math.hypot(differences.std(ddof=1), resolution / math.sqrt(12)) if n > 1 else 0.0
-    if spread == 0:  # equal by chance: the sign test
+    if spread == 0:  # all differences are equal: the sign test
         above, below = (0.5**n if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
         return Outcome(above, below, 0.0)
-    from scipy.special import stdtr  # here and below: a second to import, and a page of a study needs none of it
+    from scipy.special import stdtr  # imported here and below: it takes a second, and pages do not need it
 
     t = float(differences.mean() / spread * math.sqrt(n))
     return Outcome(float(stdtr(n - 1, -t)), float(stdtr(n - 1, t)), t)
 
 
 def interval(values: Array, *, ratio: bool = False, within: tuple[float, float] = (-math.inf, math.inf)) -> Effect:
-    """Return the mean of one value a seed, with its interval, clipped; of logarithms, as a factor, where `ratio`."""
+    """Return the mean of one value per seed with its interval, clipped to `within`; `ratio`: the geometric mean."""
     values = np.log(values) if ratio else values
     if not np.isfinite(values).all():
         return Effect(None)
@@ -120,8 +120,8 @@ def holm(p_values: list[float], tested: int) -> list[float]:
 
     Args:
         p_values: of all hypotheses.
-        tested: how many of them might have been rejected at some level; the others, whose p values are 1, are none to
-            correct for (Tarone 1990).
+        tested: how many of them could have been rejected at some level. The others have p values of 1 and are not
+            corrected for (Tarone 1990).
     """
     corrected, largest = [0.0] * len(p_values), 0.0
     for place, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):

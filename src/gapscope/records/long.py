@@ -17,13 +17,14 @@ AXES = (
 )
 
 
-def select(table: "pd.DataFrame", quantity: str, where: Mapping[str, Any]) -> "pd.DataFrame":
+def select(table: "pd.DataFrame", quantity: str, where: Mapping[str, Any], *, along: str = "") -> "pd.DataFrame":
     """Return the rows of a quantity at the given axes.
 
     Args:
         table: a long table.
         quantity: its name.
         where: axis -> value. An axis that is not named may have one value only.
+        along: an axis that may have several values all the same.
 
     Raises:
         ValueError: an axis that is not named has several values, so that the rows are of several quantities.
@@ -39,7 +40,7 @@ def select(table: "pd.DataFrame", quantity: str, where: Mapping[str, Any]) -> "p
         chosen &= table[axis] == value if axis in table else False
     rows = table[chosen]
     for axis in AXES:
-        if axis in rows and axis not in where and rows[axis].nunique(dropna=False) > 1:
+        if axis in rows and axis not in where and axis != along and rows[axis].nunique(dropna=False) > 1:
             values = ", ".join(map(str, rows[axis].unique()))
             raise ValueError(f"{quantity} is given at several values of {axis}: {values}; name one")
     return rows

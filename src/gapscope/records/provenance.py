@@ -3,6 +3,7 @@
 So a rerun that gives the same numbers at another commit, in other seconds, leaves everything after it up to date.
 """
 
+import math
 import platform
 import subprocess
 import sys
@@ -77,8 +78,8 @@ def path_of(record: Path) -> Path:
 
 
 def seconds(made: dict[str, Any]) -> float:
-    """Return how long a record took to make; of a resumed training with the seconds before the stop."""
-    return float(max(made["wall_s"], made.get("training_s") or 0))
+    """Return how long a record took to make, of a resumed training with the seconds before the stop; NaN: unknown."""
+    return math.nan if made.get("wall_s") is None else float(max(made["wall_s"], made.get("training_s") or 0))
 
 
 def processor() -> dict[str, str]:

@@ -15,8 +15,13 @@ LONG = [*KEYS, "seed", "panel", "series", "value", "source"]
 LAYERS = 8  # of a network in the figure of spectra, spaced evenly, the first and the last among them
 
 
-def gap(runs: pd.DataFrame, paper: pd.DataFrame | None) -> pd.DataFrame:
-    """Return error and loss against batch size, a row a run and series; printed values have the source `paper`."""
+def gap(runs: pd.DataFrame, printed: pd.DataFrame) -> pd.DataFrame:
+    """Return error and loss against batch size, one row per run and series; printed values have the source `paper`.
+
+    Args:
+        runs: one row per run.
+        printed: long rows of batch_size, quantity, split, value, as `papers.printed` gives them; may be empty.
+    """
     measures = {
         "train error": ("error_pct", "train_error_pct"),
         "test error": ("error_pct", "test_error_pct"),
@@ -26,17 +31,13 @@ def gap(runs: pd.DataFrame, paper: pd.DataFrame | None) -> pd.DataFrame:
         "train cross-entropy + penalty": ("loss", "train_loss"),
     }
     rows = _runs_long(runs, measures)
-    if paper is not None:
-        as_printed = {"train error": "train_error_pct", "test error": "test_error_pct"}
-        as_printed |= {"train loss": "train_loss", "test loss": "test_loss"}
-        pairs = [{"model": m, "dataset": d} for m, d in dict.fromkeys(zip(runs["model"], runs["dataset"], strict=True))]
-        rows += [
-            {**pair, "batch_size": line["batch_size"], "panel": "loss" if "loss" in series else "error_pct"}
-            | {"series": series, "value": line[column], "source": "paper"}
-            for pair in pairs
-            for _, line in paper.iterrows()
-            for series, column in as_printed.items()
-        ]
+    pairs = [{"model": m, "dataset": d} for m, d in dict.fromkeys(zip(runs["model"], runs["dataset"], strict=True))]
+    rows += [
+        {**pair, "batch_size": line["batch_size"], "panel": line["quantity"], "source": "paper"}
+        | {"series": f"{line['split']} {line['quantity'].removesuffix('_pct')}", "value": line["value"]}
+        for pair in pairs
+        for line in printed.to_dict("records")
+    ]
     return pd.DataFrame(rows, columns=LONG).dropna(subset=["value"])
 
 

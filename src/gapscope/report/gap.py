@@ -4,6 +4,7 @@ Updates and train error stand beside it: what makes few updates may be under-tra
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,13 @@ COLUMNS = [
     *("model", "dataset", "batch_size", "smallest", "n", "updates", "train_error_pct"),
     *("smallest_updates", "smallest_train_error_pct", "gap", "gap_low", "gap_high", "tolerance", "verdict"),
 ]
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """Params of the tables stage; `conf/config.yaml` says what each is."""
+
+    tolerance_points: float
 
 
 def gap_table(runs: pd.DataFrame, tolerance: float) -> pd.DataFrame:

@@ -4,7 +4,6 @@ It is made of the files in metrics/STUDY and plots/STUDY and of conf/study/STUDY
 can be made again in any clone, without torch and without training. The same files give the same bytes.
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +22,7 @@ from gapscope.records import provenance
 from gapscope.records.tables import read_table
 from gapscope.report import figure_catalogue, figures, gap, page_tables
 
+TESTED = ("supported", "contradicted", "undecided")  # verdicts of which the page says that there is none
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
 
 
@@ -70,7 +70,7 @@ def page(
         about=about(configuration),
         claims=tested,
         signs=SIGNS,
-        counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS),
+        counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS if found[verdict] or verdict in TESTED),
         answers=answers(metrics / "gap.csv"),
         tables=page_tables.of_study(metrics),
         figures=list(each(drawn, figure_catalogue.of_study(plots))),
@@ -121,7 +121,7 @@ def made(metrics: Path) -> list[dict[str, Any]]:
         if names and path.stem not in names:
             continue
         how = provenance.read_provenance(path)
-        seconds = provenance.seconds(how) if how else math.nan
+        seconds = provenance.seconds(how)
         found.setdefault((path.parent.name, *(how.get(name) for name in MADE)), []).append(seconds)
     return [
         {"stage": stage, **dict(zip(MADE, how, strict=True)), "records": len(seconds), "seconds": sum(seconds)}

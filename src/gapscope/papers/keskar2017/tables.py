@@ -1,73 +1,80 @@
 """Tables 2 to 4 of Keskar et al. 2017, accuracy and sharpness at a small and at a large batch, beside the measured."""
 
 from collections.abc import Hashable, Mapping
-from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 
 from gapscope.errors import InputError
-from gapscope.records.columns import sharpness_column
+from gapscope.papers.paper import counts, measured, of_pair, table_file
 
 SIDES = {"sb": "small", "lb": "large"}
+AXES = ("split", "statistics", "space", "dimension", "epsilon")  # of the quantities set beside it
+DIMENSION = 100  # of Table 4's random manifolds
+SPACES: dict[str, dict[str, Any]] = {
+    "full": {"space": "full"},
+    "random100": {"space": "manifold", "dimension": DIMENSION},
+}
 
 
 def printed(network: str) -> pd.DataFrame:
-    """Return what is printed of a network, F1 to C4, a row a table, quantity and side.
+    """Return what is printed of a network, F1 to C4, one row per table, quantity and side.
 
-    Of the columns printed, printed_std, column and note, `column` is the measured one set beside it, and `note` marks
-    what is suspect. Accuracies are printed without a spread in the text at hand.
+    Returns:
+        Columns table, name (for a reader), side (small, large), quantity and `AXES` of the measured one set beside it,
+        printed, printed_std, and note, which marks what is suspect. Accuracies have no spread in the text at hand.
     """
     rows: list[dict[str, Any]] = []
-    accuracy, sharpness = _of(network, "accuracy"), _of(network, "sharpness")
-    for line in accuracy.to_dict("records"):
+    for line in _of(network, "accuracy").to_dict("records"):
         for split in ("train", "test"):
-            for side, name in SIDES.items():
-                about = {"table": 2, "quantity": f"{split} accuracy (%)", "side": name}
-                about["column"] = f"{split}_error_pct"
-                rows.append({**about, "printed": line[f"{split}_{side}"], "printed_std": None, "note": None})
-    for line in sharpness.to_dict("records"):
-        space = "full space" if line["space"] == "full" else "random manifold, p = 100"
-        quantity = f"sharpness (%), {space}, ε = {line['epsilon']:g}"
-        column = sharpness_column("train", line["space"], line["epsilon"])
-        for side, name in SIDES.items():
-            about = {"table": line["table"], "quantity": quantity, "side": name, "column": column}
-            values = {"printed": line[f"{side}_mean"], "printed_std": line[f"{side}_std"]}
-            rows.append({**about, **values, "note": line["note"]})
+            about = {"table": 2, "name": f"{split} accuracy (%)", "quantity": "error_pct", "split": split}
+            about["statistics"] = "reestimated"
+            rows += [
+                {**about, "side": name, "printed": line[f"{split}_{side}"], "printed_std": None, "note": None}
+                for side, name in SIDES.items()
+            ]
+    for line in _of(network, "sharpness").to_dict("records"):
+        space = "full space" if line["space"] == "full" else f"random manifold, p = {DIMENSION}"
+        about = {"table": line["table"], "name": f"sharpness (%), {space}, ε = {line['epsilon']:g}"}
+        about |= {"quantity": "sharpness_pct", "split": "train", **SPACES[line["space"]], "epsilon": line["epsilon"]}
+        rows += [
+            {**about, "side": name, "printed": line[f"{side}_mean"], "printed_std": line[f"{side}_std"]}
+            | {"note": line["note"]}
+            for side, name in SIDES.items()
+        ]
     return pd.DataFrame(rows)
 
 
-def beside(batches: pd.DataFrame) -> pd.DataFrame:
-    """Return what is printed of each network with the measured mean, standard deviation and n.
+def beside(_: str, batches: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return what is printed of each network of a study with the measured mean, standard deviation and n.
 
     Args:
-        batches: a row a network and batch size; the smallest and the largest one count.
+        batches: the study's `batch_sizes.csv`; the smallest and the largest batch size count.
+        cells: the study's `cells.csv`.
 
     Raises:
-        InputError: a network that the paper does not have.
+        InputError: a network that the paper does not have, or one batch size alone.
     """
     rows: list[dict[str, Any]] = []
-    for (model, dataset), found in batches.groupby(["model", "dataset"], sort=False):
+    runs = counts(cells)
+    for (model, dataset), group in runs.groupby(["model", "dataset"], sort=False):
         paper = printed(str(model).upper())
         if paper.empty:
-            raise InputError(f"tables.keskar is for f1, f2, c1 to c4; Keskar et al. 2017 have no {model}")
-        if len(found) < 2:
-            raise InputError("tables.keskar needs two batch sizes, a small one and a large one: give -S batch_size=N")
-        by_size = found.sort_values("batch_size")
-        ends = {"small": by_size.iloc[0], "large": by_size.iloc[-1]}
+            raise InputError(f"Keskar et al. 2017 print f1, f2 and c1 to c4, and no {model}")
+        own, found = group.set_index("batch_size")["n"], of_pair(batches, model, dataset)
+        if len(own) < 2:
+            raise InputError("the tables of Keskar et al. 2017 need a small and a large batch: give -S batch_size=N")
+        sizes = {"small": own.index.min(), "large": own.index.max()}
         for line in paper.to_dict("records"):
-            end = ends[line["side"]]
-            mean, std = end.get(f"{line['column']}_mean"), end.get(f"{line['column']}_std")
-            mean = 100 - mean if line["table"] == 2 and mean is not None else mean
-            about = {"model": model, "dataset": dataset, "batch_size": end["batch_size"], "n": end["n"]}
-            about["sharpness_images"] = end.get("sharpness_images")
-            measured = {"mean": mean, "std": std}
-            rows.append({**about, **{str(name): value for name, value in line.items()}, **measured})
+            size = sizes[line["side"]]
+            about = {"model": model, "dataset": dataset, "batch_size": size, "n": own[size]}
+            about["sharpness_images"] = _images(cells, model, dataset, size)
+            rows.append({**about, **{str(key): value for key, value in line.items()}, **_measured(line, found, size)})
     return pd.DataFrame(rows)
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return `beside` as Markdown, a table a network: a row a quantity, small against large batch, and their ratio.
+    """Return `beside` as Markdown, one table per network: a row per quantity, small against large batch, their ratio.
 
     Notes on printed values stand below their table (†).
     """
@@ -77,34 +84,52 @@ def markdown(rows: pd.DataFrame) -> str:
         heads = [f"{model} on {dataset}", "paper: b = 256", "10 % of the data", "large / small"]
         heads += [f"measured: b = {sizes['small']}", f"b = {sizes['large']}", "large / small"]
         lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-        for quantity, group in found.groupby("quantity", sort=False):
+        for name, group in found.groupby("name", sort=False):
             sides = {line["side"]: line for line in group.to_dict("records")}
-            cells = [cell for names in (("printed", "printed_std"), ("mean", "std")) for cell in _cells(sides, *names)]
+            cells = [cell for pair in (("printed", "printed_std"), ("mean", "std")) for cell in _cells(sides, *pair)]
             mark = " †" if group["note"].notna().any() else ""
-            lines.append(f"| {quantity}{mark} | {' | '.join(cells)} |")
-        counts = " to ".join(dict.fromkeys(str(n) for n in sorted(found["n"])))
-        images = found["sharpness_images"].iloc[0]
-        over = "" if pd.isna(images) else f", sharpness over {images:,.0f} training images, or all test images"
-        rows_of = f"Mean ± standard deviation; paper: n = 5, all training images; measured: n = {counts}{over}."
-        noted = found.dropna(subset=["note"]).drop_duplicates("quantity")
-        notes = "".join(
-            f"† {quantity}: {note}.\n\n" for quantity, note in zip(noted["quantity"], noted["note"], strict=True)
-        )
-        texts.append("\n".join(lines) + f"\n\n{notes}{rows_of}\n")
+            lines.append(f"| {name}{mark} | {' | '.join(cells)} |")
+        texts.append("\n".join(lines) + f"\n\n{_notes(found)}{_sizes(found)}\n")
     return "\n".join(texts)
+
+
+def _measured(line: Mapping[Hashable, Any], found: pd.DataFrame, size: int) -> dict[str, Any]:
+    where = {axis: line[axis] for axis in AXES if pd.notna(line.get(axis))}
+    table = measured(found, line["quantity"], where)
+    if size not in table.index:
+        return {"mean": None, "std": None}
+    mean, std = table["mean"][size], table["std"][size]
+    return {"mean": 100 - mean if line["table"] == 2 else mean, "std": std}  # Table 2 prints accuracies
+
+
+def _images(cells: pd.DataFrame, model: Any, dataset: Any, size: int) -> Any:
+    own = of_pair(cells, model, dataset)
+    return own.loc[own["batch_size"] == size, "sharpness_images"].max() if "sharpness_images" in cells else None
+
+
+def _notes(found: pd.DataFrame) -> str:
+    noted = found.dropna(subset=["note"]).drop_duplicates("name")
+    return "".join(f"† {name}: {note}.\n\n" for name, note in zip(noted["name"], noted["note"], strict=True))
+
+
+def _sizes(found: pd.DataFrame) -> str:
+    counted = " to ".join(dict.fromkeys(str(n) for n in sorted(found["n"])))
+    images = found["sharpness_images"].iloc[0]
+    over = "" if pd.isna(images) else f", sharpness over {images:,.0f} training images, or all test images"
+    return f"Mean ± standard deviation; paper: n = 5, all training images; measured: n = {counted}{over}."
 
 
 def _cells(sides: Mapping[str, Mapping[Hashable, Any]], mean: str, std: str) -> list[str]:
     values = [sides[name][mean] for name in SIDES.values()]
     spreads = [sides[name][std] for name in SIDES.values()]
     known = not any(pd.isna(value) for value in values)
-    ratio = f"{values[1] / values[0]:.3g}" if known and values[0] and "sharpness" in sides["small"]["quantity"] else ""
+    sharpness = sides["small"]["quantity"] == "sharpness_pct"
+    ratio = f"{values[1] / values[0]:.3g}" if known and values[0] and sharpness else ""
     return [*map(_number, values, spreads), ratio]
 
 
 def _of(network: str, table: str) -> pd.DataFrame:
-    with (files("gapscope.papers.keskar2017") / f"{table}.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file)
+    frame = table_file("keskar2017", f"{table}.csv")
     return frame[frame["network"] == network]
 
 

@@ -1,110 +1,134 @@
-"""The papers' printed tables, kept as data with their source, beside what was measured."""
+"""Tables 1 to 11 of Oyedotun et al. 2022, error and loss at each batch size, beside what a study measured."""
 
-from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 
 from gapscope.drawing import numbers
-
-
-@dataclass(frozen=True)
-class TableSettings:
-    """Params of the tables stage; `conf/config.yaml` says what each is."""
-
-    paper_table: int | None
-    keskar: bool
-    tolerance_points: float
-
+from gapscope.papers.paper import STATUSES, counts, measured, of_pair, table_file
 
 MARK = " †"
-COUNTS = ("n", "diverged", "stuck")  # of runs
-COLUMNS = {  # printed column -> measured columns set beside it
-    "train_error_pct": ["train_error_pct"],
-    "test_error_pct": ["test_error_pct"],
+# column of tables.csv -> the quantity and split that it prints: both errors, then both losses
+PRINTED = {f"{split}_{name}": (name, split) for name in ("error_pct", "loss") for split in ("train", "test")}
+BESIDE = {  # printed quantity -> the measured ones set beside it
+    "error_pct": ["error_pct"],
     # the paper's "loss" seems to hold a weight penalty, of PyTorch's form (lambda / 2) or of Keras's (lambda)
-    "train_loss": ["train_cross_entropy", "train_loss", "train_loss_keras"],
-    "test_loss": ["test_cross_entropy", "test_loss", "test_loss_keras"],
+    "loss": ["cross_entropy", "loss", "loss_keras"],
 }
+HEADS = {"cross_entropy": "cross-entropy", "loss": "+ penalty", "loss_keras": "+ Keras penalty"}
 
 
 def printed(table: int) -> pd.DataFrame:
-    """Return a table of Oyedotun et al. 2022 as printed.
+    """Return a table as printed, one row per batch size.
 
-    `note` says what is lost or evidently wrong: in the column that `cell` names, or in the whole row.
+    `note` says what is lost or evidently wrong, in the column that `cell` names, or in the whole row.
     """
-    with (files("gapscope.papers.oyedotun2022") / "tables.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file)
+    frame = table_file("oyedotun2022", "tables.csv")
     return frame[frame["table"] == table].reset_index(drop=True)
 
 
-def beside(paper: pd.DataFrame, batches: pd.DataFrame) -> pd.DataFrame:
-    """Return long rows: batch size, printed column, value, note, model, data set, measured column, mean, std, COUNTS.
+def figure_values(table: int) -> pd.DataFrame:
+    """Return a printed table as long rows: batch_size, quantity, split, value."""
+    rows = [
+        {"batch_size": line["batch_size"], "quantity": quantity, "split": split, "value": line[column]}
+        for line in printed(table).to_dict("records")
+        for column, (quantity, split) in PRINTED.items()
+    ]
+    return pd.DataFrame(rows).dropna(subset=["value"])
 
-    A note on one cell is in the rows of its printed column alone, one on a whole row in all of them.
+
+def beside(table: int, batches: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per network, printed batch size, printed value and measured quantity set beside it.
+
+    Args:
+        table: its number.
+        batches: the study's `batch_sizes.csv`.
+        cells: the study's `cells.csv`.
+
+    Returns:
+        Columns batch_size, printed_quantity, split, printed, note, model, dataset, n, diverged and stuck (numbers of
+        runs), quantity (measured), mean, std. A note on one printed cell is in its rows alone.
     """
+    paper, runs = printed(table), counts(cells)
     rows: list[dict[str, Any]] = []
-    for (model, dataset), ran in batches.groupby(["model", "dataset"], sort=False):
-        for _, line in paper.iterrows():
-            here = ran[ran["batch_size"] == line["batch_size"]]
-            found = here.iloc[0] if len(here) else dict.fromkeys(COUNTS, 0)
-            about = {"model": model, "dataset": dataset, **{name: found[name] for name in COUNTS}}
-            for column, measures in COLUMNS.items():
-                row = {"batch_size": line["batch_size"], "printed_column": column, "printed": line[column]}
-                row |= {"note": line["note"] if pd.isna(line["cell"]) or line["cell"] == column else None, **about}
-                rows += [
-                    {**row, "measured_column": measure}
-                    | {part: found.get(f"{measure}_{part}") for part in ("mean", "std")}
-                    for measure in measures
-                ]
+    for (model, dataset), group in runs.groupby(["model", "dataset"], sort=False):
+        ran, own = of_pair(batches, model, dataset), group.set_index("batch_size")
+        values = {
+            (quantity, split): measured(ran, quantity, _axes(quantity, split))
+            for name, split in PRINTED.values()
+            for quantity in BESIDE[name]
+        }
+        for line in paper.to_dict("records"):
+            size = line["batch_size"]
+            about = {"model": model, "dataset": dataset}
+            about |= {name: own[name][size] if size in own.index else 0 for name in STATUSES}
+            rows += [row | about | part for row in _printed_rows(line) for part in _measured_rows(row, values, size)]
     return pd.DataFrame(rows)
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return `beside` as a Markdown table, paper and measured side by side; notes on printed cells below it (†)."""
+    """Return `beside` as a Markdown table, printed and measured side by side; notes on printed cells below it (†)."""
     groups = list(rows.groupby(["model", "dataset"], sort=False))
     names = [f" ({model} on {dataset})" if len(groups) > 1 else "" for (model, dataset), _ in groups]
     return "\n".join(_table(group, name) for name, (_, group) in zip(names, groups, strict=True))
 
 
+def _axes(quantity: str, split: str) -> dict[str, str]:
+    return {"split": split} if quantity == "loss_keras" else {"split": split, "statistics": "reestimated"}
+
+
+def _printed_rows(line: dict[Any, Any]) -> list[dict[str, Any]]:
+    return [
+        {"batch_size": line["batch_size"], "printed_quantity": quantity, "split": split, "printed": line[column]}
+        | {"note": line["note"] if pd.isna(line["cell"]) or line["cell"] == column else None}
+        for column, (quantity, split) in PRINTED.items()
+    ]
+
+
+def _measured_rows(row: dict[str, Any], values: dict[Any, pd.DataFrame], size: int) -> list[dict[str, Any]]:
+    found = []
+    for quantity in BESIDE[row["printed_quantity"]]:
+        table = values[quantity, row["split"]]
+        known = {part: table[part][size] if size in table.index else None for part in ("mean", "std")}
+        found.append({"quantity": quantity, **known})
+    return found
+
+
 def _table(rows: pd.DataFrame, name: str) -> str:
-    heads = ["batch size", "train error %", "test error %", "train loss", "test loss"]
+    errors, losses = ["train error %", "test error %"], []
     for split in ("train", "test"):
-        heads += [f"{split} cross-entropy", "+ penalty", "+ Keras penalty"]
-    measures = [measure for part in COLUMNS.values() for measure in part]
+        losses += [f"{split} cross-entropy", *(HEADS[quantity] for quantity in BESIDE["loss"][1:])]
+    heads = ["batch size", *errors, "train loss", "test loss", *errors, *losses]
     lines = [
-        f"| | paper |{' |' * 3} measured |{' |' * (len(measures) - 1)}",
-        "|---" * (5 + len(measures)) + "|",
-        f"| {' | '.join([*heads[:5], *heads[1:3], *heads[5:]])} |",
+        f"| | paper |{' |' * 3} measured |{' |' * (len(heads) - 6)}",
+        "|---" * len(heads) + "|",
+        f"| {' | '.join(heads)} |",
     ]
     for size, group in rows.groupby("batch_size", sort=False):
-        paper = group.drop_duplicates("printed_column").set_index("printed_column")["printed"]
-        measured = {str(row["measured_column"]): row for _, row in group.iterrows()}
-        noted = set(group.dropna(subset=["note"])["printed_column"])
-        whole = noted == {*COLUMNS}
+        first = group.drop_duplicates(["printed_quantity", "split"]).to_dict("records")
+        whole = all(pd.notna(row["note"]) for row in first)
         cells = [f"{size}{MARK if whole else ''}"]
-        cells += [_printed(paper[c]) + (MARK if c in noted and not whole else "") for c in COLUMNS]
-        lines.append(f"| {' | '.join([*cells, *(_measured(measured[c], c) for c in measures)])} |")
+        cells += [_printed(row["printed"]) + (MARK if pd.notna(row["note"]) and not whole else "") for row in first]
+        lines.append(f"| {' | '.join([*cells, *(_measured(row) for row in group.to_dict('records'))])} |")
     of_notes = rows.dropna(subset=["note"]).drop_duplicates("batch_size").groupby("note", sort=False)["batch_size"]
     notes = "".join(f"† {', '.join(map(str, sizes))}: {note}.\n\n" for note, sizes in of_notes)
     return "\n".join(lines) + f"\n\n{notes}Measured{name}: {_spread(rows)}.\n{_stuck(rows)}"
 
 
 def _stuck(rows: pd.DataFrame) -> str:
-    counts = rows.drop_duplicates("batch_size").query("stuck > 0").to_dict("records")
-    if not counts:
+    runs = rows.drop_duplicates("batch_size").query("stuck > 0").to_dict("records")
+    if not runs:
         return ""
-    of = [f"{row['stuck']} of {sum(row[name] for name in COUNTS)} at b = {row['batch_size']}" for row in counts]
-    return f"\nLeft out, since they learned nothing and ended as by guessing: {', '.join(of)}.\n"
+    of = [f"{row['stuck']} of {sum(row[name] for name in STATUSES)} at b = {row['batch_size']}" for row in runs]
+    return f"\nRuns that learned nothing, and end no better than by guessing, are left out: {', '.join(of)}.\n"
 
 
 def _printed(value: float) -> str:
     return "lost" if pd.isna(value) else f"{value:g}"
 
 
-def _measured(row: pd.Series, column: str) -> str:
-    digits = 2 if column.endswith("pct") else 4
+def _measured(row: dict[Any, Any]) -> str:
+    digits = 2 if row["quantity"].endswith("pct") else 4
     spread = "" if pd.isna(row["std"]) else f" ± {row['std']:.{digits}f}"
     if pd.isna(row["mean"]):
         return "diverged" if row["diverged"] else "learned nothing" if row["stuck"] else "not run"

@@ -1,50 +1,24 @@
 """Verdicts on made-up runs whose answer is known."""
 
 import re
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_runs import SIZES, evaluated, made_up, verdict
 from scipy import stats
-from scripts import run
 
+from gapscope import papers
 from gapscope.claims import hypothesis_tests as tests
-from gapscope.claims import verdicts as claims
-from gapscope.claims.verdicts import ClaimSettings, evaluate
+from gapscope.claims.verdicts import ClaimSettings
 from gapscope.errors import InputError
-from gapscope.records.tables import read_table, write_table
-from gapscope.report import tables
 
-ROOT = Path(__file__).parents[2]
-SIZES = (128, 512, 1024, 2048, 4096, 8192)
-PLAIN = ClaimSettings(arm="plain", reference="made_up", level=0.02)
+UNCHANGED = tests.UNCHANGED.why
 
 
-def made_up(
-    rise: float, noise: float, seeds: int, seed: int = 0, sizes: tuple[int, ...] = SIZES, **more: Any
-) -> pd.DataFrame:
-    """Test error that rises by `rise` from one size to the next, with noise, and an offset of each seed's own."""
-    draw = np.random.default_rng(seed)
-    rows = []
-    for block in range(seeds):
-        offset = draw.normal()
-        for level, size in enumerate(sizes):
-            error = 8 + offset + rise * level + noise * draw.normal()
-            rows.append(
-                {"model": "lenet5", "dataset": "mnist", "batch_size": size, "seed": block, "status": "ok"}
-                | {"test_error_pct": error, **more}
-            )
-    return pd.DataFrame(rows)
-
-
-def verdict(table: pd.DataFrame, claim: str = "test_error_rises", **settings: Any) -> pd.Series:
-    reference = settings.pop("reference_table", table)
-    found = evaluate({"runs": table}, reference, ClaimSettings(**{**vars(PLAIN), **settings})).set_index("claim")
-    return found.loc[claim]
+def numbers_in(text: str) -> list[float]:
+    """The numbers of a sentence, whose words are free."""
+    return [float(found) for found in re.findall(r"\d+(?:\.\d+)?", text)]
 
 
 def test_a_planted_rise_is_supported_and_a_planted_fall_contradicts() -> None:
@@ -68,11 +42,8 @@ def test_the_effect_is_the_change_from_the_first_to_the_last_batch_size_with_its
 def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
     row = verdict(made_up(5.0, 0.01, seeds))
     assert row["verdict"] == "undecided"
-    assert f"n = {seeds}" in row["why"]
+    assert row["n"] == seeds
     assert row["effect"] == pytest.approx(25, abs=1)  # shown all the same
-
-
-UNCHANGED = "no change in any seed: nothing to test"
 
 
 @pytest.mark.parametrize("sizes", [SIZES, (256, 6000)], ids=["trend", "two sizes"])
@@ -84,7 +55,7 @@ def test_what_never_changes_is_undecided_and_not_corrected_for(sizes: tuple[int,
     assert verdict(crowd)["p_corrected"] == verdict(table)["p_corrected"]
     for claim in ("probe_excess_rises", "untrained_excess_rises", "test_cross_entropy_rises"):
         assert verdict(crowd, claim)[["verdict", "why", "p_corrected"]].tolist() == ["undecided", UNCHANGED, 1.0]
-    assert "n = 2" in verdict(made_up(0.5, 0.2, seeds=2, sizes=sizes, **flat), "probe_excess_rises")["why"]
+    assert verdict(made_up(0.5, 0.2, seeds=2, sizes=sizes, **flat), "probe_excess_rises")["n"] == 2
 
 
 @pytest.mark.parametrize(("counts_in", "loss_in"), [((), (0, 1, 2)), ((0, 1, 2), ()), ((0, 2), (1,))])
@@ -99,134 +70,6 @@ def test_a_correlation_with_what_no_seed_sees_change_is_the_same(
     assert row[["verdict", "why", "p_corrected"]].tolist() == ["undecided", UNCHANGED, 1.0]
     assert np.isnan(row["effect"])
     assert verdict(both)["p_corrected"] == verdict(alone)["p_corrected"]
-
-
-def correlated(trial: int) -> pd.Series:
-    table, draw = made_up(0.0, 1.0, seeds=3, seed=trial), np.random.default_rng((trial, 1))
-    return verdict(
-        table.assign(train_loss=table["test_error_pct"], **{"near_rank_run_0.0001_full": draw.normal(size=len(table))}),
-        "near_rank_with_train_loss",
-    )
-
-
-def unshrunk(trial: int, claim: str = "switching_shrinks_gap") -> pd.Series:
-    """A real gap, and an arm with the same one; with half of it for the claim that less than half is left."""
-    left = 0.5 if claim == "switching_removes_gap" else 1.0
-    reference, arm = made_up(1.0, 0.3, seeds=3, seed=trial), made_up(left, 0.3, seeds=3, seed=1000 + trial)
-    return verdict(arm, claim, arm=claim.partition("_shrinks")[0].partition("_removes")[0], reference_table=reference)
-
-
-def of_width(trial: int) -> pd.Series:
-    widths = ("lenet5_w0.5", "lenet5", "lenet5_w2")
-    tables = (
-        made_up(1.0, 0.3, seeds=3, seed=3 * trial + i, sizes=(128, 8192)).assign(model=w) for i, w in enumerate(widths)
-    )
-    return verdict(pd.concat(tables), "width_shrinks_gap", arm="width")
-
-
-def warm_started(trial: int) -> pd.Series:
-    starts = made_up(0.0, 1.0, seeds=3, seed=trial, sizes=(0, 20, 40, 60))
-    starts = starts.rename(columns={"batch_size": "start_epoch", "test_error_pct": "large_test_error_pct"})
-    found = evaluate({"warmstart": starts}, starts, ClaimSettings("warmstart", "x", 0.02))
-    return found.set_index("claim").loc["warmstart_recovers"]
-
-
-@pytest.mark.parametrize(
-    ("of", "decides"),
-    [
-        (lambda trial: verdict(made_up(0.0, 1.0, seeds=3, seed=trial)), True),
-        (lambda trial: verdict(made_up(0.0, 1.0, seeds=3, seed=trial, sizes=(256, 6000))), True),
-        (correlated, True),
-        (of_width, True),
-        (warm_started, True),
-        # the larger batches have to be better, too, or the reference's gap shown: seldom both by chance
-        (unshrunk, False),
-        (partial(unshrunk, claim="switching_removes_gap"), False),
-        (partial(unshrunk, claim="equal_updates_shrinks_gap"), True),
-    ],
-    ids=["trend", "two sizes", "correlation", "width", "warm start", "remedy", "remedy of half", "gap"],
-)
-def test_a_planted_null_is_seldom_called_supported(of: Callable[[int], pd.Series], decides: bool) -> None:
-    """Nominal 2 % each way; 5 % of 200 trials is 10, which a true 2 % exceeds with a probability of 0.3 %."""
-    verdicts = [of(trial)["verdict"] for trial in range(200)]
-    assert verdicts.count("supported") <= 10
-    assert verdicts.count("contradicted") <= 10
-    if decides:  # a test that never decides would pass the two above; of remedies others show that they decide
-        assert verdicts.count("undecided") < 200
-
-
-def test_a_study_of_nothing_is_seldom_decided_anywhere() -> None:
-    """2 % in each direction, so a false verdict in 4 % of 40 studies at most; that 6 or more have one is 0.5 %."""
-    plain = [claim for claim in claims.load_claims() if claim.arm == "plain"]
-    counted = {"values", "eigenvalues"}
-    units = {name: claim.unit for claim in plain for name in (claim.quantity, claim.less, claim.needs) if name}
-    units |= {claim.beside: "nats" for claim in plain if claim.beside}
-    blank, false = made_up(0.0, 1.0, seeds=3), 0
-    for trial in range(40):
-        draw, n = np.random.default_rng(trial), len(blank)
-        columns = {
-            name: draw.poisson(0.1, n) if unit in counted else draw.lognormal(size=n) for name, unit in units.items()
-        }
-        found = evaluate({"runs": blank.assign(**columns)}, blank, PLAIN)
-        assert found["claim"].tolist() == [claim.name for claim in plain]
-        false += (found["verdict"] != "undecided").any()
-    assert false <= 5
-
-
-def test_counts_that_spread_more_at_large_batches_are_no_rise_over_a_control() -> None:
-    """Both drawn alike: 2 % each way, together 8 of 200 trials; 17 or more have 0.3 %. Page's test has 20 %."""
-    table = made_up(0.0, 1.0, seeds=3)
-    at_largest, rejected = np.where(table["batch_size"] == 8192, 20.0, 0.0), 0
-    for trial in range(200):
-        run, untrained = np.random.default_rng(trial).poisson(at_largest, (2, len(table)))
-        counts = {"near_rank_run_0.0001_excess": run, "near_rank_untrained_0.0001_excess": untrained}
-        row = verdict(table.assign(**counts), "excess_over_untrained_rises")
-        rejected += row["p"] <= 0.02
-    assert 0 < rejected <= 16
-    assert row["test"] == "paired t test over seeds, last level less first"
-
-
-def noisy_epochs(trial: int, over_fitting: float = 0.0, gap: float = 0.0) -> pd.DataFrame:
-    """Runs whose errors jump from epoch to epoch at b = 8192, where both may be planted; their own least is in both."""
-    rows, histories = [], []
-    draw, epochs = np.random.default_rng(trial), np.arange(60)
-    for level, size in enumerate((128, 2048, 8192)):
-        large = float(size == 8192)
-        for seed in range(3):
-            noise = 0.05 + 0.6 * large * np.linspace(1, 0.1, 60)  # it settles as the rate falls
-            curve = (
-                9 + gap * level / 2 + 2 * np.exp(-epochs / 10) + over_fitting * large * np.maximum(0, epochs - 30) / 29
-            )
-            errors = curve + noise * draw.normal(size=60)
-            histories.append(pd.DataFrame({"epoch": epochs + 1, "test_error_pct_running": errors}))
-            cell = {"model": "lenet5", "dataset": "mnist", "batch_size": size, "seed": seed, "status": "ok"}
-            rows.append({**cell, "test_error_pct_running": errors[-1]})
-    runs = pd.DataFrame(rows)
-    return runs.join(tables.best_epochs(runs, histories))
-
-
-def test_epochs_that_are_noisier_at_large_batches_are_neither_over_fitting_nor_a_gap_of_the_best_epoch() -> None:
-    """By its own least error a run over-fits in a third of the trials; by the others' best epoch a gap would remain."""
-    names, swapped = ("over_fitting_rises", "best_epoch_rises"), []
-    found: dict[str, list[str]] = {name: [] for name in names}
-    for trial in range(200):
-        runs = noisy_epochs(trial)
-        for name in names:
-            found[name].append(verdict(runs, name)["verdict"])
-        own = runs.assign(test_error_pct_others_best_epoch=runs["test_error_pct_best_epoch"])
-        swapped.append(verdict(own, "over_fitting_rises")["verdict"])
-    for name in names:
-        assert found[name].count("supported") <= 10, name
-        assert found[name].count("contradicted") == 0, name  # it is not tested
-    assert swapped.count("supported") > 40
-    row = verdict(noisy_epochs(0), "over_fitting_rises")
-    assert row["effect"] < 0  # it leans the other way, of which nothing may be said
-    assert re.fullmatch(r"chance would do as much with p = \S+; the contrary is not tested", row["why"])
-
-
-def test_planted_over_fitting_and_a_planted_gap_of_the_best_epoch_are_found() -> None:
-    assert verdict(noisy_epochs(0, over_fitting=3.0), "over_fitting_rises")["verdict"] == "supported"
-    assert verdict(noisy_epochs(0, gap=4.0), "best_epoch_rises")["verdict"] == "supported"
 
 
 def test_without_seeds_as_blocks_the_offsets_of_seeds_would_hide_the_rise() -> None:
@@ -249,31 +92,6 @@ def test_many_tests_at_once_are_corrected_for() -> None:
     assert corrected["verdict"] == "undecided"
 
 
-def test_holm_is_the_known_one() -> None:
-    assert tests.holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])  # 1979, by hand
-    assert tests.holm([1.0, 0.01, 1.0, 0.04, 0.03, 0.005], 4) == pytest.approx([1, 0.03, 1, 0.06, 0.06, 0.02])
-    assert tests.holm([0.9, 0.8], 2) == [1.0, 1.0]
-
-
-def test_the_trend_is_pages_where_there_are_no_ties() -> None:
-    values = np.random.default_rng(3).normal(size=(3, 4)) + np.arange(4)
-    ours = tests.trend(np.arange(4.0), values, np.random.default_rng(0))
-    exact = stats.page_trend_test(values, method="exact").pvalue
-    spread = np.sqrt(exact * (1 - exact) / tests.DRAWS)
-    assert abs(ours.p_rises - exact) < 4 * spread
-    assert 0.0001 < exact < 0.2
-
-
-def test_ties_and_infinities_are_ranked_and_a_nan_is_refused() -> None:
-    values = np.array([[1, 1, np.inf], [0, 2, np.inf], [0, 0, 5.0]])
-    found = tests.trend(np.arange(3.0), values, np.random.default_rng(0))
-    assert found.p_rises < 0.02 < found.p_falls
-    with pytest.raises(ValueError, match="NaN"):
-        tests.trend(np.arange(3.0), np.array([[1, np.nan, 2.0]]), np.random.default_rng(0))
-    with pytest.raises(ValueError, match="3 levels"):
-        tests.trend(np.arange(2.0), np.ones((3, 2)), np.random.default_rng(0))
-
-
 def test_two_batch_sizes_are_compared_within_seeds_and_sharpness_by_its_factor() -> None:
     table = made_up(0.0, 0.1, seeds=4, sizes=(256, 6000))
     factors = [100.0, 120.0, 90.0, 110.0]
@@ -294,7 +112,7 @@ def test_an_infinite_condition_number_decides_nothing_and_spoils_no_other_claim(
         assert verdict(infinite, claim)["p_corrected"] == verdict(table, claim)["p_corrected"]
 
 
-@pytest.mark.parametrize("status", ["diverged", tables.STUCK])
+@pytest.mark.parametrize("status", ["diverged", "learned nothing"])
 def test_a_batch_size_at_which_a_run_failed_is_left_out_and_said(status: str) -> None:
     table = made_up(0.5, 0.2, seeds=3)
     lost = (table["batch_size"] == 8192) & (table["seed"] == 1)
@@ -302,9 +120,10 @@ def test_a_batch_size_at_which_a_run_failed_is_left_out_and_said(status: str) ->
     row = verdict(failed)
     assert row["levels"] == "128, 512, 1024, 2048, 4096"
     assert row["n"] == 3
-    assert row["caution"] == f"Of 18 runs 1 {status}: left out."
+    assert numbers_in(row["caution"]) == [18, 1]
+    assert status in row["caution"]
     row = verdict(table, "switching_shrinks_gap", arm="switching", reference_table=failed)
-    assert row["caution"].endswith(f" Of 18 runs of the reference 1 {status}: left out.")
+    assert numbers_in(row["caution"])[-2:] == [18, 1]
     assert verdict(table)["caution"] == ""
 
 
@@ -314,7 +133,7 @@ def test_a_seed_that_diverged_everywhere_is_left_out() -> None:
     assert (row["n"], row["levels"], row["verdict"]) == (3, "128, 512, 1024, 2048, 4096, 8192", "supported")
     for sizes in (SIZES, (256, 6000)):
         lost = made_up(0.5, 0.2, seeds=2, sizes=sizes).assign(status="diverged")
-        assert evaluate({"runs": lost}, lost, PLAIN).empty
+        assert evaluated(lost, lost).empty
 
 
 def test_a_correlation_is_within_seeds() -> None:
@@ -324,7 +143,6 @@ def test_a_correlation_is_within_seeds() -> None:
     )
     row = verdict(table, "near_rank_with_train_loss")
     assert row["verdict"] == "supported"
-    assert "batch size" in row["caution"]
     each = [stats.spearmanr(of["train_loss"], of["batch_size"]).statistic for _, of in table.groupby("seed")]
     low, high = stats.ttest_1samp(each, 0).confidence_interval(0.95)
     assert 0.9 < row["effect"] < 1.0 < high
@@ -345,13 +163,11 @@ def test_an_arms_gap_is_set_against_the_references(left: float, shrinks: str, re
     row = verdict(arm, "switching_shrinks_gap", **switched)
     assert row["verdict"] == shrinks
     assert row["effect"] == pytest.approx(2.5 * (left - 1), abs=0.05)
-    assert row["levels"] == "8192 less 128"
-    assert row["test"].endswith("of the gap less the reference's, and of the larger batches' own change")
+    assert row["levels"] == "8192 minus 128"
     row = verdict(arm, "switching_removes_gap", **switched)
     assert row["verdict"] == removes
     assert row["effect"] == pytest.approx(2.5 * (left - 0.5), abs=0.05)
     assert row["effect_low"] < row["effect"] < row["effect_high"]
-    assert row["test"].endswith("the gap less half of the reference's, and of the larger batches' own change")
 
 
 @pytest.mark.parametrize("claim", ["switching_shrinks_gap", "switching_removes_gap"])
@@ -365,7 +181,7 @@ def test_no_remedy_is_one_that_makes_the_smallest_batch_as_bad_as_the_others(cla
         arm = flat.assign(test_error_pct=flat["seed"].map(of_seed) - better + noise)
         row = verdict(arm, claim, arm="switching", reference_table=reference)
         assert row["verdict"] == said
-        small, large = re.findall(r"smallest batch (\S+), larger ones (\S+) points$", row["also"])[0]
+        small, large = re.findall(r"[+−]?\d+(?:\.\d+)?(?:e\S+)?", row["also"])
         assert float(small) == pytest.approx(1.5 - better, abs=0.01)
         assert float(large.replace("−", "-")) == pytest.approx(-better, abs=0.01)
 
@@ -377,7 +193,6 @@ def test_no_remedy_shrinks_a_gap_that_is_not_there(rise: float, arms: float) -> 
     for claim in ("switching_shrinks_gap", "switching_removes_gap"):
         row = verdict(arm, claim, arm="switching", reference_table=reference)
         assert row["verdict"] == "undecided"
-        assert "no gap is shown for the reference" in row["why"]
 
 
 def test_a_remedys_p_is_that_of_the_reference_s_gap_where_that_is_the_less_sure() -> None:
@@ -397,9 +212,9 @@ def test_a_level_that_is_none_is_refused(level: float) -> None:
 
 def test_a_gap_is_not_set_against_itself() -> None:
     with pytest.raises(InputError, match=r"claims\.reference must name that one"):
-        ClaimSettings("switching", "mine", 0.02).check("mine")
-    ClaimSettings("switching", "other", 0.02).check("mine")
-    ClaimSettings("plain", "mine", 0.02).check("mine")
+        ClaimSettings("switching", "mine", 0.02).check("mine", papers.claims())
+    ClaimSettings("switching", "other", 0.02).check("mine", papers.claims())
+    ClaimSettings("plain", "mine", 0.02).check("mine", papers.claims())
 
 
 def test_width_is_read_from_the_models_names() -> None:
@@ -422,68 +237,17 @@ def test_width_is_read_from_the_models_names() -> None:
     assert (row["verdict"], row["why"]) == ("undecided", UNCHANGED)
     lost = table.assign(status=np.where(table["batch_size"] == 8192, "diverged", "ok"))
     some = table.assign(status=np.where((table["seed"] == 0) & (table["batch_size"] == 128), "diverged", "ok"))
-    assert "Of 18 runs 3 diverged: left out." in verdict(some, "width_lowers_share", arm="width")["caution"]
-    assert evaluate({"runs": lost}, lost, ClaimSettings("width", "x", 0.02)).empty  # 128 is not taken for the largest
+    assert numbers_in(verdict(some, "width_lowers_share", arm="width")["caution"]) == [18, 3]
+    assert evaluated(lost, lost, ClaimSettings("width", "x", 0.02)).empty  # 128 is not taken for the largest
     one = table[table["batch_size"] == 128]
-    assert "width_shrinks_gap" not in set(evaluate({"runs": one}, one, ClaimSettings("width", "x", 0.02))["claim"])
+    assert "width_shrinks_gap" not in set(evaluated(one, one, ClaimSettings("width", "x", 0.02))["claim"])
     gap = verdict(table, "width_shrinks_gap", arm="width")
-    assert gap["quantity"] == "gap of test_error_pct"
     assert gap["effect"] == pytest.approx(0.5 * 0.1 - 0.5 * 0.3, abs=0.05)
-
-
-def test_every_measured_sharpness_and_near_rank_loss_with_train_loss_has_its_claim() -> None:
-    runs = read_table(ROOT / "metrics/keskar_table3/runs.csv")
-    claimed = [(claim.quantity, claim.beside) for claim in claims.load_claims()]
-    measured = [column for column in runs if column.startswith("sharpness_") and column.endswith("_pct")]
-    assert len(measured) == 8
-    assert all(claimed.count((column, None)) == 1 for column in measured)
-    for threshold in ("0.0001", "1e-05"):
-        column = f"near_rank_run_{threshold}_full"
-        assert column in runs
-        assert claimed.count((column, "train_loss")) == 1
-
-
-def test_every_claim_of_the_file_is_one_that_its_code_knows() -> None:
-    every = claims.load_claims()
-    assert len({claim.name for claim in every}) == len(every)
-    for claim in every:
-        assert claim.test in {"rises", "falls", "rises_with", *claims.REMOVED}, claim.name
-        assert (claim.beside is not None) == (claim.test == "rises_with"), claim.name
-        assert (claim.of is not None) == (claim.over == "width"), claim.name
-        assert claim.statement, claim.name
-        assert claim.source, claim.name
 
 
 def test_an_unknown_arm_is_named() -> None:
     with pytest.raises(InputError, match="switching"):
-        evaluate({"runs": made_up(0, 1, 3)}, pd.DataFrame(), ClaimSettings("switchin", "x", 0.02))
-
-
-def test_the_stage_takes_curvature_and_warm_starts_where_the_study_has_them(tmp_path: Path) -> None:
-    table = made_up(0.5, 0.2, seeds=3)
-    key = table[["model", "dataset", "batch_size", "seed"]]
-    write_table(tmp_path / "tables/runs.csv", table)
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    (tmp_path / "conf").symlink_to(ROOT / "conf")
-    arguments = ["--tables", "tables", "--reference", "tables/runs.csv", "--out", "out.csv"]
-    run(tmp_path, "claims", *arguments)
-    assert read_table(tmp_path / "out.csv")["claim"].tolist() == ["test_error_rises"]
-    largest = key.assign(status="ok", hessian_largest=table["batch_size"] * 2.0)[::-1]  # in another order
-    write_table(tmp_path / "tables/curvature.csv", largest)
-    run(tmp_path, "claims", *arguments)
-    found = read_table(tmp_path / "out.csv").set_index("claim")
-    assert found.loc["hessian_rises", ["verdict", "effect"]].tolist() == ["supported", pytest.approx(64.0)]
-    params = (tmp_path / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(params.replace("arm: plain", "arm: switching"))
-    with pytest.raises(SystemExit):  # its reference is the study itself
-        run(tmp_path, "claims", *arguments)
-    (tmp_path / "params.yaml").write_text(params.replace("arm: plain", "arm: warmstart"))
-    starts = pd.DataFrame({"start_epoch": [0, 10, 20] * 3, "seed": np.repeat([0, 1, 2], 3), "status": "ok"})
-    starts = starts.assign(model="f1", dataset="mnist", large_test_error_pct=3.0 - starts["start_epoch"] / 10)
-    write_table(tmp_path / "tables/warmstart.csv", starts)
-    run(tmp_path, "claims", *arguments)
-    (row,) = read_table(tmp_path / "out.csv").to_dict("records")
-    assert (row["claim"], row["verdict"], row["effect"]) == ("warmstart_recovers", "supported", -2.0)
+        evaluated(made_up(0, 1, 3), pd.DataFrame(), ClaimSettings("switchin", "x", 0.02))
 
 
 def test_a_seed_that_is_not_run_yet_at_some_size_is_left_out_and_no_size_with_it() -> None:
@@ -508,7 +272,7 @@ def test_a_penalty_that_rises_less_than_cross_entropy_is_not_the_rise() -> None:
         row = verdict(table.assign(train_cross_entropy=step, penalty=penalty * step), "penalty_rises_more")
         assert row["verdict"] == said
     without = table.assign(train_cross_entropy=step, penalty=0.0, train_loss=step)
-    found = evaluate({"runs": without}, without, PLAIN)["claim"].tolist()
+    found = evaluated(without, without)["claim"].tolist()
     assert "train_cross_entropy_rises" in found
     assert not {"penalty_rises_more", "train_loss_rises"} & set(found)
 
@@ -533,17 +297,6 @@ def test_counts_that_change_alike_in_every_seed_decide_by_how_far_and_equal_shar
     assert tests.paired((levels + 0.1 + 0.2) - (levels + 0.3)) == tests.UNCHANGED
 
 
-def test_what_no_seed_sees_change_is_unchanged_though_seeds_differ() -> None:
-    values = np.repeat([[1.0], [2.0], [np.inf]], 3, axis=1)
-    levels, draws = np.arange(3.0), np.random.default_rng(0)
-    assert tests.trend(levels, values, draws) == tests.trend(values, values, draws) == tests.UNCHANGED
-    assert tests.trend(values, np.tile(levels, (3, 1)), draws) == tests.UNCHANGED
-    assert tests.paired(values[:2, 1] - values[:2, 0]) == tests.UNCHANGED
-    values[0, 1] += 1
-    assert tests.trend(levels, values, draws).tested
-    assert tests.paired(values[:2, 1] - values[:2, 0]).tested
-
-
 def test_at_equal_updates_a_gap_may_shrink_by_what_becomes_of_the_smallest_batch() -> None:
     """No remedy, but an account of the gap: it is what the small batch gained from more updates."""
     reference, arm = made_up(0.5, 0.001, seeds=4), made_up(0.0, 0.001, seeds=4, seed=1)
@@ -561,7 +314,7 @@ def test_an_arm_trained_on_another_device_says_so() -> None:
             table.assign(device=name) for table, name in zip((arm, reference), devices, strict=True)
         )
         row = verdict(of_arm, "switching_shrinks_gap", arm="switching", reference_table=of_reference)
-        assert ("Trained on cpu, the reference's on cuda" in row["caution"]) == said
+        assert ("cpu" in row["caution"] and "cuda" in row["caution"]) == said
 
 
 def test_batch_sizes_trained_on_several_devices_are_said() -> None:
@@ -569,15 +322,16 @@ def test_batch_sizes_trained_on_several_devices_are_said() -> None:
     for small, said in (("cpu", True), ("cuda", False)):
         devices = table["batch_size"].map(lambda size, small=small: small if size == 128 else "cuda")
         caution = verdict(table.assign(device=devices))["caution"]
-        assert ("Trained on several devices: b = 128 on cpu; b = 512" in caution) == said
+        assert ("cpu" in caution and "cuda" in caution) == said
+        assert numbers_in(caution) == (list(SIZES) if said else [])
 
 
 def test_warm_starts_trained_on_several_devices_are_said() -> None:
     starts = pd.DataFrame({"start_epoch": [0, 10, 20] * 3, "seed": np.repeat([0, 1, 2], 3), "status": "ok"})
     starts = starts.assign(model="f1", dataset="mnist", large_test_error_pct=3.0 - starts["start_epoch"] / 10)
     starts = starts.assign(device=np.where(starts["seed"] == 1, "cuda", "cpu"))
-    (row,) = evaluate({"warmstart": starts}, starts, ClaimSettings("warmstart", "x", 0.02)).to_dict("records")
-    assert "start = 0, 10, 20 on cpu; start = 0, 10, 20 on cuda" in row["caution"]
+    (row,) = evaluated(starts, starts, ClaimSettings("warmstart", "x", 0.02)).to_dict("records")
+    assert numbers_in(row["caution"])[-6:] == [0, 10, 20, 0, 10, 20]
 
 
 def test_a_condition_number_is_set_against_its_control_s_by_their_ratio() -> None:
@@ -587,11 +341,13 @@ def test_a_condition_number_is_set_against_its_control_s_by_their_ratio() -> Non
     row = verdict(table.assign(condition_number_run=twice), "condition_number_over_reference_rises")
     assert (row["verdict"], row["effect_unit"]) == ("supported", "times")
     assert row["effect"] == pytest.approx(2.05, abs=0.01)
-    assert row["quantity"] == "condition_number_run / condition_number_reference"
+    assert (row["quantity"], row["sample"], row["compared_with"]) == (
+        "condition_number", "run", "condition_number (reference)"
+    )  # fmt: skip
     both = table.assign(condition_number_run=twice, condition_number_reference=twice)
     assert verdict(both, "condition_number_over_reference_rises")["why"] == UNCHANGED
     infinite = table.assign(condition_number_run=np.inf, condition_number_reference=np.inf)
-    assert "condition_number_over_reference_rises" not in set(evaluate({"runs": infinite}, infinite, PLAIN)["claim"])
+    assert "condition_number_over_reference_rises" not in set(evaluated(infinite, infinite)["claim"])
 
 
 def test_a_correlation_over_two_levels_is_undecided_and_not_corrected_for() -> None:
@@ -599,7 +355,6 @@ def test_a_correlation_over_two_levels_is_undecided_and_not_corrected_for() -> N
     table = table.assign(train_loss=table["test_error_pct"], **{"near_rank_run_0.0001_full": table["batch_size"]})
     row = verdict(table, "near_rank_with_train_loss")
     assert (row["verdict"], row["p_corrected"]) == ("undecided", 1.0)
-    assert "fewer than three levels" in row["why"]
 
 
 def test_a_correlation_with_what_follows_batch_size_says_that_it_is_the_same_test() -> None:
@@ -608,7 +363,7 @@ def test_a_correlation_with_what_follows_batch_size_says_that_it_is_the_same_tes
     for counts, said in ((follows, True), (follows.where(table["batch_size"] != 512, 0), False)):
         here = table.assign(train_loss=table["test_error_pct"], **{"near_rank_run_0.0001_full": counts})
         also = verdict(here, "near_rank_with_train_loss")["also"]
-        assert ("this is the test whether train_loss rises" in also) == said
+        assert ("loss (train, reestimated)" in also) == said
 
 
 def test_a_width_at_which_a_seed_failed_is_left_out_at_whichever_batch_size() -> None:
@@ -628,10 +383,9 @@ def test_counts_that_errors_leave_open_are_said() -> None:
         "near_rank_untrained_0.0001_undecidable": 4 * (table["batch_size"] > 1024),
     }
     table = table.assign(**counts, **flags)
-    said = "In 9 of 18 runs the errors of singular values leave a count open."
     assert verdict(table, "excess_rises")["caution"] == ""
     for claim in ("untrained_excess_rises", "excess_over_untrained_rises"):
-        assert said in verdict(table, claim)["caution"]
+        assert numbers_in(verdict(table, claim)["caution"])[-2:] == [9, 18]
 
 
 def test_eigenvalues_are_counts_like_singular_values() -> None:

@@ -1,0 +1,1 @@
+"""Scripts that carried committed records from one form to another."""

@@ -1,0 +1,163 @@
+"""Claims as data: a claim names quantities and axes of a study's long tables, the test, and where it was published.
+
+A claim file is a YAML list. Each entry has these keys; those with a default may be left out:
+
+name            of the claim, unique over all files
+statement       one sentence. It may name an axis in braces, `(≤ {threshold})`, which each test fills in
+source          where it was published
+test            rises, falls    the quantity with the level (`over`), seeds as blocks
+                rises_with      the quantity with `correlated_with`, from run to run of one seed
+                shrinks         the gap of the quantity: its mean over all larger batch sizes that both studies have,
+                                minus that at the smallest, against the gap of the study `claims.reference`
+                recovers        as shrinks, and the quantity itself falls at the larger batch sizes: a gap also shrinks
+                                when the smallest batch gets worse, and that is no remedy
+                removes_half    as recovers, against half of the reference's gap
+quantity        what is tested, by its name in the long table
+where           axis -> value: which rows of the quantity
+each            axes: one test for each value that the study has
+first           axes: one test, at the first value that the study has
+compared_with   {quantity, where}: subtracted, or divided by where the unit is `times`. It is taken at the same `each`
+                and `first` values, if it has these axes
+correlated_with {quantity, where}: see rises_with
+needs           {quantity, where}: the claim is not testable where this is 0 in every run
+uncertain       a quantity that is above 0 in the runs in which error bounds leave the tested value open
+unit            of the effect: points, nats, values, eigenvalues (both are counts), share, correlation, times (a ratio)
+arm             which studies test it, by their `claims.arm`; default: plain
+over            the level: batch_size (default), width or start_epoch
+of              for over: width. `largest`: the value at the largest batch size; `gap`: largest minus smallest
+ends            true: tested at the first and the last level alone. For quantities whose spread grows with the level
+                although nothing happens, which would pass for a trend
+one_way         true: chance works against the claim, so that the opposite direction is not tested
+caution         what a reader must know besides the verdict
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+import yaml
+
+from gapscope.errors import InputError, did_you_mean
+from gapscope.records.long import AXES
+
+# the part of the reference's gap below which this one has to come
+REMOVED = {"shrinks": 1.0, "recovers": 1.0, "removes_half": 0.5}
+REMEDIES = {"recovers", "removes_half"}  # in which the larger batches themselves have to be better than the reference's
+TESTS = ("rises", "falls", "rises_with", *REMOVED)
+LEVELS = ("batch_size", "width", "start_epoch")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity at given axes."""
+
+    quantity: str
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        values = ", ".join(axis_value(value) for value in self.where.values())
+        return f"{self.quantity} ({values})" if values else self.quantity
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim; the module's docstring says what the fields mean."""
+
+    name: str
+    statement: str
+    source: str
+    test: str
+    measured: Measured
+    unit: str
+    each: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+    compared_with: Measured | None = None
+    correlated_with: Measured | None = None
+    needs: Measured | None = None
+    uncertain: str = ""
+    arm: str = "plain"
+    over: str = "batch_size"
+    of: str = ""
+    ends: bool = False
+    one_way: bool = False
+    caution: str = ""
+    paper: str = ""  # the folder whose file it is from
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("test", self.test, TESTS), ("over", self.over, LEVELS)):
+            if value not in known:
+                raise InputError(f"claim {self.name}: unknown {name} {value!r}; {did_you_mean(value, known)}")
+        named = [of for of in (self.measured, self.compared_with, self.correlated_with, self.needs) if of]
+        for axis in [*self.each, *self.first, *(axis for of in named for axis in of.where)]:
+            if axis not in AXES:
+                raise InputError(f"claim {self.name}: unknown axis {axis!r}; {did_you_mean(axis, AXES)}")
+        if (self.correlated_with is not None) != (self.test == "rises_with"):
+            raise InputError(
+                f"claim {self.name}: the test rises_with needs correlated_with, and no other test takes it"
+            )
+        if (self.of in ("largest", "gap")) != (self.over == "width"):
+            raise InputError(f"claim {self.name}: over: width needs of: largest or gap, and no other level takes it")
+
+    def stated(self, at: Mapping[str, Any]) -> str:
+        """Return the statement with its axes filled in; an axis without a value stays as its name.
+
+        Example:
+            >>> claim = Claim("a", "It rises (≤ {threshold})", "nowhere", "rises", Measured("count"), "values")
+            >>> claim.stated({"threshold": 0.0001}), claim.stated({})
+            ('It rises (≤ 1e-4)', 'It rises (≤ threshold)')
+        """
+        return self.statement.format_map({axis: axis_value(at.get(axis, axis)) for axis in AXES})
+
+
+def axis_value(value: Any) -> str:
+    """Return an axis's value as a reader writes it.
+
+    Example:
+        >>> [axis_value(value) for value in (0.0001, 5e-4, 0.5, 100.0, "run", False)]
+        ['1e-4', '5e-4', '0.5', '100', 'run', 'false']
+    """
+    if isinstance(value, str):
+        return value
+    if value is True or value is False:
+        return str(value).lower()
+    number = float(value)
+    if number != 0 and abs(number) < 0.01:
+        digits, _, exponent = f"{number:e}".partition("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+    return f"{number:g}"
+
+
+def read_claims(text: str, paper: str) -> tuple[Claim, ...]:
+    """Return the claims of a file, in its order.
+
+    Args:
+        text: YAML, as the module's docstring describes it.
+        paper: name of the folder that the file is in.
+
+    Raises:
+        InputError: an unknown, missing or misspelt key, test or axis.
+    """
+    return tuple(_claim(entry, paper) for entry in yaml.safe_load(text) or [])
+
+
+def _claim(entry: Mapping[str, Any], paper: str) -> Claim:
+    name = entry.get("name", "without a name")
+    known = [of.name for of in fields(Claim) if of.name not in ("measured", "paper")]
+    _check(entry, [*known, "quantity", "where"], f"claim {name}")
+    needed = [of.name for of in fields(Claim) if of.default is MISSING and of.name != "measured"]
+    if missing := [key for key in [*needed, "quantity"] if key not in entry]:
+        raise InputError(f"claim {name}: {', '.join(missing)} is missing")
+    more = {key: value for key, value in entry.items() if key not in ("quantity", "where")}
+    for key in ("compared_with", "correlated_with", "needs"):
+        if key in more:
+            _check(more[key], ["quantity", "where"], f"claim {name}, {key}")
+            more[key] = Measured(**more[key])
+    for key in ("each", "first"):
+        more[key] = tuple(more.get(key, ()))
+    return Claim(measured=Measured(entry["quantity"], entry.get("where", {})), paper=paper, **more)
+
+
+def _check(entry: Mapping[str, Any], known: Sequence[str], whose: str) -> None:
+    for key in entry:
+        if key not in known:
+            raise InputError(f"{whose}: unknown key {key!r}; {did_you_mean(key, known)}")

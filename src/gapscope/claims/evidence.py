@@ -1,0 +1,165 @@
+"""What a claim is tested on: one value per run and level, selected from a study's long tables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gapscope.claims.claim import Claim, Measured, axis_value
+from gapscope.errors import InputError
+from gapscope.records.cells import WIDENED
+from gapscope.records.long import RUN, select
+
+KEYS = (*RUN, "start_epoch")  # what identifies a run, or a warm start
+
+
+class NotMeasuredError(Exception):
+    """A quantity that a study does not have at some axes; its text says which, and stands in the table of claims."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A study's values and its runs.
+
+    Attributes:
+        values: long table; warm starts have an axis `start_epoch`.
+        runs: one row per run (per warm start): model, dataset, batch_size or start_epoch, seed, status, and the device
+            where it is known.
+    """
+
+    values: pd.DataFrame
+    runs: pd.DataFrame
+
+    def cases(self, claim: Claim) -> list[dict[str, Any]]:
+        """Return the axes of each test of a claim: one per value of its `each` axes that the study has.
+
+        A claim whose quantity the study does not have gives one case without axes, so that it can be listed.
+        """
+        rows = self._rows(claim.measured)
+        for axis in claim.first:
+            known = rows[axis].dropna() if axis in rows else rows.iloc[:0]
+            rows = rows[rows[axis] == known.iloc[0]] if len(known) else rows.iloc[:0]
+        axes = [*claim.each, *claim.first]
+        if not axes or rows.empty or not {*axes} <= {*rows.columns}:
+            return [{}]
+        found: list[dict[str, Any]] = rows[axes].dropna().drop_duplicates().to_dict("records")  # type: ignore[assignment]
+        return found or [{}]
+
+    def of(self, measured: Measured, at: Mapping[str, Any], over: str = "batch_size") -> pd.Series:
+        """Return a quantity's value in each run, indexed as `runs`; NaN in a run that lacks it.
+
+        Args:
+            measured: the quantity.
+            at: further axes, of a test; taken where the quantity has them.
+            over: the level, whose values all count.
+
+        Raises:
+            NotMeasuredError: no run has it.
+            InputError: an axis that the claim leaves open has several values.
+        """
+        rows = self._rows(measured)
+        own = {axis: value for axis, value in at.items() if axis in rows and rows[axis].notna().any()}
+        if rows.empty or rows["value"].isna().all():
+            raise NotMeasuredError(_missing(measured, own, self.values))
+        try:
+            rows = select(rows, measured.quantity, {**measured.where, **own}, along=over)
+        except ValueError as error:
+            raise InputError(f"claims: {error}") from error
+        if rows.empty or rows["value"].isna().all():
+            raise NotMeasuredError(_missing(measured, own, self.values))
+        keys = [key for key in KEYS if key in self.runs and self.runs[key].notna().any()]
+        found = self.runs[keys].merge(rows[[*keys, "value"]], on=keys, how="left", validate="one_to_one")
+        return found["value"].set_axis(self.runs.index)
+
+    def _rows(self, measured: Measured) -> pd.DataFrame:
+        rows = self._by_quantity.get(measured.quantity, self.values.iloc[:0])
+        for axis, value in measured.where.items():
+            rows = rows[(rows[axis] == value).fillna(False)] if axis in rows else rows.iloc[:0]
+        return rows
+
+    @cached_property
+    def _by_quantity(self) -> dict[str, pd.DataFrame]:
+        groups = self.values.groupby("quantity", sort=False) if len(self.values) else ()
+        return {str(quantity): rows for quantity, rows in groups}
+
+
+def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.DataFrame:
+    """Return one row per run (of widths: per pair of batch sizes) with what a claim is tested on.
+
+    Returns:
+        The runs with the claim's level in `level`, its quantity in `value` and, for a correlation, the other quantity
+        in `beside`. A run that failed has no value. Of widths, the model is named without its width.
+
+    Raises:
+        NotMeasuredError: no run has a quantity of the claim, or a quantity that the claim needs is 0 in every run.
+    """
+    runs = evidence.runs
+    if claim.over not in ("width", *runs.columns):
+        raise NotMeasuredError(f"the study's runs have no {claim.over}")
+    if claim.needs and not evidence.of(claim.needs, at, claim.over).fillna(0).any():
+        raise NotMeasuredError(f"{claim.needs} is 0 in every run")
+    value = evidence.of(claim.measured, at, claim.over)
+    if claim.compared_with:
+        other = evidence.of(claim.compared_with, at, claim.over)
+        value = value / other if claim.unit == "times" else value - other
+    table = runs.assign(value=value.where(runs["status"] == "ok"))
+    if claim.correlated_with:
+        beside = evidence.of(claim.correlated_with, at, claim.over)
+        both = table["value"].notna() & beside.notna()
+        table = table.assign(value=table["value"].where(both), beside=beside.where(both))
+    return _of_widths(table, claim.of) if claim.over == "width" else table.assign(level=table[claim.over])
+
+
+def uncertain_runs(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.Series:
+    """Return in which runs error bounds leave a value of the claim open, indexed as the runs."""
+    found = pd.Series(False, index=evidence.runs.index)
+    for measured in filter(None, (claim.measured, claim.compared_with)) if claim.uncertain else ():
+        try:
+            found |= evidence.of(Measured(claim.uncertain, measured.where), at, claim.over) > 0
+        except NotMeasuredError:
+            continue
+    return found
+
+
+def base_names(models: pd.Series) -> list[str]:
+    """Return the models' names without their widths."""
+    return [match["name"] if (match := WIDENED.fullmatch(name)) else name for name in models]
+
+
+def blocks(table: pd.DataFrame, column: str = "value") -> pd.DataFrame:
+    """Return a column as seeds by levels, of the levels at which no run failed.
+
+    Left out: a seed that lacks a level which another has, unless all do; a seed of which every run failed.
+    """
+    whole: pd.DataFrame = table.pivot_table(index="seed", columns="level", values=column, dropna=False)
+    complete = table.groupby(["seed", "level"]).size().unstack().notna().all(axis=1)
+    if complete.any():
+        whole = whole.loc[complete[complete].index]
+    kept: pd.DataFrame = whole.dropna(how="all").dropna(axis=1)
+    return kept
+
+
+def _of_widths(table: pd.DataFrame, of: str) -> pd.DataFrame:
+    widths = [WIDENED.fullmatch(name) for name in table["model"]]
+    levels = [float(match["width"]) if match else 1.0 for match in widths]
+    table = table.assign(level=levels, model=base_names(table["model"]))
+    small, large = table["batch_size"].min(), table["batch_size"].max()
+    run = ["model", "dataset", "level", "seed"]
+    by_size = table.pivot_table(index=run, columns="batch_size", values="value")
+    # also where every run of one batch size, or of one seed and width, failed
+    by_size = by_size.reindex(columns=[small, large], index=pd.MultiIndex.from_frame(table[run].drop_duplicates()))
+    chosen = by_size.iloc[:, 1]
+    if of == "gap":
+        chosen = chosen - by_size.iloc[:, 0] if small < large else chosen * np.nan
+    values: pd.DataFrame = chosen.rename("value").reset_index()
+    return values
+
+
+def _missing(measured: Measured, own: Mapping[str, Any], values: pd.DataFrame) -> str:
+    if values.empty or not (values["quantity"] == measured.quantity).any():
+        return f"{measured.quantity} was not measured"
+    axes = ", ".join(f"{axis} = {axis_value(value)}" for axis, value in {**measured.where, **own}.items())
+    return f"{measured.quantity} was not measured at {axes}"

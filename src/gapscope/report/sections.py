@@ -1,0 +1,89 @@
+"""Tables and paragraphs as data, and how Markdown and HTML write them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cell that leads somewhere."""
+
+    text: str
+    target: str
+
+
+Cell = str | Link
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its heads, its rows, and what is to be said below it."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = field(default=())
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with paragraphs and tables below it."""
+
+    title: str
+    level: int
+    parts: Sequence[str | Table] = field(default=())
+
+
+def table_markdown(table: Table) -> str:
+    """Return a table, and its notes, as Markdown."""
+    lines = [_row(table.heads), "|---" * len(table.heads) + "|", *map(_row, table.rows)]
+    return "\n\n".join(["\n".join(lines), *table.notes])
+
+
+def markdown(sections: Iterable[Section]) -> str:
+    """Return sections as Markdown."""
+    parts: list[str] = []
+    for section in sections:
+        parts.append(f"{'#' * section.level} {section.title}")
+        parts += [part if isinstance(part, str) else table_markdown(part) for part in section.parts]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def html(sections: Iterable[Section]) -> str:
+    """Return sections as HTML: headings, paragraphs and tables, to be put into a page."""
+    parts: list[str] = []
+    for section in sections:
+        parts.append(f"<h{section.level}>{escape(section.title)}</h{section.level}>")
+        parts += [_paragraph(part) if isinstance(part, str) else _table(part) for part in section.parts]
+    return "\n".join(parts) + "\n"
+
+
+def _row(cells: Sequence[Cell]) -> str:
+    texts = [f"[{cell.text}]({cell.target})" if isinstance(cell, Link) else cell or " " for cell in cells]
+    return f"| {' | '.join(texts)} |"
+
+
+def _table(table: Table) -> str:
+    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
+    rows = [
+        f'<tr><th scope="row">{_cell(first)}</th>{"".join(f"<td>{_cell(cell)}</td>" for cell in rest)}</tr>'
+        for first, *rest in table.rows
+    ]
+    body = "\n".join(["<table>", f"<thead><tr>{heads}</tr></thead>", "<tbody>", *rows, "</tbody>", "</table>"])
+    return "\n".join([f'<div class="box">\n{body}\n</div>', *map(_paragraph, table.notes)])
+
+
+def _cell(cell: Cell) -> str:
+    return f'<a href="{escape(cell.target)}">{escape(cell.text)}</a>' if isinstance(cell, Link) else _code(cell)
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{_code(text)}</p>"
+
+
+def _code(text: str) -> str:
+    """Text with what stands in backticks as code."""
+    parts = escape(text).split("`")
+    if len(parts) % 2 == 0:  # an odd backtick is one
+        return "`".join(parts)
+    return "".join(f"<code>{part}</code>" if odd else part for part, odd in zip(parts, (False, True) * len(parts)))

@@ -1,0 +1,258 @@
+"""What a claim selects: quantities and axes of the long table, one test per value, and what is not there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_runs import PLAIN, SIZES, evidence, made_up
+from scripts import run
+
+from gapscope import papers
+from gapscope.claims import hypothesis_tests, verdicts
+from gapscope.claims.claim import Claim, Measured, read_claims
+from gapscope.claims.evidence import Evidence
+from gapscope.claims.verdicts import ClaimSettings, evaluate
+from gapscope.errors import InputError
+from gapscope.records.long import AXES
+from gapscope.records.tables import read_table, write_table
+from migrations import runs as migrated
+from verified import verdicts as comparison
+
+ROOT = Path(__file__).parents[2]
+COUNT = Claim(
+    name="count_rises", statement="It rises (≤ {threshold})", source="nowhere", test="rises", unit="values",
+    measured=Measured("near_rank_excess", {"sample": "run", "relative": False}), each=("threshold",),
+)  # fmt: skip
+
+
+def counts(thresholds: dict[float, float], sample: str = "run", relative: bool = False) -> Evidence:
+    """Counts at several thresholds, each rising by its own step."""
+    runs = made_up(0.5, 0.2, seeds=3)
+    keys = runs[["model", "dataset", "batch_size", "seed"]]
+    level = runs["batch_size"].map(SIZES.index)
+    axes = {"quantity": "near_rank_excess", "sample": sample, "relative": relative}
+    rows = [
+        keys.assign(**axes, threshold=threshold, value=step * level + runs["seed"] * 0.1)
+        for threshold, step in thresholds.items()
+    ]
+    return Evidence(pd.concat(rows, ignore_index=True), runs)
+
+
+def outcomes(claim: Claim, found: Evidence, **settings: Any) -> pd.DataFrame:
+    return evaluate([claim], found, found, ClaimSettings(**{**vars(PLAIN), **settings}))
+
+
+def test_one_entry_is_tested_at_every_threshold_that_the_study_has() -> None:
+    rows = outcomes(COUNT, counts({1e-3: 1.0, 1e-4: -2.0, 1e-5: 0.0}))
+    assert rows["threshold"].tolist() == [1e-3, 1e-4, 1e-5]
+    assert rows["effect"].tolist() == pytest.approx([5.0, -10.0, 0.0])
+    assert rows["verdict"].tolist() == ["supported", "contradicted", "undecided"]
+    assert [("1e-3" in text, "1e-5" in text) for text in rows["statement"]] == [
+        (True, False), (False, False), (False, True)
+    ]  # fmt: skip
+
+
+def test_of_a_first_axis_the_studys_first_value_alone_is_tested() -> None:
+    first = Claim(**{**vars(COUNT), "each": (), "first": ("threshold",)})
+    rows = outcomes(first, counts({1e-5: 1.0, 1e-4: -2.0}))
+    assert rows[["threshold", "effect"]].values.tolist() == [[1e-5, pytest.approx(5.0)]]
+
+
+def test_a_changed_threshold_loses_no_claim_and_no_test() -> None:
+    """With `thresholds=[1.0e-3]` every claim about a count is tested there."""
+    found = comparison.evidence("quick")
+    moved = found.values.assign(threshold=found.values["threshold"].replace({1e-4: 1e-3}))
+    moved = moved[moved["threshold"].isna() | (moved["threshold"] == 1e-3)]
+    before, after = (evaluate(papers.claims(), of, of, PLAIN) for of in (found, Evidence(moved, found.runs)))
+    assert set(after["claim"]) == set(before["claim"])
+    at = before[before["threshold"] == 1e-4], after[after["threshold"] == 1e-3]
+    assert len(at[0]) == len(at[1]) > 5
+    assert at[0]["p"].tolist() == at[1]["p"].tolist()
+    assert (at[1]["verdict"] != "not testable").all()
+
+
+@pytest.mark.parametrize(
+    ("found", "named"),
+    [
+        (counts({1e-4: 1.0}, sample="probe"), "run"),
+        (counts({1e-4: 1.0}, relative=True), "relative"),
+        (Evidence(pd.DataFrame(), made_up(0.5, 0.2, seeds=3)), "near_rank_excess"),
+        (Evidence(counts({1e-4: 1.0}).values.assign(value=np.nan), made_up(0.5, 0.2, seeds=3)), "near_rank_excess"),
+    ],
+    ids=["another sample", "another kind of threshold", "nothing", "no value"],
+)
+def test_what_was_not_measured_is_listed_with_the_reason(found: Evidence, named: str) -> None:
+    (row,) = outcomes(COUNT, found).to_dict("records")
+    assert row["verdict"] == "not testable"
+    assert named in row["why"]
+    assert (row["n"], row["model"], row["dataset"]) == (0, "lenet5", "mnist")
+    assert np.isnan(row["p"])
+
+
+def test_what_is_not_testable_is_left_out_of_the_correction() -> None:
+    found = counts({1e-4: 1.0})
+    crowd = [COUNT, *(Claim(**{**vars(COUNT), "name": f"other{i}", "measured": Measured("absent")}) for i in range(9))]
+    rows = evaluate(crowd, found, found, PLAIN).set_index("claim")
+    assert rows.loc["count_rises", "p_corrected"] == outcomes(COUNT, found)["p_corrected"].item()
+    assert (rows["verdict"] == "not testable").sum() == 9
+
+
+def test_one_batch_size_or_a_reference_without_the_quantity_is_not_testable() -> None:
+    one = made_up(0.5, 0.2, seeds=3, sizes=(128,))
+    rows = evaluate(papers.claims(), evidence(one), evidence(one), PLAIN).set_index("claim")
+    assert rows.loc["test_error_rises", "verdict"] == "not testable"
+    arm, reference = evidence(made_up(0.5, 0.2, seeds=3)), counts({1e-4: 1.0})
+    rows = evaluate(papers.claims(), arm, reference, ClaimSettings("switching", "x", 0.02)).set_index("claim")
+    assert rows.loc["gap_with_switching", "verdict"] != "not testable"
+    assert rows.loc["switching_shrinks_gap", "verdict"] == "not testable"
+    assert "reference" in rows.loc["switching_shrinks_gap", "why"]
+
+
+def test_a_penalty_that_is_none_leaves_claims_about_it_listed() -> None:
+    table = made_up(0.5, 0.2, seeds=3).assign(penalty=0.0, train_loss=1.0)
+    rows = evaluate(papers.claims(), evidence(table), evidence(table), PLAIN).set_index("claim")
+    assert rows.loc["train_loss_rises", "verdict"] == "not testable"
+    assert "penalty" in rows.loc["train_loss_rises", "why"]
+
+
+def test_of_two_networks_one_may_be_not_testable() -> None:
+    both = pd.concat([made_up(0.5, 0.2, seeds=3), made_up(0.5, 0.2, seeds=3).assign(model="f1", test_error_pct=np.nan)])
+    rows = evaluate(papers.claims(), evidence(both), evidence(both), PLAIN)
+    rows = rows[rows["claim"] == "test_error_rises"].set_index("model")
+    assert rows["verdict"].to_dict() == {"lenet5": "supported", "f1": "not testable"}
+
+
+def test_an_axis_that_a_claim_leaves_open_is_named() -> None:
+    open_axis = Claim(**{**vars(COUNT), "each": ()})
+    with pytest.raises(InputError, match=r"threshold: 0\.001, 0\.0001; name one"):
+        outcomes(open_axis, counts({1e-3: 1.0, 1e-4: 1.0}))
+
+
+def test_a_value_to_compare_with_is_taken_at_the_same_threshold() -> None:
+    run_counts, other = counts({1e-4: 3.0, 1e-5: 3.0}), counts({1e-4: 1.0, 1e-5: 5.0}, sample="untrained")
+    found = Evidence(pd.concat([run_counts.values, other.values], ignore_index=True), run_counts.runs)
+    beyond = Claim(
+        **{**vars(COUNT), "ends": True}
+        | {"compared_with": Measured("near_rank_excess", {"sample": "untrained", "relative": False})}
+    )
+    rows = outcomes(beyond, found)
+    assert rows["effect"].tolist() == pytest.approx([10.0, -10.0])
+
+
+def test_every_claim_selects_something_that_some_committed_study_measured() -> None:
+    """A wrong quantity, axis or value of an axis would be not testable everywhere, silently."""
+    names: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "metrics/claims").glob("*.csv")):
+        table = read_table(path)
+        for claim, verdict in zip(table["claim"], table["verdict"], strict=True):
+            names.setdefault(claim, set()).add(verdict)
+    assert set(names) == {claim.name for claim in papers.claims()}
+    assert [name for name, found in names.items() if found == {"not testable"}] == []
+
+
+@pytest.mark.parametrize("study", ["quick", "table11", "keskar_warmstart_n5000"])
+def test_the_verdicts_of_a_committed_study_are_those_of_the_earlier_commit(study: str) -> None:
+    earlier, present = comparison.earlier(study, comparison.AGAINST), comparison.present(study)
+    rows = comparison.compare(earlier, present)
+    assert len(rows) == len(earlier)
+    assert all(row["equal"] for row in rows)
+
+
+def wrong_sample(claim: Claim) -> Claim:
+    if claim.name != "probe_excess_rises":
+        return claim
+    return Claim(**{**vars(claim), "measured": Measured(claim.measured.quantity, {"sample": "run", "relative": False})})
+
+
+def without_threshold(claim: Claim) -> Claim:
+    first = claim.each == ("threshold",)
+    return Claim(**{**vars(claim), "each": (), "first": ("threshold",)}) if first else claim
+
+
+@pytest.mark.parametrize("fault", ["wrong axis", "one threshold", "no correction", "dropped claim"])
+def test_the_comparison_finds_a_planted_fault(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = papers.claims()
+    if fault == "wrong axis":
+        monkeypatch.setattr(papers, "claims", lambda: tuple(map(wrong_sample, claims)))
+    elif fault == "one threshold":
+        monkeypatch.setattr(papers, "claims", lambda: tuple(map(without_threshold, claims)))
+    elif fault == "no correction":
+        monkeypatch.setattr(hypothesis_tests, "holm", lambda p_values, tested: p_values)
+    else:
+        monkeypatch.setattr(papers, "claims", lambda: tuple(c for c in claims if c.name != "near_rank_rises"))
+    study = "table06"
+    rows = comparison.compare(comparison.earlier(study, comparison.AGAINST), comparison.present(study))
+    assert not all(row["equal"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ("tset: rises", "tset"),
+        ("each: [treshold]", "threshold"),
+        ("where: {smaple: run}", "sample"),
+        ("over: widht", "width"),
+        ("compared_with: {quantity: x, were: {}}", "where"),
+        ("correlated_with: {quantity: x}", "rises_with"),
+        ("of: gap", "width"),
+    ],
+)
+def test_a_claim_that_is_misspelt_is_refused(entry: str, named: str) -> None:
+    text = f"- {{name: mine, statement: s, source: s, test: rises, quantity: error_pct, unit: points, {entry}}}"
+    with pytest.raises(InputError, match="mine") as error:
+        read_claims(text, "own")
+    assert named in str(error.value)
+
+
+def test_a_claim_that_lacks_its_test_is_refused() -> None:
+    with pytest.raises(InputError, match="test, unit"):
+        read_claims("- {name: mine, statement: s, source: s, quantity: error_pct}", "own")
+    with pytest.raises(InputError, match="rises"):
+        read_claims("- {name: a, statement: s, source: s, quantity: q, unit: nats, test: rise}", "own")
+
+
+def test_the_stage_takes_curvature_and_warm_starts_where_the_study_has_them(tmp_path: Path) -> None:
+    table = made_up(0.5, 0.2, seeds=3)
+    values, cells = migrated.long_runs(table)
+    key = table[["model", "dataset", "batch_size", "seed"]]
+    for name, content in (("runs", values), ("cells", cells)):
+        write_table(tmp_path / f"tables/{name}.csv", content)
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    arguments = ["--tables", "tables", "--reference", "tables/runs.csv", "--out", "out.csv"]
+
+    def rows() -> pd.DataFrame:
+        run(tmp_path, "claims", *arguments)
+        found = read_table(tmp_path / "out.csv")
+        return found[found["verdict"] != "not testable"].set_index("claim")
+
+    assert rows().index.tolist() == ["test_error_rises"]
+    largest = key.assign(quantity="hessian_largest", value=table["batch_size"] * 2.0)[::-1]  # in another order
+    write_table(tmp_path / "tables/curvature.csv", largest)
+    assert rows().loc["hessian_rises", ["verdict", "effect"]].tolist() == ["supported", pytest.approx(64.0)]
+    params = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(params.replace("arm: plain", "arm: switching"))
+    with pytest.raises(SystemExit):  # its reference is the study itself
+        run(tmp_path, "claims", *arguments)
+    (tmp_path / "params.yaml").write_text(params.replace("arm: plain", "arm: warmstart"))
+    starts = pd.DataFrame({"start_epoch": [0, 10, 20] * 3, "seed": np.repeat([0, 1, 2], 3), "status": "ok"})
+    starts = starts.assign(model="f1", dataset="mnist", large_test_error_pct=3.0 - starts["start_epoch"] / 10)
+    values, cells = migrated.long_starts(starts.assign(small_batch_size=256, large_batch_size=6000))
+    for name in ("runs", "curvature"):
+        (tmp_path / f"tables/{name}.csv").unlink()
+    for name, content in (("warmstart", values), ("cells", cells)):
+        write_table(tmp_path / f"tables/{name}.csv", content)
+    found = rows()
+    assert found.index.tolist() == ["warmstart_recovers"]
+    assert found.loc["warmstart_recovers", ["verdict", "effect"]].tolist() == ["supported", -2.0]
+
+
+def test_an_axis_is_a_column_of_the_table(tmp_path: Path) -> None:
+    rows = outcomes(COUNT, counts({1e-4: 1.0}))
+    assert [name for name in rows if name in AXES] == ["sample", "threshold", "relative"]
+    write_table(tmp_path / "claims.csv", rows)
+    assert read_table(tmp_path / "claims.csv").columns.tolist() == [
+        *verdicts.FIRST, "sample", "threshold", "relative", *verdicts.LAST
+    ]  # fmt: skip

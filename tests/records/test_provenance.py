@@ -1,0 +1,64 @@
+"""How a record was made, in a file beside the numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gapscope.records import provenance
+from gapscope.records.provenance import path_of, processor, read_provenance, seconds, write_provenance
+
+CPU = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu sse4_2 {}\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("revisions.yaml").write_text("train: {revision: 7, date: 2026-01-01, changed: text}\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["n_w0.5-d-b1-s0", "n_w0.5-d-b1-s0.json", "n_w0.5-d-b1-s0.csv", "n_w0.5-d-b1-s0.jsonl"]
+)
+def test_it_lies_where_its_record_lies_but_for_the_first_folder(name: str) -> None:
+    assert path_of(Path("metrics/a/train") / name) == Path("provenance/a/train/n_w0.5-d-b1-s0.json")
+    assert path_of(Path("/metrics/b/metrics/a/train") / name) == Path(
+        "/metrics/b/provenance/a/train/n_w0.5-d-b1-s0.json"
+    )
+    assert path_of(Path("elsewhere") / name) == Path("elsewhere/n_w0.5-d-b1-s0.provenance.json")
+
+
+def test_it_says_how_and_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Path("metrics/a/train/cell.json")
+    write_provenance(record, stage="train", device="cpu (x86_64)", threads=3, wall_s=1.23456, ranks=2)
+    found = read_provenance(record)
+    assert (found["stage"], found["revision"], found["device"], found["threads"]) == ("train", 7, "cpu (x86_64)", 3)
+    assert (found["wall_s"], found["ranks"], found["code"]) == (1.235, 2, None)
+    assert {"commit", "processor", "instructions", "gapscope", "torch", "numpy", "python"} <= set(found)
+    monkeypatch.setattr(provenance, "code_hash", lambda stage: f"hash of {stage}")
+    write_provenance(record, stage="train", device="cpu", threads=1, wall_s=1)
+    assert json.loads(path_of(record).read_text())["code"] == "hash of train"
+
+
+def test_without_a_file_nothing_is_known() -> None:
+    assert read_provenance(Path("metrics/a/train/cell.json")) == {}
+    assert seconds({}) != seconds({})  # NaN
+    assert (seconds({"wall_s": 2}), seconds({"wall_s": 2, "training_s": 9.5})) == (2, 9.5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"), [("avx avx2 avx512f", "avx512"), ("avx avx2", "avx2"), ("avx", "default"), ("", "default")]
+)
+def test_the_instruction_set_is_read_from_the_processor_s_flags(
+    flags: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("cpuinfo").write_text(CPU.format(flags))
+    monkeypatch.setattr(provenance, "CPUINFO", Path("cpuinfo"))
+    monkeypatch.delitem(provenance.sys.modules, "torch", raising=False)
+    assert processor() == {"processor": "Some CPU @ 2 GHz", "instructions": name}
+
+
+def test_torch_says_which_kernels_it_takes() -> None:
+    import torch
+
+    assert processor()["instructions"] == torch.backends.cpu.get_cpu_capability().lower()
