@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from gapscope import papers
-from gapscope.measures.spectra import methods
 from gapscope.config import load_params
+from gapscope.measures.spectra import methods
 from gapscope.records.cells import cells
 from gapscope.records.files import write_text
 from gapscope.records.spectra import read_spectra
