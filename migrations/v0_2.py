@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gapscope import noops
+from gapscope import renamed as renaming
 from gapscope.records.provenance import path_of
 from migrations import records
 from migrations.migrate import Change, Files, Migration, MigrationError, Step, leaves, params, put, run
@@ -31,18 +32,36 @@ STAGES = (
     "download", "plan", "train", "activations", "spectra", "controls", "sharpness", "curvature", "noise_scale",
     "landscape", "random_matrices", "perturbation", "warmstart",
 )  # fmt: skip
-RENAMED: dict[str, Change] = {
-    "models": plain_models
-}  # old dotted name of a param -> new dotted name, or function of the value
-DROPPED: frozenset[str] = frozenset()  # old dotted names of params on which no stage depends any more
+
+
+def moved(name: str) -> Change:
+    """Return the function of an old param's value that gives the new params with their values."""
+    group, _, key = name.rpartition(".")
+    return lambda value: dict(leaves(renaming.renamed({group: {key: value}})))
+
+
+def measures(entry: Mapping[str, Any]) -> list[str]:
+    """Return the measures that a study of 0.1 took, by the pipelines that its plan depended on."""
+    ran = entry["params"]["params.yaml"]["pipelines"]
+    curved = ["curvature", "noise_scale"] if ran["curvature"] else []
+    return [*TAKEN, *curved, *(["landscape"] if ran["landscape"] else [])]
+
+
+MACHINE = frozenset(old for old, new in renaming.RENAMED.items() if new[0].startswith("runtime."))
+PIPELINES = ("networks", "curvature", "claims", "landscape", "random_matrices", "warmstart")
+RENAMED: dict[str, Change] = {  # old dotted name of a param -> new dotted name, or function of the value
+    "models": plain_models, **{old: moved(old) for old in renaming.RENAMED if old not in MACHINE},
+}  # fmt: skip
+DROPPED = MACHINE | {f"pipelines.{name}" for name in PIPELINES}  # no stage depends on these any more
 OWN_MODELS = (  # stages that build a network, and so depend on what the study's own names stand for
     "plan", "train", "activations", "controls", "sharpness", "curvature", "noise_scale", "landscape", "warmstart",
 )  # fmt: skip
 CUTS = ("plan", "spectra", "controls")
-ADDED: dict[
-    str, dict[str, Any]
-] = {  # stage -> dotted name of a new param -> the value of the old numbers, or a function
-    stage: ({"code.models": sources} if stage in OWN_MODELS else {}) | ({"spectra.cut": CUT} if stage in CUTS else {})
+TAKEN = ("evaluation", "spectra", "near_rank", "effective_ranks", "sharpness")  # by every study of networks
+ADDED: dict[str, dict[str, Any]] = {  # stage -> new param -> the value of the old numbers, or a function of the entry
+    stage: ({"code.models": sources} if stage in OWN_MODELS else {})
+    | ({"spectra.cut": CUT} if stage in CUTS else {})
+    | ({"measures": measures} if stage == "plan" else {})
     for stage in {*OWN_MODELS, *CUTS}
 }
 REPLACED = {"src/gapscope/models/__init__.py": "conf/no_own_model.txt"}  # of built-in models; its code was in a digest
@@ -115,12 +134,20 @@ def joined_provenance(stage: str, before: Files, after: Files) -> list[str]:
 
 # --- names of params, and no-op values, within records ----------------------------------------------------------------
 def rename_settings(stage: str, files: Files) -> Files:
-    """Give the settings of training that a record holds their new names, without no-op values."""
-    return {
-        name: text(name, record | {"train": renamed(record["train"])}, rest) if record.get("train") else content
-        for name, content in files.items()
-        for record, rest in [head(name, content) if is_record(name) else ({}, b"")]
-    }
+    """Give the settings that a record holds their new names, without no-op values."""
+    new = dict(files)
+    for name in filter(is_record, files):
+        record, rest = head(name, files[name])
+        for key, group in settings_of(stage, record):
+            record[key] = params(MIGRATION, "", {group: record[key]}).get(group, {})
+        new[name] = text(name, record, rest)
+    return new
+
+
+def settings_of(stage: str, record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the fields of a record that hold a group of params, and the group's name."""
+    fields = [("train", "train"), ("activations", "activations"), ("sharpness", "sharpness"), ("settings", stage)]
+    return [(key, group) for key, group in fields if isinstance(record.get(key), dict)]
 
 
 def renamed_settings(stage: str, before: Files, after: Files) -> list[str]:
@@ -128,22 +155,17 @@ def renamed_settings(stage: str, before: Files, after: Files) -> list[str]:
     different: list[str] = []
     for name in filter(is_record, before):
         (old, _), (new, _) = head(name, before[name]), head(name, after[name])
-        if "train" in old:
-            every: dict[str, Any] = {"train": {}}
-            for key, value in leaves({"train": old["train"]}):
-                change = RENAMED.get(key, key)
+        for key, group in settings_of(stage, old):
+            kept = {leaf: value for leaf, value in leaves({group: old[key]}) if leaf not in DROPPED}
+            every: dict[str, Any] = {group: {}}
+            for leaf, value in kept.items():
+                change = RENAMED.get(leaf, leaf)
                 for new_key, item in {change: value}.items() if isinstance(change, str) else change(value).items():
                     put(every, new_key, item)
-            whole = noops.put_back({"train": new["train"]})
-            old["train"] = every["train"]
-            new["train"] = _restricted(whole["train"], every["train"])
+            whole = noops.put_back({group: new[key]})
+            old[key], new[key] = every[group], _restricted(whole[group], every[group])
         different += compared(name, old, new)
     return different
-
-
-def renamed(train: Mapping[str, Any]) -> Any:
-    """Return a record's settings of training as the new code writes them."""
-    return params(MIGRATION, "", {"train": train})["train"]
 
 
 def _restricted(values: Any, like: Any) -> Any:
@@ -271,14 +293,14 @@ MIGRATION = Migration(
     revisions=dict.fromkeys(STAGES, 1),
     left=LEFT,
     steps={  # stage -> conversions of its records, each on what the one before it left
-        "train": [NAMES, PROVENANCE, LONG],
-        "spectra": [NAMES, PROVENANCE, TAILS],
-        "controls": [NAMES, PROVENANCE, TAILS],
-        "sharpness": [NAMES, PROVENANCE, LONG],
-        "curvature": [PROVENANCE, LONG],
+        "train": [NAMES, PROVENANCE, SETTINGS, LONG],
+        "spectra": [NAMES, PROVENANCE, SETTINGS, TAILS],
+        "controls": [NAMES, PROVENANCE, SETTINGS, TAILS],
+        "sharpness": [NAMES, PROVENANCE, SETTINGS, LONG],
+        "curvature": [PROVENANCE, SETTINGS, LONG],
         "noise_scale": [PROVENANCE, SETTINGS, LONG],
-        "landscape": [PROVENANCE, LONG],
-        "random_matrices": [PROVENANCE, LONG],
+        "landscape": [PROVENANCE, SETTINGS, LONG],
+        "random_matrices": [PROVENANCE, SETTINGS, LONG],
         "perturbation": [LONG],
         "warmstart": [PROVENANCE, SETTINGS, LONG],
     },
