@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Forked:
         """Wait until `seen` holds; the process must not end before."""
         deadline = time.monotonic() + PATIENCE_S
         while not seen():
-            assert self.process.is_alive(), self.output.read_text()
+            assert self.process.is_alive() or seen(), self.output.read_text()
             assert time.monotonic() < deadline, self.output.read_text()
             time.sleep(0.002)
 
@@ -39,7 +40,8 @@ class Forked:
         self.wait_for(lambda: text in self.output.read_text())
 
     def send_signal(self, number: int) -> None:
-        os.kill(self.process.pid, number)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(self.process.pid, number)
 
     def end(self) -> int:
         """Wait for its end, and return its exit status: minus the signal's number where a signal ended it."""

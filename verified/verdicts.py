@@ -46,8 +46,11 @@ Key = tuple[str, float, float, str, str]
 def evidence(study: str) -> Evidence:
     """Return a committed study's values and runs; wide tables are converted."""
     tables = dict(migrated.tables(ROOT / "metrics" / study))
-    values = [tables[name] for name in ("runs", "warmstart", "curvature") if name in tables]
-    return Evidence(pd.concat(values, ignore_index=True), tables["cells"])
+    values = tables["runs" if "runs" in tables else "warmstart"]
+    if "curvature" in tables:  # once tables of runs are long, they hold it themselves
+        more = tables["curvature"]
+        values = pd.concat([values, more[~more["quantity"].isin(values["quantity"])]], ignore_index=True)
+    return Evidence(values, tables["cells"])
 
 
 def present(study: str) -> pd.DataFrame:

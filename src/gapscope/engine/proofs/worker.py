@@ -23,6 +23,7 @@ POLL_S = 0.02
 
 def serve() -> None:
     """Run jobs until the input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the job; then the input ends
     for name in PRELOADED:
         __import__(name)
     for line in sys.stdin:
@@ -48,6 +49,7 @@ def run(job: dict[str, Any]) -> int:
 
 def _child(job: dict[str, Any]) -> None:
     status = 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
