@@ -180,7 +180,7 @@ def _landscape_back(files: Files) -> dict[str, Any]:
         quantity, value, end = row["quantity"], row["value"], row["end"]
         if row["split"]:
             place = {"kind": row["direction"], "end": end, "direction": row["index"], "a": row["step"]}
-            place["b"] = row["second_step"]
+            place["b"] = row.get("second_step")
             points.setdefault(tuple(place.values()), place)[f"{row['split']}_{quantity}"] = value
         elif quantity == "distance":
             record["distance"] = value

@@ -1,4 +1,4 @@
-"""The stages curvature, noise_scale and curvature_report, by their scripts, on LeNet-5 of half the width."""
+"""The stages curvature and noise_scale, and what reads their records, on LeNet-5 of half the width."""
 
 import json
 import shutil
@@ -9,19 +9,25 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from dvc.utils.hydra import compose_and_dump
 from scripts import run
 
-from gapscope import models, seeds
+from gapscope import measures, models, seeds
+from gapscope.config import load_params
 from gapscope.data import datasets
 from gapscope.data.images import split_images
+from gapscope.drawing import figure
+from gapscope.measures import evaluation
+from gapscope.measures.study import Study
+from gapscope.records.long import read_long, write_long
+from gapscope.records.tables import write_record
 from gapscope.records.weights import write_weights
 from gapscope.training.objective import Objective
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "study=quick", "models=[lenet5_w0.5]", "datasets=[digits]", "batch_sizes=[16,50]", "seeds=[0]",
+    "study=quick", "measures=[evaluation,curvature,noise_scale]",
+    "models=[lenet5_w0.5]", "datasets=[digits]", "batch_sizes=[16,50]", "seeds=[0]",
     "curvature.images=60", "curvature.micro_batch=60", "curvature.steps=4", "curvature.trace_probes=2",
     "curvature.precision=float64", "train.schedule.batch_schedule=[{epoch: 3, batch_size: 10, lr: null}]",
     "noise_scale.epochs=1", "noise_scale.batch_size=40", "noise_scale.images=120", "noise_scale.gradient_batch=30",
@@ -34,6 +40,7 @@ CELL = "lenet5_w0.5-digits-b{}-s0"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Params, data and the weights of two cells, of which the second diverged; and what the stages made of them."""
     made = tmp_path_factory.mktemp("curvature")
+    shutil.copy(ROOT / "revisions.yaml", made)
     shutil.copytree(ROOT / "conf", made / "conf")
     compose_and_dump(str(made / "params.yaml"), str(ROOT / "conf"), None, "config", str(ROOT), TINY)
     draw = np.random.default_rng(0)
@@ -45,10 +52,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         about |= {"batch_size": size, "epochs": 1}
         write_weights(made / f"{size}.safetensors", network().state_dict(), {}, about)
         weights = ["--weights", f"{size}.safetensors", "--data", "digits.npz"]
-        run(made, "curvature", *weights, "--out", f"metrics/quick/curvature/{CELL.format(size)}.json")
+        run(made, "curvature", *weights, "--out", f"metrics/quick/curvature/{CELL.format(size)}")
+        final = {
+            "train_error_pct": 1.0,
+            "test_error_pct": 2.0,
+            "train_cross_entropy": 0.5,
+            "penalty": 0.0,
+            "updates": 8,
+        }
+        trained = Path(f"metrics/quick/train/{CELL.format(size)}")
+        write_long(made / f"{trained}.csv", evaluation.rows([{"epoch": 1, "updates": 8}], final))
+        write_record(made / f"{trained}.json", about | {"device": "cpu (test)"})
     trained = ["--model", "lenet5_w0.5", "--data", "digits.npz", "--seed", "0"]
     run(made, "noise_scale", *trained, "--out", "metrics/quick/noise_scale/lenet5_w0.5-digits-s0")
-    run(made, "curvature_report", "--out", "metrics/quick", "--plots", "plots/quick")
+    run(made, "noise_scale_report", "--out", "metrics/quick/noise_scale.csv")
+    run(made, "tables", "--out", "metrics/quick")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        for measure in ("curvature", "noise_scale"):
+            figure.save(measures.figures(measure), Study(load_params()), made / "plots/quick")
     return made
 
 
@@ -68,33 +90,42 @@ def test_the_record_says_of_which_loss_it_is(folder: Path) -> None:
     objective = Objective.of_images(network(), training, 60, 60)
     x = objective.weights()
     _, gradient = objective.value_and_gradient(x, with_gradient=True)
-    assert found["gradient_norm"] == pytest.approx(float(gradient.norm()), rel=1e-9)
-    assert found["gradient_norm"] != pytest.approx(
+    table = read_long(folder / f"metrics/quick/curvature/{CELL.format(16)}.csv")
+    norm = table.loc[table["quantity"] == "gradient_norm", "value"].item()
+    assert norm == pytest.approx(float(gradient.norm()), rel=1e-9)
+    assert norm != pytest.approx(
         float(Objective.of_images(network(), training, 120, 60).value_and_gradient(x, with_gradient=True)[1].norm())
     )
-    assert len(found["hessian"]["nodes"]) == len(found["gauss_newton"]["nodes"]) == 4
     assert found["device"].startswith("cpu")
+    for operator in ("hessian", "gauss_newton"):
+        assert len(values(folder, 16, "nodes", operator)) == 4
 
 
 def test_a_diverged_run_has_a_record_and_a_row_that_say_so(folder: Path) -> None:
     assert record(folder, 50)["status"] == "diverged"
-    assert "hessian" not in record(folder, 50)
-    table = pd.read_csv(folder / "metrics/quick/curvature.csv")
-    assert table[["batch_size", "status"]].to_numpy().tolist() == [[16, "ok"], [50, "diverged"]]
-    assert table["hessian_largest"].notna().tolist() == [True, False]
+    assert read_long(folder / f"metrics/quick/curvature/{CELL.format(50)}.csv").empty
+    cells = pd.read_csv(folder / "metrics/quick/cells.csv")
+    assert cells[["batch_size", "status"]].to_numpy().tolist() == [[16, "ok"], [50, "diverged"]]
+    runs = pd.read_csv(folder / "metrics/quick/runs.csv")
+    assert runs.loc[runs["quantity"] == "hessian_largest", "batch_size"].tolist() == [16]
+    largest = runs.loc[runs["quantity"] == "hessian_largest", "value"].item()
+    assert largest == pytest.approx(values(folder, 16, "nodes", "hessian")[-1], rel=1e-9)
 
 
 def test_the_noise_scale_is_measured_from_the_initial_weights_on(folder: Path) -> None:
-    table = pd.read_csv(folder / "metrics/quick/noise_scale.csv")
-    assert table["epoch"].tolist() == [0, 1]
-    assert {"steps_ratio_b16", "examples_ratio_b50"} <= set(table.columns)
-    assert table[["batches", "trained_at"]].to_numpy().tolist() == [[4, 40], [4, 40]]
-    assert json.loads((folder / "metrics/quick/noise_scale/lenet5_w0.5-digits-s0.json").read_text())["seed"] == 0
+    table = read_long(folder / "metrics/quick/noise_scale.csv")
+    assert table.loc[table["quantity"] == "noise_scale", "epoch"].tolist() == [0, 1]
+    assert table.loc[table["quantity"] == "batches", "value"].tolist() == [4, 4]
+    header = json.loads((folder / "metrics/quick/noise_scale/lenet5_w0.5-digits-s0.json").read_text())
+    assert (header["seed"], header["conditions"]["images"]) == (0, 120)
 
 
-def test_every_declared_output_is_there(folder: Path) -> None:
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["curvature_report"]
-    for out in stage["outs"] + stage["plots"]:
-        path = folder / next(iter(out)).replace("${item.study}", "quick")
-        assert path.stat().st_size > 0
-        assert path.suffix != ".png" or path.read_bytes().startswith(b"\x89PNG")
+def test_every_figure_is_there_as_table_and_drawing(folder: Path) -> None:
+    for name in ("curvature", "density", "noise_scale"):
+        assert len(pd.read_csv(folder / f"plots/quick/{name}.csv"))
+        assert (folder / f"plots/quick/{name}.svg").read_text().startswith("<svg")
+
+
+def values(folder: Path, size: int, quantity: str, operator: str) -> list[float]:
+    table = read_long(folder / f"metrics/quick/curvature/{CELL.format(size)}.csv")
+    return table.loc[(table["quantity"] == quantity) & (table["operator"] == operator), "value"].tolist()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +19,13 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from gapscope import models, seeds
+from gapscope.config import load_params
 from gapscope.data import datasets, images
-from gapscope.numerics.loss_surface.landscape import COLUMNS
+from gapscope.drawing import figure
+from gapscope.measures import landscape_figures
+from gapscope.measures.landscape import FIGURES_OF
+from gapscope.measures.study import Study
+from gapscope.records.long import read_long
 from gapscope.records.weights import read_weights, write_weights
 
 ROOT = Path(__file__).parents[1]
@@ -69,7 +73,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "revisions.yaml", folder)
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"models": [SPEC.name], "datasets": ["digits"], "seeds": [3], "landscape": LANDSCAPE}
-    params["train"]["linear"] = SPEC.linear
+    params |= {"measures": ["evaluation", "landscape"]}
+    params["train"] |= {"linear_units": True, "average_pooling": True}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     digits = load_digits()
     x, y = np.kron(digits.images[:200] * 15, np.ones((3, 3))).astype(np.uint8), digits.target[:200]
@@ -88,7 +93,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(folder: Path, name: str = NAME) -> tuple[dict[str, Any], pd.DataFrame]:
-    return json.loads((folder / f"{name}.json").read_text()), pd.read_csv(folder / f"{name}.csv")
+    return json.loads((folder / f"{name}.json").read_text()), read_long(folder / f"{name}.csv")
+
+
+def points(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per point of the walk."""
+    return landscape_figures._points(table, "line", "random", "eigenvector", "plane")
+
+
+def of_end(table: pd.DataFrame, end: str, quantity: str, direction: str | None = None) -> list[float]:
+    here = table[(table["end"] == end) & (table["quantity"] == quantity)]
+    return (here if direction is None else here[here["direction"] == direction])["value"].tolist()
 
 
 def plain(study: Path, alpha: float, *, batch_norm: str = "batch") -> list[float]:
@@ -115,17 +130,17 @@ def plain(study: Path, alpha: float, *, batch_norm: str = "batch") -> list[float
 
 @pytest.mark.parametrize("alpha", [-1.0, 0.0, 0.5, 1.0])
 def test_the_line_is_that_of_whole_models_with_the_batch_s_statistics(study: Path, alpha: float) -> None:
-    _, rows = read(study / RECORDS)
-    assert tuple(rows.columns) == COLUMNS
+    rows = points(read(study / RECORDS)[1])
     line = rows[rows["kind"] == "line"].set_index("a")
-    found = line.loc[alpha, list(COLUMNS[5:])].tolist()
+    found = line.loc[alpha, list(FIGURES_OF)].tolist()
     assert found == pytest.approx(plain(study, alpha), rel=DIRECT)
     assert found != pytest.approx(plain(study, alpha, batch_norm="running"), rel=1e-3)
     assert found != pytest.approx(plain(study, 1 - alpha), rel=1e-3) or alpha == 0.5
 
 
 def test_the_record_says_how_and_its_eigenvalues_are_the_curvature_of_the_rows(study: Path) -> None:
-    record, rows = read(study / RECORDS)
+    record, table = read(study / RECORDS)
+    rows = points(table)
     assert (record["status"], record["dataset"], record["seed"]) == ("ok", "digits", 3)
     assert record["model"]["name"] == SPEC.name
     assert record["batch_sizes"] == {"small": 20, "large": 100}
@@ -137,19 +152,21 @@ def test_the_record_says_how_and_its_eigenvalues_are_the_curvature_of_the_rows(s
     assert set(made) >= {"device", "commit", "revision", "processor", "instructions", "wall_s", "torch"}
     assert not {"commit", "wall_s", "provenance"} & set(record)
     steepest = {}
-    for name, end in record["ends"].items():
-        assert max(end["residuals"]) < 0.01 * end["eigenvalues"][0]
-        rises = end["rises"]
-        assert [len(rises["eigenvectors"]), len(rises["random"]), rises["radius"]] == [2, 2, 1e-3]
-        for index, value in enumerate(end["eigenvalues"]):
+    for name in ("small", "large"):
+        values, residuals = (of_end(table, name, part) for part in ("eigenvalue", "eigenvalue_residual"))
+        assert max(residuals) < 0.01 * values[0]
+        rises = {kind: of_end(table, name, "rise", kind) for kind in ("eigenvector", "random")}
+        assert [len(rises["eigenvector"]), len(rises["random"])] == [2, 2]
+        assert set(table.loc[table["quantity"] == "rise", "radius"]) == {1e-3}
+        for index, value in enumerate(values):
             profile = rows[(rows["kind"] == "eigenvector") & (rows["end"] == name) & (rows["direction"] == index)]
             low, middle, high = profile["train_loss"]
             assert profile["a"].tolist() == [-1e-3, 0, 1e-3]
-            assert rises["eigenvectors"][index] == pytest.approx((low + high) / 2 - middle, rel=1e-4)
+            assert rises["eigenvector"][index] == pytest.approx((low + high) / 2 - middle, rel=1e-4)
             # a quadratic, but for its fourth derivative
-            assert rises["eigenvectors"][index] == pytest.approx(1e-3**2 * value / 2, rel=1e-3)
-        assert max(rises["random"]) < rises["eigenvectors"][1] / 10
-        steepest[name] = end["eigenvalues"][0]
+            assert rises["eigenvector"][index] == pytest.approx(1e-3**2 * value / 2, rel=1e-3)
+        assert max(rises["random"]) < rises["eigenvector"][1] / 10
+        steepest[name] = values[0]
     assert abs(steepest["small"] / steepest["large"] - 1) > 0.05  # else either end would pass for the other
     assert len(rows) == 7 + 2 * (4 * 3 + 9)
 
@@ -159,8 +176,7 @@ def test_a_diverged_end_is_recorded_without_rows(study: Path, tmp_path: Path, mo
     record, rows = read(tmp_path)
     assert record["status"] == "diverged"
     assert record["batch_sizes"] == {"small": 20, "large": 100}
-    assert "ends" not in record
-    assert (tuple(rows.columns), len(rows)) == (COLUMNS, 0)
+    assert rows.empty
 
 
 def test_ends_of_two_seeds_are_refused(
@@ -169,7 +185,7 @@ def test_ends_of_two_seeds_are_refused(
     with pytest.raises(SystemExit) as stopped:
         run(study, "landscape", *arguments(tmp_path, NAME, large="large-seed4.safetensors"))
     assert stopped.value.code == 2
-    assert re.search(r"small\.safetensors.*\b3\b.*large-seed4\.safetensors.*\b4\b", capsys.readouterr().err)
+    assert "the seed of the small-batch run is 3, of the other 4" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -181,13 +197,13 @@ def test_the_report_writes_its_table_and_every_figure(
     shutil.copytree(study, copy)
     if diverged:
         run(copy, "landscape", *arguments(copy / RECORDS, NAME, small="small-diverged.safetensors"))
-    run(copy, "landscape_report", "--out", str(tmp_path / "out"), "--plots", str(tmp_path / "plots"))
-    table = pd.read_csv(tmp_path / "out/landscape.csv")
-    assert table["status"].tolist() == (["diverged"] * 2 if diverged else ["ok"] * 2)
-    assert table["batch_size"].tolist() == [20, 100]
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["landscape_report"]
-    declared = {Path(next(iter(out))).name for out in stage["outs"] + stage["plots"]} - {"landscape.csv"}
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == declared
+    run(copy, "landscape_report", "--out", "metrics/quick/landscape.csv")
+    table = read_long(copy / "metrics/quick/landscape.csv")
+    assert table.empty == diverged
+    if not diverged:
+        assert table["batch_size"].unique().tolist() == [20, 100]
+    monkeypatch.chdir(copy)
+    figure.save(landscape_figures.FIGURES, Study(load_params()), copy / "plots")
     for name in ("line", "directions", "plane", "rises"):
-        assert (tmp_path / f"plots/landscape_{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert pd.read_csv(tmp_path / f"plots/landscape_{name}.csv").empty == diverged
+        assert (copy / f"plots/landscape_{name}.svg").read_text().startswith("<svg")
+        assert pd.read_csv(copy / f"plots/landscape_{name}.csv").empty == diverged

@@ -12,7 +12,7 @@ import yaml
 from dvc.utils.hydra import compose_and_dump
 from scripts import run
 
-from gapscope import papers
+from gapscope import measures, papers
 from gapscope.claims.verdicts import ClaimSettings
 from gapscope.config import Params, declared_names, load_params
 from gapscope.data.datasets import DataSettings
@@ -20,15 +20,15 @@ from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings
 from gapscope.measures.controls import ControlSettings
 from gapscope.measures.curvature import CurvatureReportSettings, CurvatureSettings
+from gapscope.measures.landscape import LandscapeSettings
 from gapscope.measures.near_rank import NearRankSettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
+from gapscope.measures.perturbation import PerturbationSettings
+from gapscope.measures.random_matrices import RandomMatrixSettings
+from gapscope.measures.sharpness import SharpnessSettings
 from gapscope.measures.spectra import SpectraSettings
 from gapscope.measures.warm_start import WarmstartSettings
 from gapscope.models import CodeSettings
-from gapscope.numerics.loss_surface.landscape import LandscapeSettings
-from gapscope.numerics.loss_surface.sharpness import SharpnessSettings
-from gapscope.numerics.perturbation import PerturbationSettings
-from gapscope.numerics.random_matrices import RandomMatrixSettings
 from gapscope.renamed import NOOPS, RENAMED, renamed
 from gapscope.report.gap import TableSettings
 from gapscope.runtime import RuntimeSettings
@@ -57,7 +57,7 @@ SETTINGS = {
     "perturbation": PerturbationSettings,
     "runtime": RuntimeSettings,
 }
-READ_BY_DVC = {"pipelines", "noops"}
+READ_BY_DVC = {"measures", "pipelines", "records", "noops"}
 
 
 @cache
@@ -102,9 +102,20 @@ def test_every_study_runs_its_pipelines_under_its_own_name(study: str, tmp_path:
     assert set(pipelines) == set(declared)
     assert all(studies in ([], [OTHER_NAMES.get(study, study)]) for studies in pipelines.values())
     assert any(pipelines.values())
-    assert not (pipelines["warmstart"] and pipelines["networks"])  # both write summary.json
-    for measured in ("curvature", "landscape"):  # they measure what networks trains
-        assert not (pipelines[measured] and not pipelines["networks"])
+    listed = load(compose(tmp_path, f"study={study}")).groups["measures"]
+    measures.check(listed)
+    assert {name for name, studies in pipelines.items() if studies} - {"claims"} == set(listed) & set(pipelines)
+
+
+def test_the_folders_that_tables_and_figures_depend_on_are_those_of_the_measures(tmp_path: Path) -> None:
+    """A stage cannot depend on what is not there, so that a measure that is not listed is replaced by one that is."""
+    alone = load(compose(tmp_path, "measures=[evaluation]")).groups["records"]
+    assert set(alone.values()) == {"train", "runs.csv"}
+    whole = load(compose(tmp_path)).groups["records"]
+    assert (whole["sharpness"], whole["near_rank"], whole["curvature"]) == ("sharpness", "near_rank.csv", "train")
+    assert set(load(compose(tmp_path, "study=keskar_warmstart")).groups["records"].values()) == {
+        "warmstart", "warmstart.csv",
+    }  # fmt: skip
 
 
 def test_the_landscape_lies_between_two_batch_sizes_of_its_study(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from gapscope.engine import plan
 from gapscope.errors import InputError
 
 ROOT = Path(__file__).parents[2]
-LANDSCAPE = ['pipelines.landscape=["${study}"]', "landscape.small=32", "landscape.large=512"]
+CURVATURE = "measures=[evaluation,spectra,near_rank,sharpness,curvature,noise_scale]"
+LANDSCAPE = ["measures=[evaluation,spectra,near_rank,sharpness,landscape]", "landscape.small=32", "landscape.large=512"]
 
 
 def checked(folder: Path, *overrides: str) -> str:
@@ -30,9 +31,9 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         (["sharpness.images=3000"], "sharpness.images.*1.*2874.*3000"),
         (["sharpness.splits=[validation]"], "sharpness.splits.*train.*test"),
-        (['pipelines.curvature=["${study}"]', "curvature.images=2875"], "curvature.images.*1.*2874"),
-        (['pipelines.curvature=["${study}"]', "curvature.precision=float16"], "curvature.precision"),
-        (['pipelines.curvature=["${study}"]', "noise_scale.epochs=0"], "noise_scale.*epochs.*1"),
+        ([CURVATURE, "curvature.images=2875"], "curvature.images.*1.*2874"),
+        ([CURVATURE, "curvature.precision=float16"], "curvature.precision"),
+        ([CURVATURE, "noise_scale.epochs=0"], "noise_scale.*epochs.*1"),
         ([*LANDSCAPE, "landscape.alphas=24"], "landscape.alphas.*4, 7, 10"),
         (
             [*LANDSCAPE, "landscape.large=500"],
@@ -40,7 +41,7 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ),
         (["sharpness.batch_norm_statistics=batched"], "sharpness.batch_norm_statistics must be one of running, batch"),
         (
-            ["measures=[evaluation,spectra,near_rank,sharpness,curvature]", "curvature.batch_norm_statistics=eval"],
+            [CURVATURE, "curvature.batch_norm_statistics=eval"],
             "curvature.batch_norm_statistics must be one of running, batch, got 'eval'",
         ),
         (["activations.probe_images=2875"], "activations.probe_images.*1.*2874"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.measures.sharpness import PRECISIONS
+from gapscope.records.long import RUN
 from gapscope.runtime import progress
 
 if TYPE_CHECKING:  # a page is drawn without torch
@@ -267,7 +268,8 @@ def study_table(study: "Study") -> "pd.DataFrame":
             run = {**about, "batch_size": record["batch_sizes"][end], "end": end}
             if record["status"] == "ok":
                 made += [{**run, **row} for row in _end_rows(table, end)]
-    return pd.DataFrame(made)
+    columns = None if made else [*RUN, "quantity", "end", "value"]  # every pair diverged
+    return pd.DataFrame(made, columns=columns)
 
 
 def _end_rows(table: "pd.DataFrame", end: str) -> Iterator[dict[str, Any]]:
