@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gapscope.config import REVISIONS, revision
 from gapscope.records.closure import closure_hash
 from gapscope.records.files import write_text
-from gapscope.records.revisions import revision
 
 VERIFIED = Path("verified")
 CODE = VERIFIED / "code.csv"
@@ -188,5 +188,6 @@ def _grouped(rows: Iterable[StudyProof], *names: str, of: str = "stage") -> dict
 
 
 def stage_revision(stage: str, root: Path = Path()) -> int:
-    """Return a stage's revision, as `revisions.yaml` has it."""
-    return revision(stage, root)
+    """Return a stage's revision, as `revisions.yaml` has it; 1 in versions that have no such file."""
+    path = root / REVISIONS
+    return revision(stage, path) if path.exists() else 1

@@ -7,19 +7,18 @@ import math
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from gapscope.config import revision
+from gapscope.records.closure import closure_hash
 from gapscope.records.tables import read_record, write_record
 
 RECORDS, FOLDER = "metrics", "provenance"
 SUFFIXES = (".jsonl", ".json", ".csv")
 CPUINFO = Path("/proc/cpuinfo")
 INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2"}  # flag -> name, best first
-code_hash: Callable[[str], str] | None = None  # stage -> hash of the code that it runs; whoever can hash code sets it
 
 
 def write_provenance(record: Path, *, stage: str, device: str, threads: int, wall_s: float, **more: Any) -> None:
@@ -37,7 +36,7 @@ def write_provenance(record: Path, *, stage: str, device: str, threads: int, wal
         "stage": stage,
         "revision": revision(stage),
         "commit": _commit(),
-        "code": code_hash(stage) if code_hash else None,
+        "code": closure_hash(stage),
         "device": device,
         **processor(),
         "threads": threads,
