@@ -291,7 +291,8 @@ def _lay_out(figure: Figure) -> None:
             if low <= 0 or high > 100 * low:  # unlabelled, and half of the time
                 axis.set_minor_locator(NullLocator())
     if engine := figure.get_layout_engine():
-        engine.execute(figure)
+        if figure.axes:  # else there is nothing to place, and matplotlib warns
+            engine.execute(figure)
         figure.set_layout_engine("none")
 
 
