@@ -282,7 +282,7 @@ def test_report_makes_the_page_of_any_study_and_composes_none(
         assert call(monkeypatch, "report", *arguments) == 0
         made, *said = capfd.readouterr().out.splitlines()
         assert made.startswith(f"$ python stages/report.py --study {study} --metrics metrics/{study} ")
-        assert said == [f"reports/{study}.html", "reports/README.md"]
+        assert said == [f"reports/{study}.html"]
         assert f"<title>{study}" in (pages / f"reports/{study}.html").read_text()
     assert {name: (pages / name).read_bytes() for name in before} == before
     assert not (pages / "locks").exists()

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from test_pipeline import ROOT, run, tracked_copy
 
+from gapscope.records.long import select
+
 GUIDE = (ROOT / "docs/own_model.md").read_text()
 CUT = ["-S", "seeds=[0]", "-S", "batch_sizes=[16,1024]", "-S", "epochs=3", "-S", "sharpness.images=500"]
 
@@ -24,10 +26,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_example_answers_its_question_and_a_remedy_is_set_against_it(folder: Path) -> None:
     run(folder, "gapscope", "run", "example", "-j", "2", *CUT)
     gap = pd.read_csv(folder / "metrics/example/gap.csv").set_index("batch_size")
-    runs = pd.read_csv(folder / "metrics/example/runs.csv").set_index("batch_size")
-    assert gap.loc[1024, "gap"] == pytest.approx(runs.loc[1024, "test_error_pct"] - runs.loc[16, "test_error_pct"])
+    runs = pd.read_csv(folder / "metrics/example/runs.csv")
+    errors = select(runs, "error_pct", {"split": "test", "statistics": "reestimated"}).set_index("batch_size")["value"]
+    assert gap.loc[1024, "gap"] == pytest.approx(errors[1024] - errors[16])
     assert gap["verdict"].tolist() == ["undecided"]  # one seed
-    assert runs["near_rank_run_0.0001_structural"].tolist() == [(128 - 16) + (64 - 16), (1024 - 128) + (1024 - 64)]
+    axes = {"sample": "run", "threshold": 1e-4, "relative": False}
+    structural = select(runs, "near_rank_structural", axes)["value"].tolist()
+    assert structural == [(128 - 16) + (64 - 16), (1024 - 128) + (1024 - 64)]
     page = (folder / "reports/example.html").read_text()
     assert "examples.nets:Net" in page
     switch = ["-S", "train.schedule.batch_schedule=[{epoch: 3, batch_size: 16, lr: null}]"]
@@ -35,7 +40,8 @@ def test_the_example_answers_its_question_and_a_remedy_is_set_against_it(folder:
     claims = pd.read_csv(folder / "metrics/claims/example_switched.csv").set_index("claim")
     both = [pd.read_csv(folder / f"metrics/{s}/gap.csv")["gap"][0] for s in ("example_switched", "example")]
     assert claims.loc["switching_shrinks_gap", "effect"] == pytest.approx(both[0] - both[1], rel=1e-6)
-    assert "example_switched" in (folder / "reports/README.md").read_text()
+    run(folder, "gapscope", "site")
+    assert "example_switched.html" in (folder / "site/index.html").read_text()
 
 
 def test_the_guide_shows_the_study_files_as_they_are() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gapscope.records.long import select
 from gapscope.records.spectra import read_spectra
 
 ROOT = Path(__file__).parents[1]
@@ -87,12 +88,15 @@ def test_every_output_is_there_and_git_holds_only_the_small_ones(study: Path) ->
     assert not [name for name in tracked if name.startswith("data/")]
     assert max((study / name).stat().st_size for name in tracked) < 1_000_000
     runs = pd.read_csv(study / "metrics/smoke/runs.csv")
-    assert runs["batch_size"].tolist() == [128, 1024]
-    assert runs["near_rank_run_0.0001_structural"].tolist() == [52, 1844]  # by shape: notes on LeNet-5 6-16-120-84
-    assert (runs["device"].str.startswith("cpu")).all()
-    for sample in ("reference", "untrained", "random"):
-        assert runs[f"near_rank_{sample}_0.0001_structural"].tolist() == [52, 1844]
-    assert runs["near_rank_input_0.0001_structural"].tolist() == [0, 240]  # 1024 images of 784 pixels
+    cells = pd.read_csv(study / "metrics/smoke/cells.csv")
+    assert cells["batch_size"].tolist() == [128, 1024]
+    assert (cells["device"].str.startswith("cpu")).all()
+    by_shape = {  # notes on LeNet-5 6-16-120-84; 1024 images of 784 pixels
+        **{key: [52, 1844] for key in ("run", "reference", "untrained", "random")}, "input": [0, 240],
+    }  # fmt: skip
+    for sample, known in by_shape.items():
+        axes = {"sample": sample, "threshold": 1e-4, "relative": False}
+        assert select(runs, "near_rank_structural", axes)["value"].tolist() == known
     layers = read_spectra(study / "metrics/smoke/controls/lenet5-digits-s0.jsonl")[1]
     largest = {(c.sample, c.batch_size, c.layer): [mode.largest for mode in c.modes] for c in layers}
     for (sample, *rest), found in largest.items():
@@ -102,12 +106,12 @@ def test_every_output_is_there_and_git_holds_only_the_small_ones(study: Path) ->
     summary = json.loads((study / "metrics/smoke/summary.json").read_text())
     assert set(summary["lenet5-digits"]) == {"b128", "b1024"}
     for name in ("gap", "near_rank", "spectra", "sharpness", "curves"):
-        assert (study / f"plots/smoke/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (study / f"plots/smoke/{name}.svg").read_text().startswith("<svg")
     page = (study / "reports/smoke.html").read_text()
-    assert "reports/smoke.html" in tracked
-    assert re.findall(r'<figure id="(\w+)">', page) == ["gap", "near_rank", "spectra", "sharpness", "curves"]
-    assert "By batch size: lenet5 on digits" in page
-    assert f"{runs.set_index('batch_size')['test_error_pct'][1024]:.4g}</td>" in page
+    assert not [name for name in tracked if name.startswith("reports/")]
+    assert re.findall(r'<figure id="(\w+)">', page) == ["gap", "curves", "near_rank", "spectra", "sharpness"]
+    errors = select(runs, "error_pct", {"split": "test", "statistics": "reestimated"})["value"].tolist()
+    assert f"{errors[1]:.4g}</td>" in page
 
 
 def test_a_second_repro_runs_nothing(study: Path) -> None:
@@ -158,7 +162,7 @@ def test_run_adds_a_seed_to_a_fresh_clone_and_trains_no_other_cell(study: Path, 
         "controls@smoke-lenet5-digits-1", "near_rank@smoke", "tables@smoke", "plots@smoke", "claims@smoke",
         "settings@smoke", "report@smoke",
     ])  # fmt: skip
-    assert pd.read_csv(clone / "metrics/smoke/runs.csv")["seed"].tolist() == [0, 1, 0, 1]
+    assert pd.read_csv(clone / "metrics/smoke/cells.csv")["seed"].tolist() == [0, 1, 0, 1]
     assert lost.read_text().splitlines() == before  # to the bit
     new = run(clone, "git", "status", "--short", "metrics/smoke/spectra").splitlines()
     assert [line for line in new if line.startswith("??")] == [
@@ -201,7 +205,7 @@ def test_exp_run_adds_a_cell_and_trains_no_other(study: Path) -> None:
         "spectra@smoke-lenet5-digits-512-0", "controls@smoke-lenet5-digits-0", "sharpness@smoke-lenet5-digits-512-0",
         "near_rank@smoke", "tables@smoke", "plots@smoke", "settings@smoke", "claims@smoke", "report@smoke",
     ]  # fmt: skip
-    assert pd.read_csv(study / "metrics/smoke/runs.csv")["batch_size"].tolist() == [128, 1024, 512]
+    assert pd.read_csv(study / "metrics/smoke/cells.csv")["batch_size"].tolist() == [128, 1024, 512]
     run(study, "git", "checkout", "-q", "--", ".")
     run(study, "git", "clean", "-fdq")
     run(study, "dvc", "checkout", "-q")
@@ -231,13 +235,14 @@ def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_resul
     assert sorted(ran(run(copy, "dvc", "repro"))) == sorted(
         [f"random_matrices@random_matrices-{law}" for law in laws]
         + ["perturbation@random_matrices", "random_matrices_report@random_matrices"]
-        + ["settings@random_matrices", "report@random_matrices"]
+        + ["plots@random_matrices", "settings@random_matrices", "report@random_matrices"]
     )
     assert (copy / "reports/random_matrices.html").read_text().count("<figure") == 6
     results = copy / "metrics/random_matrices"
-    assert [len(pd.read_csv(results / f"random_matrices/{law}.csv")) for law in laws] == [2 * 3] * 3
+    values = [pd.read_csv(results / f"random_matrices/{law}.csv") for law in laws]
+    assert [len(table.query("quantity == 'sigma_min'")) for table in values] == [2 * 3] * 3
     assert pd.read_csv(results / "paper.csv")["verdict"].unique().tolist() == ["not measured"]
-    assert len(list((copy / "plots/random_matrices").glob("*.png"))) == 6
+    assert len(list((copy / "plots/random_matrices").glob("*.svg"))) == 6
     assert not [path for path in (copy / "data/unfinished").rglob("*") if path.is_file()]
     assert "printed_cells" in run(copy, "dvc", "metrics", "show", "--json")
     edit(copy / "params.yaml", "workers: null", "workers: 1")  # changes no bit, and is told on the page
@@ -253,10 +258,9 @@ def test_a_diverged_run_is_recorded_and_the_stages_after_it_go_on(study: Path, t
     shutil.copytree(study, copy, symlinks=True)
     edit(copy / "params.yaml", "lr_start: 0.1", "lr_start: 1.0e+30")
     run(copy, "dvc", "repro")
-    runs = pd.read_csv(copy / "metrics/smoke/runs.csv")
-    assert runs["status"].tolist() == ["diverged", "diverged"]
-    assert pd.read_csv(copy / "metrics/smoke/batch_sizes.csv")["n"].tolist() == [0, 0]
-    assert (copy / "plots/smoke/gap.png").exists()
+    assert pd.read_csv(copy / "metrics/smoke/cells.csv")["status"].tolist() == ["diverged", "diverged"]
+    assert pd.read_csv(copy / "metrics/smoke/batch_sizes.csv").empty
+    assert "diverged" in (copy / "plots/smoke/gap.svg").read_text()
     assert "diverged" in (copy / "reports/smoke.html").read_text()
 
 

@@ -26,6 +26,7 @@ import argparse
 import time
 from pathlib import Path
 
+from gapscope.config import load_params
 from gapscope.runtime import describe_device, pick_device, run_stage
 
 
@@ -33,6 +34,7 @@ def main() -> None:
     """Run the stage."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
@@ -40,7 +42,8 @@ def main() -> None:
     from gapscope.measures.networks import Network
     from gapscope.records.cell import write_cell
 
-    start, network = time.perf_counter(), Network.read(args.weights, pick_device())
+    start = time.perf_counter()
+    network = Network.read(load_params(), args.weights, args.data, pick_device())
     rows = [{"quantity": "positive_pct", "value": sign_share.measure(network.model)}] if network.model else []
     kind = describe_device(network.device)
     write_cell(args.out, rows, network.header, stage="sign_share", device=kind, threads=1, start=start)
@@ -59,9 +62,10 @@ STAGE = f"""  sign_share:
       seed: ${{seeds}}
     cmd: >-
       python stages/sign_share.py --weights "data/runs/${{item.study}}/train/{CELL}.safetensors"
-      --out "metrics/${{item.study}}/sign_share/{CELL}"
+      --data "data/datasets/${{item.dataset}}.npz" --out "metrics/${{item.study}}/sign_share/{CELL}"
     params: [{{checked.yaml: [names]}}, {{revisions.yaml: [sign_share.revision]}}]
     deps:
+      - data/datasets/${{item.dataset}}.npz
       - data/runs/${{item.study}}/train/{CELL}.safetensors
     outs:
       - metrics/${{item.study}}/sign_share/{CELL}.csv: {{cache: false}}

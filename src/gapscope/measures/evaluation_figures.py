@@ -37,7 +37,9 @@ def gap(study: Study) -> pd.DataFrame:
         for (quantity, split), of in printed.groupby(["quantity", "split"], sort=False):
             panel, series = NAMES[str(quantity)]
             frames.append(drawing.rows_of(pairs.merge(of, how="cross"), panel, f"{split} {series}", "paper"))
-    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True).reindex(columns=drawing.LONG)
+    known = [frame for frame in frames if len(frame)]
+    made = pd.concat(known, ignore_index=True) if known else pd.DataFrame()  # every run diverged
+    return made.reindex(columns=drawing.LONG)
 
 
 def gap_caption(rows: pd.DataFrame) -> str:
