@@ -97,9 +97,11 @@ def test_no_op_values_are_pinned() -> None:
     """They never change: old results are read by them. A new param adds a line here."""
     assert noops.NOOPS == {
         "train": {
-            "linear": False, "lr_scaling": "none", "lr_candidates": [], "validation_images": 0, "warmup_epochs": 0.0,
-            "drop_last": False, "augment": False, "updates": None, "batch_schedule": [], "patience": None,
-            "micro_batch": None, "channels_last": False, "launcher": None,
+            "linear_units": False, "average_pooling": False, "augment": False, "optimizer.settings": {},
+            "schedule.lr_scaling": "none", "schedule.warmup_epochs": 0.0, "schedule.updates": None,
+            "schedule.batch_schedule": [], "schedule.patience": None, "tuning.lr_candidates": [],
+            "tuning.validation_images": 0, "batch.drop_last": False, "batch.micro_batch": None,
+            "precision.channels_last": False, "observers": [],
         },
     }  # fmt: skip
 

@@ -257,9 +257,9 @@ def test_a_setting_that_the_network_does_not_take_raises(own: str, setting: dict
 
 
 def test_a_network_with_the_old_switch_is_told_the_new_ones(own: str) -> None:
-    assert build(spec(f"{own}:Old"))
+    assert build(spec("old", f"{own}:Old"))
     with pytest.raises(InputError, match="its linear= is now linear_units= and average_pooling="):
-        build(spec(f"{own}:Old", linear=True))
+        build(spec("old", f"{own}:Old", linear=True))
 
 
 def test_a_network_that_needs_more_raises(own: str) -> None:

@@ -16,11 +16,12 @@ from gapscope.names import check_names
 
 ROOT = Path(__file__).parents[1]
 GOOD: dict[str, Any] = {
-    "study": "table05_b-2", "models": ["lenet5", "lenet5_w0.5", "examples.nets:Net", "package.module:Class_w2"],
+    "study": "table05_b-2", "models": ["lenet5", "lenet5_w0.5", "net", "net_w2"],
     "datasets": ["digits", "cifar10_n5000"], "batch_sizes": [32, 128], "batch_size": 128, "seeds": [0, 1],
     "pipelines": {"networks": ["table05_b-2"], "curvature": []}, "controls": {"seeds": [0]},
     "landscape": {"small": None, "large": 512}, "claims": {"reference": "table05_b-2"},
-    "code": {"model": "examples/nets.py"}, "data": {"files": {"mine": "/any where/x.npz"}},
+    "code": {"model": "examples/nets.py", "models": {"net": "examples.nets:Net"}},
+    "data": {"files": {"mine": "/any where/x.npz"}},
 }  # fmt: skip
 INJECTIONS: list[tuple[str, Any]] = [
     ("datasets", ["$(touch pwned)"]),

@@ -50,8 +50,6 @@ VALUES: dict[str, dict[Any, tuple[Any, ...]]] = {
     "train.linear": {False: (False, False), "units": (True, False), True: (True, True)},
     "activations.batch_norm": {"eval": ("running",), "train": ("batch",)},
 }
-# Params that version 0.1 did not have, at the value that leaves every result as it was.
-NOOPS: dict[str, Any] = {"train.observers": [], "train.optimizer.settings": {}}
 MANY = 10  # old names in one file: it was composed by version 0.1
 
 

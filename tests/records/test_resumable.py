@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gapscope.numerics import random_matrices
+from gapscope.measures import random_matrices
 from gapscope.records import resumable
 
 ABOUT = {"law": "lognormal", "seed": 0, "spectrum_values": 100, "bins": 10}
@@ -83,7 +83,7 @@ KILLED = """
 from functools import partial
 from pathlib import Path
 from gapscope.records import resumable
-from gapscope.numerics import random_matrices
+from gapscope.measures import random_matrices
 
 if __name__ == "__main__":
     about = {about}
