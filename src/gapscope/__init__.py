@@ -1,3 +1,3 @@
 """gapscope: an instrument for the generalization gap of large-batch training."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

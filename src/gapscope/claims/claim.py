@@ -106,7 +106,7 @@ class Claim:
             >>> claim.stated({"threshold": 0.0001}), claim.stated({})
             ('It rises (≤ 1e-4)', 'It rises (≤ threshold)')
         """
-        return self.statement.format_map({axis: axis_value(at.get(axis, axis)) for axis in AXES})
+        return self.statement.format_map({axis: axis_value(at.get(axis, "any")) for axis in AXES})
 
 
 def axis_value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Near-rank counts of a study's runs and controls, as a long table, and their sums per run.
+"""Near-rank loss: singular values at or below a threshold, summed over layers and modes.
 
 Oyedotun et al. 2022, Definition 1 and Algorithm 1: singular values at or below a threshold, summed over layers. The sum
 over modes, and the split into excess and structural zeros, are ours (`gapscope.numerics.hosvd.near_rank`).
@@ -33,14 +33,12 @@ RUNS_ON = "cell"
 NEEDS = ("spectra",)
 COUNTED = ("sample", "threshold", "relative")
 QUANTITIES = {
-    "near_rank_full": Quantity(
-        "near-rank loss as the paper counts: structural zeros + excess", "values", COUNTED, None
-    ),
-    "near_rank_structural": Quantity("structural zeros, which the shape forces", "values", COUNTED, None),
-    "near_rank_excess": Quantity("near-rank excess: values at or below the threshold", "values", COUNTED, None),
+    "near_rank_full": Quantity("near-rank loss as the paper counts", "values", COUNTED, None),
+    "near_rank_structural": Quantity("structural zeros", "values", COUNTED, None),
+    "near_rank_excess": Quantity("near-rank excess over structural zeros", "values", COUNTED, None),
     "near_rank_fraction": Quantity("near-rank excess as a share of all values", "", COUNTED, None),
     "undecidable_spectra": Quantity("spectra whose count the error bounds leave open", "spectra", COUNTED, None),
-    "exact_zeros": Quantity("of each excess, zeros of dead units and duplicate images", "values", ("sample",), None),
+    "exact_zeros": Quantity("zeros of dead units and duplicate images", "values", ("sample",), None),
 }
 SAMPLES = ("run", "reference", "untrained", "probe")
 HEADLINES = [("near_rank_excess", {"sample": "run"})]
