@@ -104,6 +104,22 @@ def test_a_module_named_in_a_string_is_run(tmp_path: Path) -> None:
     assert tmp_path / "src/gapscope/unused.py" in closure.closure("square", tmp_path)
 
 
+def test_a_package_that_imports_its_modules_by_name_counts_with_all_of_them_if_it_is_imported_by_itself(
+    tmp_path: Path,
+) -> None:
+    project(tmp_path, MODULE + "\n\ndef every():\n    from gapscope import shapes\n")
+    package = tmp_path / "src/gapscope/shapes"
+    package.mkdir()
+    (package / "__init__.py").write_text("NAMES = ()\n")
+    (package / "circle.py").write_text("PI = 3.0\n")
+    assert package / "circle.py" not in closure.closure("square", tmp_path)
+    load = 'from importlib import import_module\n\n\ndef load(name):\n    return import_module(f"{__name__}.{name}")\n'
+    (package / "__init__.py").write_text(load)
+    assert package / "circle.py" in closure.closure("square", tmp_path)
+    (tmp_path / "src/gapscope/area.py").write_text(MODULE + "\n\ndef one():\n    from gapscope.shapes import other\n")
+    assert package / "circle.py" not in closure.closure("square", tmp_path)
+
+
 @pytest.mark.parametrize(
     "opened",
     [

@@ -5,7 +5,9 @@ stage's results are bound to a revision (`revisions.yaml`), not to this hash. Th
 proved for the code as it is now (`gapscope verify --check`).
 
 Nothing is listed by hand. An import within a function counts, and so does a module that is named in a string
-(`"gapscope.measures.curvature"`). A file of the package counts for the module that opens it, as one of
+(`"gapscope.measures.curvature"`). A package that imports its modules by name (`import_module(f"{__name__}.{name}")`)
+counts with all of them where it is imported by itself (`from gapscope import measures`). A file of the package counts
+for the module that opens it, as one of
 
 - `files("gapscope.claims") / "claims.yaml"`, where what is filled in by an f-string may be any text;
 - `PackageLoader("gapscope.report")`: all of `report/templates`.
@@ -20,6 +22,7 @@ from pathlib import Path
 
 PACKAGE = "gapscope"
 MODULE = re.compile(rf"{PACKAGE}(\.\w+)+", re.ASCII)
+WHOLE = "*"  # in place of a module's name: the package by itself
 DIGITS = 16  # of a hash that are kept
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
@@ -51,10 +54,8 @@ def closure(stage: str, root: Path = Path()) -> list[Path]:
     while todo:
         path = todo.pop()
         for module in _code(path.read_bytes()).modules:
-            parts = module.split(".")
-            for name in (".".join(parts[:end]) for end in range(1, len(parts) + 1)):
-                other = _file_of(name, root)
-                if other and other not in found:
+            for other in _files_of(module, root):
+                if other not in found:
                     found.add(other)
                     todo.append(other)
         found |= set(files_read(path, root))
@@ -91,6 +92,7 @@ def _code(source: bytes) -> _Code:
             modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            modules += [f"{PACKAGE}.{alias.name}.{WHOLE}" for alias in node.names if node.module == PACKAGE]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             modules += [node.value.partition(":")[0]] if MODULE.fullmatch(node.value.partition(":")[0]) else []
         elif isinstance(node, ast.BinOp) and (package := _argument(node.left, "files")):
@@ -129,6 +131,23 @@ def _dump(node: object) -> str:
     if isinstance(node, list):
         return f"[{','.join(map(_dump, node))}]"
     return repr(node)
+
+
+def _files_of(module: str, root: Path) -> list[Path]:
+    """Return a module's file and those of the packages around it; of a package by itself what it imports by name."""
+    *parts, last = module.split(".")
+    names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)] + ([] if last == WHOLE else [module])
+    files = [path for name in names if (path := _file_of(name, root))]
+    if last == WHOLE and files and files[-1].name == "__init__.py" and _imports_by_name(files[-1].read_bytes()):
+        files += sorted(files[-1].parent.glob("*.py"))
+    return files
+
+
+def _imports_by_name(source: bytes) -> bool:
+    return any(
+        isinstance(node, ast.Call) and ast.unparse(node.func) == "import_module" and "{__name__}." in ast.unparse(node)
+        for node in ast.walk(_tree(source))
+    )
 
 
 def _file_of(module: str, root: Path) -> Path | None:
