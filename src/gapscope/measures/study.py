@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapscope.config import Params
 from gapscope.records.cells import cells, seed_records
-from gapscope.records.long import read_long
+from gapscope.records.long import AXES, RUN, VALUES, read_long
 from gapscope.records.tables import read_record, read_table
 
 if TYPE_CHECKING:  # pandas takes a second to import
@@ -50,8 +50,8 @@ class Study:
 
     @cached_property
     def runs(self) -> "pd.DataFrame":
-        """Every quantity of every run, long: `runs.csv`."""
-        return read_long(self.folder / "runs.csv")
+        """Every quantity of every run, long: `runs.csv`, with a column for every axis."""
+        return read_long(self.folder / "runs.csv").reindex(columns=[*RUN, "quantity", *AXES, *VALUES])
 
     @cached_property
     def good_runs(self) -> "pd.DataFrame":
