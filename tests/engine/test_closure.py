@@ -126,6 +126,7 @@ def test_a_package_that_imports_its_modules_by_name_counts_with_all_of_them_if_i
         'files("gapscope.tables") / "table3.csv"',
         'resources.files("gapscope.tables") / f"table{number}.csv"',
         'files("gapscope.tables") / name',
+        'files("gapscope") / folder / name',
     ],
 )
 def test_a_file_that_is_opened_counts(tmp_path: Path, opened: str) -> None:

@@ -95,8 +95,8 @@ def _code(source: bytes) -> _Code:
             modules += [f"{PACKAGE}.{alias.name}.{WHOLE}" for alias in node.names if node.module == PACKAGE]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             modules += [node.value.partition(":")[0]] if MODULE.fullmatch(node.value.partition(":")[0]) else []
-        elif isinstance(node, ast.BinOp) and (package := _argument(node.left, "files")):
-            opens.append((package, _pattern(node.right)))
+        elif isinstance(node, ast.BinOp):
+            opens += _opened(node)
         elif package := _argument(node, "PackageLoader"):
             opens.append((package, "templates/**/*"))
     own = dict.fromkeys(name for name in modules if name.split(".")[0] == PACKAGE)
@@ -154,6 +154,16 @@ def _file_of(module: str, root: Path) -> Path | None:
     """Return a module's file; None for what is no module of the package, such as a function in one."""
     path = (root / "src").joinpath(*module.split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def _opened(node: ast.BinOp) -> list[tuple[str, str]]:
+    """Return the package and the pattern of `files("package") / part / part`; nothing for another expression."""
+    left, parts = node.left, [_pattern(node.right)]
+    while isinstance(left, ast.BinOp):
+        parts.insert(0, _pattern(left.right))
+        left = left.left
+    package = _argument(left, "files")
+    return [(package, "/".join(parts))] if package else []
 
 
 def _argument(node: ast.AST, function: str) -> str | None:
