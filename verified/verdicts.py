@@ -28,6 +28,7 @@ from gapscope.claims import verdicts
 from gapscope.claims.evidence import Evidence
 from gapscope.records.tables import write_table
 from migrations import runs as migrated
+from migrations.plain_names import plain
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "verified/verdicts.csv"
@@ -62,7 +63,7 @@ def present(study: str) -> pd.DataFrame:
 
 def earlier(study: str, commit: str) -> pd.DataFrame:
     """Return the committed verdicts of an earlier commit."""
-    return pd.read_csv(io.StringIO(_git("show", f"{commit}:metrics/claims/{study}.csv")))
+    return pd.read_csv(io.StringIO(plain(_git("show", f"{commit}:metrics/claims/{study}.csv"))))
 
 
 def old_key(row: Mapping[Any, Any]) -> Key:
