@@ -335,15 +335,15 @@ def test_the_stage_measures_each_epsilon_in_both_spaces() -> None:
     loss, settings = Linear(30), SharpnessSettings(**SETTINGS)
     x = torch.from_numpy(loss.x)
     rows = list(measure(loss, x, settings, seed=3))
-    assert [(row["space"], row["epsilon"]) for row in rows] == [
-        ("full", 1e-3),
-        ("full", 5e-4),
-        ("random6", 1e-3),
-        ("random6", 5e-4),
+    assert [(row["space"], row["dimension"], row["epsilon"]) for row in rows] == [
+        ("full", None, 1e-3),
+        ("full", None, 5e-4),
+        ("manifold", 6, 1e-3),
+        ("manifold", 6, 5e-4),
     ]
     for row in rows[:2]:
         equal(row["sharpness"], loss.sharpness(row["epsilon"]))
-    assert set(rows[0]) == {"space", "epsilon", *(set(vars(find(loss, loss.x, 1e-3))) - {"point"})}
+    assert set(rows[0]) == {"space", "dimension", "epsilon", *(set(vars(find(loss, loss.x, 1e-3))) - {"point"})}
     assert rows == list(measure(loss, x, settings, seed=3))
     assert rows[2]["sharpness"] != list(measure(loss, x, settings, seed=4))[2]["sharpness"]
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -296,19 +297,21 @@ def test_spectra_whose_header_is_no_object(path):
 
 
 @pytest.mark.parametrize("name", ["record", "activations", "spectra"])
-@pytest.mark.parametrize("schema", [f'"schema": {SCHEMA + 1}', f'"schema": "{SCHEMA}"', '"scheme": 1'])
+@pytest.mark.parametrize("schema", ['"schema": 9', f'"schema": "{SCHEMA}"', '"scheme": 1'])
 def test_other_schema(path, name, schema):
     FORMATS[name].write(path, 1)
     file = path / "index.json" if path.is_dir() else path
-    file.write_text(file.read_text().replace(f'"schema": {SCHEMA}', schema, 1))
+    changed = re.sub(r'"schema": ?\d', schema, file.read_text(), count=1)
+    assert changed != file.read_text()
+    file.write_text(changed)
     assert str(file) in refusal(FORMATS[name].read, path)
 
 
-@pytest.mark.parametrize("lost", range(4))
+@pytest.mark.parametrize("lost", range(6))
 def test_spectra_with_a_line_lost(path, lost):
     write_small_spectra(path, 1)
     lines = path.read_text().splitlines(keepends=True)
-    assert len(lines) == 4
+    assert len(lines) == 6  # a header, two layers of two lines, the end
     path.write_text("".join(lines[:lost] + lines[lost + 1 :]))
     assert f"{path}" in refusal(read_spectra, path)
 
@@ -421,7 +424,7 @@ def test_write_that_fails_half_way(kind, path, old):
     if old:
         kind.write(path, 1)
     before = kind.read(path) if old else None
-    with pytest.raises((OSError, SafetensorError)), file_size_limit(1000):
+    with pytest.raises((OSError, SafetensorError)), file_size_limit(200):
         kind.write(path, 2)
     if old:
         assert kind.read(path) == before

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gapscope.records import provenance
+from gapscope.records.closure import closure_hash
 from gapscope.records.provenance import path_of, processor, read_provenance, seconds, write_provenance
 
 CPU = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nflags\t\t: fpu sse4_2 {}\n"
@@ -28,16 +29,17 @@ def test_it_lies_where_its_record_lies_but_for_the_first_folder(name: str) -> No
     assert path_of(Path("elsewhere") / name) == Path("elsewhere/n_w0.5-d-b1-s0.provenance.json")
 
 
-def test_it_says_how_and_by_what(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_says_how_and_by_what() -> None:
     record = Path("metrics/a/train/cell.json")
     write_provenance(record, stage="train", device="cpu (x86_64)", threads=3, wall_s=1.23456, ranks=2)
     found = read_provenance(record)
     assert (found["stage"], found["revision"], found["device"], found["threads"]) == ("train", 7, "cpu (x86_64)", 3)
     assert (found["wall_s"], found["ranks"], found["code"]) == (1.235, 2, None)
     assert {"commit", "processor", "instructions", "gapscope", "torch", "numpy", "python"} <= set(found)
-    monkeypatch.setattr(provenance, "code_hash", lambda stage: f"hash of {stage}")
+    Path("stages").mkdir()
+    Path("stages/train.py").write_text("print(1)\n")
     write_provenance(record, stage="train", device="cpu", threads=1, wall_s=1)
-    assert json.loads(path_of(record).read_text())["code"] == "hash of train"
+    assert json.loads(path_of(record).read_text())["code"] == closure_hash("train")
 
 
 def test_without_a_file_nothing_is_known() -> None:

@@ -36,7 +36,7 @@ def write_provenance(record: Path, *, stage: str, device: str, threads: int, wal
         "stage": stage,
         "revision": revision(stage),
         "commit": _commit(),
-        "code": closure_hash(stage),
+        "code": closure_hash(stage) if (Path("stages") / f"{stage}.py").exists() else None,
         "device": device,
         **processor(),
         "threads": threads,
