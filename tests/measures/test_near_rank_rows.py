@@ -56,7 +56,7 @@ def test_each_value_has_a_row_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_run_sums_over_layers(tmp_path: Path) -> None:
-    found = near_rank.run_rows(table(tmp_path, layer("fc1", dead=1), layer("fc2")))
+    found = near_rank.sums(table(tmp_path, layer("fc1", dead=1), layer("fc2")))
     assert set(found["quantity"]) == set(near_rank.QUANTITIES)
     at = found[(found["threshold"] == 1e-5) & (found["relative"] == False)].set_index("quantity")  # noqa: E712
     assert at["value"].to_dict() == {
@@ -70,7 +70,7 @@ def test_a_run_sums_over_layers(tmp_path: Path) -> None:
 def test_an_undecidable_spectrum_is_counted(tmp_path: Path) -> None:
     values = np.append(5.0, np.full(4, 1e-5))
     unsure = LayerRecord("run", "fc1", (9, 5), [mode_record(ModeSpectrum(values, 9, 2.0**-40, "qr"), 1e-2)])
-    found = near_rank.run_rows(table(tmp_path, unsure, of=[(1e-5, False)])).set_index("quantity")["value"]
+    found = near_rank.sums(table(tmp_path, unsure, of=[(1e-5, False)])).set_index("quantity")["value"]
     assert (found["near_rank_excess"], found["undecidable_spectra"]) == (4, 1)
 
 
@@ -79,7 +79,7 @@ def test_a_runs_condition_number_is_the_median_over_its_layers(tmp_path: Path) -
         LayerRecord("run", name, (9, 2), [mode_record(ModeSpectrum(np.array([top, 1.0]), 9, 1e-9, "qr"), 1e-2)])
         for name, top in (("a", 2.0), ("b", 9.0), ("c", 4.0))
     ]
-    found = effective_ranks.run_rows(table(tmp_path, *layers))
+    found = effective_ranks.medians(table(tmp_path, *layers))
     assert found[["quantity", "sample", "value"]].to_numpy().tolist() == [["condition_number", "run", 4.0]]
     assert methods(layers) == "qr"
 
@@ -123,7 +123,7 @@ def test_the_counts_are_those_of_the_wide_tables(study: str, tmp_path: Path) -> 
         value = new[new["quantity"] == name].set_index(key)["value"].reindex(known.index, fill_value=0)
         assert (value == known[column]).all()
     wide = runs.set_index(list(RUN))
-    for row in pd.concat([near_rank.run_rows(new), effective_ranks.run_rows(new)]).itertuples(index=False):
+    for row in pd.concat([near_rank.sums(new), effective_ranks.medians(new)]).itertuples(index=False):
         label = f"near_rank_{row.sample}_{threshold_label(row.threshold, row.relative)}"
         column = f"{label}_{NAMES[row.quantity]}" if row.quantity in NAMES else None
         column = column or {"exact_zeros": f"near_rank_{row.sample}_exact_zeros"}.get(row.quantity)
