@@ -171,7 +171,7 @@ def test_what_is_finished_is_not_done_again(
     again, sizes, whole = (
         stopped(tmp_path / "folder", UPDATES - 8),
         [],
-        warm_start.Training,
+        loop.Training,
     )  # in the run of the last start but one
 
     def noted(*arguments: Any, **options: Any) -> Any:
