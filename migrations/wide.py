@@ -1,6 +1,6 @@
 """Every number of version 0.1's wide tables against the long tables of version 0.2.
 
-    python migrations/wide.py OLD NEW
+    python -m migrations.wide OLD NEW
 
 compares OLD/STUDY/{runs,curvature,batch_sizes,landscape,warmstart,noise_scale}.csv of every study with NEW/STUDY.
 `runs.py` says which quantity and axes a wide column is.
@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from migrations.plain_names import plain
 from migrations.runs import BOUNDS, quantity
 
 RUN = ("model", "dataset", "batch_size", "seed")
 AXES = ("split", "statistics", "chosen_on", "sample", "threshold", "relative", "space", "dimension", "epsilon")
 MORE = ("level", "radius", "start_epoch", "phase", "end", "epoch")
-NOTES = ("status", "device", "spectra_methods", "sharpness_images")
+NOTES = ("status", "device", "sharpness_images")  # spectra_methods names the run's own now, not its controls'
 ENDS = dict(zip(BOUNDS, ("low", "high"), strict=True))
 Place = tuple[tuple[str, Any], ...]
 
@@ -164,7 +165,8 @@ def _place(axes: Mapping[str, Any]) -> Place:
 def read(path: Path) -> list[dict[str, Any]]:
     """Return a table's rows; empty cells are None."""
     with path.open(encoding="utf-8", newline="") as file:
-        return [{name: _typed(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{name: _typed(plain(text) if name == "model" else text) for name, text in row.items()} for row in rows]
 
 
 def _typed(text: str) -> Any:

@@ -50,9 +50,9 @@ class Migration:
 
 def migration_from(commit: str, folder: Path = FOLDER) -> Migration | None:
     """Return what brings a commit's outputs to the present form; None where they have it."""
-    sys.path.insert(0, str(folder.resolve()))
+    sys.path.insert(0, str(folder.resolve().parent))
     try:
-        names = sorted(path.stem for path in folder.glob("v*.py"))
+        names = sorted(f"{folder.name}.{path.stem}" for path in folder.glob("v*.py"))
         scripts = [importlib.import_module(name).MIGRATION for name in names]
     finally:
         sys.path.pop(0)
