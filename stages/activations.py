@@ -17,6 +17,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
 
+    import torch
+
     from gapscope.data import datasets, images
     from gapscope.measures import activations
     from gapscope.records.activations import write_activations
@@ -26,7 +28,7 @@ def main() -> None:
     params = load_params()
     settings = params.section("activations", activations.ActivationSettings)
     set_threads(settings.threads)
-    device, dtype = pick_device(), activations.PRECISIONS[settings.precision]
+    device, dtype = pick_device(), getattr(torch, settings.precision)
     state, header = read_weights(args.weights)
     header |= {"activations": vars(settings), "device": describe_device(device)}
     with write_activations(args.out, header) as open_layer:
@@ -44,7 +46,7 @@ def main() -> None:
                 model, partial(inputs, dtype=dtype), len(index), partial(open_layer, sample), settings
             )
             if settings.precision == "float32":
-                exact, inputs = copy.deepcopy(model).double(), partial(inputs, dtype=activations.PRECISIONS["float64"])
+                exact, inputs = copy.deepcopy(model).double(), partial(inputs, dtype=torch.float64)
                 header["forward_error"][sample] = activations.forward_errors(exact, inputs, written, settings)
 
 

@@ -15,8 +15,8 @@ from gapscope import seeds
 from gapscope.data.datasets import load
 from gapscope.data.images import split_images
 from gapscope.errors import InputError
-from gapscope.measures.activations import activation_bytes, unit_layers
-from gapscope.models import MODELS, ModelSpec, build
+from gapscope.measures.activations import activation_bytes
+from gapscope.models import MODELS, ModelSpec, build, unit_layers
 from gapscope.models.resnet import Subsample
 from gapscope.models.units import Units, flat_size
 

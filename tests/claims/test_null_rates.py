@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,9 @@ from gapscope.claims.claim import Claim
 from gapscope.claims.evidence import Evidence
 from gapscope.claims.testing import Finding, run_test
 from gapscope.claims.verdicts import ClaimSettings, evaluate
-from gapscope.report import tables
+from gapscope.measures import evaluation
+from gapscope.measures.study import Study
+from gapscope.records.long import RUN
 
 CLAIMS = {claim.name: claim for claim in papers.claims()}
 
@@ -140,19 +143,26 @@ def test_counts_that_spread_more_at_large_batches_are_no_rise_over_a_control() -
 
 def noisy_epochs(trial: int, growth: float = 0.0, gap: float = 0.0) -> pd.DataFrame:
     """Runs whose errors jump from epoch to epoch at b = 8192, where both may be planted; their own least is in both."""
-    rows, histories = [], []
+    errors = []
     draw, epochs = np.random.default_rng(trial), np.arange(60)
     for level, size in enumerate((128, 2048, 8192)):
         large = float(size == 8192)
         for seed in range(3):
             noise = 0.05 + 0.6 * large * np.linspace(1, 0.1, 60)  # it settles as the rate falls
             curve = 9 + gap * level / 2 + 2 * np.exp(-epochs / 10) + growth * large * np.maximum(0, epochs - 30) / 29
-            errors = curve + noise * draw.normal(size=60)
-            histories.append(pd.DataFrame({"epoch": epochs + 1, "test_error_pct_running": errors}))
-            cell = {"model": "lenet5", "dataset": "mnist", "batch_size": size, "seed": seed, "status": "ok"}
-            rows.append({**cell, "test_error_pct_running": errors[-1]})
-    runs = pd.DataFrame(rows)
-    return runs.join(tables.best_epochs(runs, histories))
+            run = {"model": "lenet5", "dataset": "mnist", "batch_size": size, "seed": seed}
+            errors.append(pd.DataFrame({**run, "epoch": epochs + 1, "value": curve + noise * draw.normal(size=60)}))
+    history = pd.concat(errors, ignore_index=True).assign(quantity="error_pct", split="test", statistics="running")
+    last = history[history["epoch"] == 60].assign(epoch=np.nan)
+    table = pd.concat([history, last], ignore_index=True)
+    runs = last[[*RUN]].assign(status="ok", test_error_pct_running=last["value"]).reset_index(drop=True)
+    study = SimpleNamespace(long=lambda _: table, notes=runs.to_dict("records"))
+    found = evaluation.run_rows(cast("Study", study))
+    best = found[found["quantity"] == "best_epoch_error_pct"]
+    for column, chosen in (("best_epoch", "own"), ("others_best_epoch", "others")):
+        at = best[best["chosen_on"] == chosen].set_index([*RUN])["value"]
+        runs[f"test_error_pct_{column}"] = at.reindex(pd.MultiIndex.from_frame(runs[[*RUN]])).to_numpy()
+    return runs
 
 
 def over_fitting(runs: pd.DataFrame, best: str = "test_error_pct_others_best_epoch") -> Finding:

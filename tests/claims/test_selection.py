@@ -230,7 +230,7 @@ def test_the_stage_takes_curvature_and_warm_starts_where_the_study_has_them(tmp_
 
     assert rows().index.tolist() == ["test_error_rises"]
     largest = key.assign(quantity="hessian_largest", value=table["batch_size"] * 2.0)[::-1]  # in another order
-    write_table(tmp_path / "tables/curvature.csv", largest)
+    write_table(tmp_path / "tables/runs.csv", pd.concat([values, largest], ignore_index=True))
     assert rows().loc["hessian_rises", ["verdict", "effect"]].tolist() == ["supported", pytest.approx(64.0)]
     params = (tmp_path / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(params.replace("arm: plain", "arm: switching"))
@@ -240,8 +240,7 @@ def test_the_stage_takes_curvature_and_warm_starts_where_the_study_has_them(tmp_
     starts = pd.DataFrame({"start_epoch": [0, 10, 20] * 3, "seed": np.repeat([0, 1, 2], 3), "status": "ok"})
     starts = starts.assign(model="f1", dataset="mnist", large_test_error_pct=3.0 - starts["start_epoch"] / 10)
     values, cells = migrated.long_starts(starts.assign(small_batch_size=256, large_batch_size=6000))
-    for name in ("runs", "curvature"):
-        (tmp_path / f"tables/{name}.csv").unlink()
+    (tmp_path / "tables/runs.csv").unlink()
     for name, content in (("warmstart", values), ("cells", cells)):
         write_table(tmp_path / f"tables/{name}.csv", content)
     found = rows()

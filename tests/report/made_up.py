@@ -1,9 +1,7 @@
 """Studies with made-up values whose answers are known, a committed study's files, and claims that nobody makes."""
 
-import atexit
 import csv
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,10 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
-from scripts import run
 
 from gapscope import measures
-from gapscope.cli.compose import composed
 from gapscope.drawing.figure import Figure
 from gapscope.records.long import RUN
 from gapscope.records.tables import read_table
@@ -85,8 +81,8 @@ def study(folder: Path, name: str, claims: list[dict[str, Any]] | None = None) -
     """Copy a committed study's results to a folder, and return the arguments of its page."""
     metrics, plots = folder / "metrics" / name, folder / "plots" / name
     for kind in ("metrics", "plots", "provenance"):
-        if (committed(name) / kind / name).exists():
-            shutil.copytree(committed(name) / kind / name, folder / kind / name)
+        if (ROOT / kind / name).exists():
+            shutil.copytree(ROOT / kind / name, folder / kind / name)
     verdicts = folder / "metrics/claims" / f"{name}.csv"
     verdicts.parent.mkdir(parents=True, exist_ok=True)
     if claims is not None:
@@ -99,58 +95,11 @@ def study(folder: Path, name: str, claims: list[dict[str, Any]] | None = None) -
 
 
 @cache
-def committed(name: str) -> Path:
-    """Return the folder that holds a committed study: the repository, or one where version 0.1's is in its new form."""
-    if list((ROOT / "plots" / name).glob("*.svg")):
-        return ROOT
-    folder = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder)
-    for kind in ("metrics", "plots", "provenance"):
-        if (ROOT / kind / name).exists():
-            shutil.copytree(ROOT / kind / name, folder / kind / name)
-    rebuilt(folder, name)
-    return folder
-
-
-def rebuilt(folder: Path, name: str) -> None:
-    """Make the tables and figures of a study of version 0.1 anew, from its records in their new form."""
-    from migrations import records
-
-    metrics = folder / "metrics" / name
-    for stage in records.STAGES:
-        found: dict[str, dict[str, Path]] = {}
-        for path in sorted((metrics / stage).glob("*")):
-            suffix = next(one for one in (".histogram.csv", ".csv", ".json") if path.name.endswith(one))
-            found.setdefault(path.name.removesuffix(suffix), {})[suffix] = path
-        for cell, paths in found.items():
-            new = records.convert(stage, {suffix: path.read_bytes() for suffix, path in paths.items()})
-            for suffix, content in new.items():
-                (metrics / stage / f"{cell}{suffix}").write_bytes(content)
-    shutil.rmtree(folder / "plots" / name)
-    for path in metrics.glob("*.csv"):
-        if path.stem not in ("near_rank", "perturbation"):
-            path.unlink()
-    if (metrics / "perturbation.csv").exists():
-        files = records.convert("perturbation", {".csv": (metrics / "perturbation.csv").read_bytes()})
-        (metrics / "perturbation.csv").write_bytes(files[".csv"])
-    params, text = composed([f"study={name}"])
-    (folder / "params.yaml").write_text(text)
-    asked = params.groups["measures"]
-    if "noise_scale" in asked:
-        run(folder, "noise_scale_report", "--out", f"metrics/{name}/noise_scale.csv")
-    reports = {"evaluation": "tables", "warm_start": "warmstart_report", "random_matrices": "random_matrices_report"}
-    for measure, stage in reports.items():
-        if measure in asked:
-            run(folder, stage, "--out", f"metrics/{name}")
-    run(folder, "plots", "--out", f"plots/{name}")
-
-
-@cache
 def drawn_studies() -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return each kind of figure once, by name, with its table, from committed studies that have all kinds together."""
     found: dict[str, tuple[Figure, pd.DataFrame]] = {}
     for name in ("keskar_table3", "keskar_warmstart_n5000", "random_matrices", "quick"):
-        plots = committed(name) / "plots" / name
+        plots = ROOT / "plots" / name
         for figure in (one for measure in measures.names() for one in measures.figures(measure)):
             if (table := plots / f"{figure.name}.csv").exists():
                 found[figure.name] = (figure, read_table(table))

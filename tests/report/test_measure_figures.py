@@ -1,5 +1,6 @@
 """Figures of the measures on networks, from made-up values whose answers are known."""
 
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,7 @@ from gapscope.measures import (
     warm_start_figures,
 )
 from gapscope.papers.oyedotun2022 import tables as paper
+from gapscope.records.spectra import LOG_POINTS, LayerRecord, ModeRecord
 from gapscope.records.tables import write_table
 
 CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
@@ -176,7 +178,13 @@ def test_the_sharpness_figure_has_accuracy_beside_it() -> None:
 # --- spectra ---
 
 
-def spectra(monkeypatch: pytest.MonkeyPatch, records: list[dict[str, Any]]) -> pd.DataFrame:
+def layer(name: str, known: list[float], bounds: list[float], method: str = "qr", sample: str = "run") -> LayerRecord:
+    """A record that lists every value of one spectrum."""
+    mode = ModeRecord(method, known[0], known[-1], np.array(bounds), np.array(known))
+    return LayerRecord(sample, name, (len(known), len(known)), [mode])
+
+
+def spectra(monkeypatch: pytest.MonkeyPatch, records: list[LayerRecord]) -> pd.DataFrame:
     class Cell:
         model, dataset, seed = "lenet5", "fashion_mnist", 0
         columns = staticmethod(lambda: {**CELL, "batch_size": 500, "seed": 0})
@@ -189,14 +197,13 @@ def spectra(monkeypatch: pytest.MonkeyPatch, records: list[dict[str, Any]]) -> p
 
 def test_a_thinned_spectrum_keeps_both_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     known = list(np.geomspace(10, 1e-6, 500))
-    record = {"sample": "run", "layer": "fc1", "mode": 0, "values": known, "error_bound": [[400, 1e-9], [100, 1e-13]]}
-    record |= {"method": "deflation"}
-    rows = spectra(monkeypatch, [record, record | {"sample": "probe"}])
+    fc1 = layer("fc1", known, [1e-9] * 400 + [1e-13] * 100, "deflation")
+    rows = spectra(monkeypatch, [fc1, replace(fc1, sample="probe")])
     assert rows["index"].is_monotonic_increasing
     assert rows["value"].tolist() == [known[index - 1] for index in rows["index"]]
     assert {1, 2, 499, 500} <= set(rows["index"])
     assert rows["error_bound"].tolist() == [1e-9 if index <= 400 else 1e-13 for index in rows["index"]]
-    assert len(rows) <= spectra_figures.POINTS
+    assert len(rows) <= LOG_POINTS
     figure = styled(spectra_figures.draw, rows)
     assert figure.axes[0].get_title() == "fc1, samples x units"
     assert [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"] == [1e-4]
@@ -204,14 +211,9 @@ def test_a_thinned_spectrum_keeps_both_ends(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_of_a_deep_network_some_layers_are_drawn_the_ends_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = {"sample": "run", "mode": 0, "values": [1.0], "error_bound": [[1, 1e-9]], "method": "qr"}
-    for depth, shown in (
-        (55, spectra_figures.LAYERS),
-        (spectra_figures.LAYERS, spectra_figures.LAYERS),
-        (3, 3),
-        (1, 1),
-    ):
-        rows = spectra(monkeypatch, [{**record, "layer": f"layer{i}"} for i in range(depth)])
+    most = spectra_figures.LAYERS
+    for depth, shown in ((55, most), (most, most), (3, 3), (1, 1)):
+        rows = spectra(monkeypatch, [layer(f"layer{i}", [1.0], [1e-9]) for i in range(depth)])
         assert len(rows) == shown
         assert {"layer0", f"layer{depth - 1}"} <= set(rows["layer"])
 

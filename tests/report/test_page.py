@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -14,7 +16,7 @@ from made_up import CLAIM, CLAIMS, ROOT, Made, study
 from gapscope import measures
 from gapscope.drawing import figure, numbers
 from gapscope.errors import InputError
-from gapscope.measures import warm_start, warm_start_figures
+from gapscope.measures import near_rank, warm_start, warm_start_figures
 from gapscope.records.long import read_long, select
 from gapscope.records.tables import write_table
 from gapscope.report import measure_tables, page_tables, site
@@ -77,7 +79,7 @@ def test_it_refers_to_nothing_but_itself(html: str) -> None:
 
 def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> None:
     text = text_of(html)
-    assert "1 supported, 1 contradicted, 1 undecided." in text
+    assert "1 supported, 1 contradicted, 1 undecided" in text
     assert (
         "✔ supported Large batches generalise worse. Nobody 2000, section 1. Here: f1 on mnist, test_error_pct" in text
     )
@@ -148,6 +150,11 @@ def test_every_param_as_it_was_run_stands_in_the_page(tmp_path: Path) -> None:
     assert "train: {lr_start: 0.5, name: &lt;b&gt;}" in page(**made_up)
 
 
+def label(measure: ModuleType, quantity: str, *axes: str) -> str:
+    """The name of a quantity's row."""
+    return ", ".join([measure.QUANTITIES[quantity].label, *axes])
+
+
 def of_quick(quick: dict[str, Any], name: str) -> page_tables.Table:
     """The table of `quick` that has a row of this name."""
     cells = pd.read_csv(quick["metrics"] / "cells.csv")
@@ -156,16 +163,14 @@ def of_quick(quick: dict[str, Any], name: str) -> page_tables.Table:
 
 
 def test_thresholds_stand_side_by_side_and_zeros_of_dead_units_below_both(quick: dict[str, Any]) -> None:
-    excess, zeros = (
-        "near-rank values beyond structural zeros, over b images",
-        "zeros from dead units and duplicate images",
-    )
+    excess = label(near_rank, "near_rank_excess", "over b images")
+    zeros = label(near_rank, "exact_zeros", "over b images")
     table = of_quick(quick, excess)
     assert [(cell.text, cell.span) for cell in table.heads[0][1:]] == [(f"{b}", 2) for b in (32, 128, 256, 512)]
     assert [cell.text for cell in table.heads[1][1:]] == ["≤ 1e-4", "≤ 1e-5"] * 4
     widths = {sum(cell.span for cell in row) for row in [*table.heads, *table.rows]}
     assert widths == {9}
-    (row,) = [row for row in table.rows if row[0].text.startswith(zeros)]
+    (row,) = [row for row in table.rows if row[0].text == zeros]
     assert [cell.span for cell in row[1:]] == [2] * 4
     batches = read_long(quick["metrics"] / "batch_sizes.csv")
     means = select(batches, "near_rank_excess", {"sample": "run", "threshold": 1e-5})["mean"].tolist()
@@ -179,7 +184,7 @@ def of_row(table: page_tables.Table, name: str) -> list[page_tables.Cell]:
 
 def test_controls_of_fewer_seeds_say_so(quick: dict[str, Any]) -> None:
     """`quick` has controls of one seed only."""
-    table = of_quick(quick, "near-rank values beyond structural zeros, control: untrained")
+    table = of_quick(quick, label(near_rank, "near_rank_excess", "control: untrained"))
     assert table.notes == [
         "Mean ± standard deviation, n = 2 seeds.", "Where fewer seeds have a value, as of controls: n = 1.",
     ]  # fmt: skip
@@ -192,8 +197,10 @@ def test_a_study_of_no_networks_has_its_records_too(tmp_path: Path) -> None:
 
 
 def test_the_study_s_file_stands_in_the_page_and_opens_it(html: str) -> None:
-    configuration = (ROOT / "conf/study/quick.yaml").read_text()
-    assert about(configuration).startswith("A few minutes on two cores, offline.")
+    opening = about((ROOT / "conf/study/quick.yaml").read_text())
+    assert opening
+    assert opening in unescape(html)
+    assert about("# @package _global_\n# One,\n# two.\nstudy: mine # three\n") == "One, two."
     assert "study: quick\nmodels: [lenet5]" in html
     assert about("study: bare\n") == ""
 

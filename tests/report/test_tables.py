@@ -1,5 +1,6 @@
 """Tables of a study from made-up records whose answers are known."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,10 @@ import pandas as pd
 import pytest
 from made_up import Made
 
-from gapscope.measures import evaluation, near_rank
+from gapscope.measures import effective_ranks, evaluation, near_rank
+from gapscope.measures.spectra import methods
 from gapscope.records.long import RUN, select
+from gapscope.records.spectra import LayerRecord, ModeRecord
 from gapscope.report import tables
 
 CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
@@ -24,17 +27,17 @@ def trained(error: float | None, **values: float) -> pd.DataFrame:
     return pd.DataFrame(evaluation.rows([], final)).assign(epoch=np.nan)
 
 
-def counts(size: int, seed: int) -> list[dict[str, Any]]:
-    """Two modes of 10 values, 3 and 1 of them excess, and as many structural zeros as the batch size."""
-    about = {**CELL, "batch_size": size, "seed": seed, "sample": "run", "threshold": 1e-4, "layer": "fc1"}
-    about |= {"relative": False, "values": 10}
-    return [
-        about
-        | {"mode": m, "economy": e, "structural": s, "full": e + s, "certain": e, "possible": e + m}
-        | {"method": "gram" if m else "qr"}
-        | {"undecidable": False, "condition_number": 100.0 * (m + 1) + size}
-        for m, e, s in ((0, 3, size), (1, 1, 0))
-    ]
+def counts(size: int, seed: int, *, relative: bool = False, excess: tuple[int, int] = (3, 1)) -> list[dict[str, Any]]:
+    """near_rank.csv of a run: two modes of 10 values, 3 and 1 of them excess, as many structural zeros as b images."""
+    of = {**CELL, "batch_size": size, "seed": seed, "sample": "run", "layer": "fc1"}
+    at = {"threshold": 1e-4, "relative": relative, "quantity": "near_rank_excess"}
+    rows = [of | at | {"mode": m, "value": e, "low": e, "high": e + m} for m, e in enumerate(excess)]
+    if relative:
+        return rows
+    rows += [of | {"mode": mode, "quantity": "singular_values", "value": 10} for mode in (0, 1)]
+    rows.append(of | {"mode": 0, "quantity": "near_rank_structural", "value": size})
+    conditions = [of | {"mode": m, "quantity": "condition_number", "value": 100.0 * (m + 1) + size} for m in (0, 1)]
+    return [*rows, *conditions]
 
 
 CELLS = [(128, 0, 7.0), (128, 1, 9.0), (512, 0, 10.0), (512, 1, None)]
@@ -50,26 +53,28 @@ def study(cells: list[tuple[int, int, float | None]] = CELLS, **values: float) -
     return made
 
 
-def near_rank_rows(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    monkeypatch.setattr(near_rank, "read_counts", lambda _: pd.DataFrame(rows))
-    monkeypatch.setattr(near_rank, "cells", lambda _: [])
-    return near_rank.run_rows(Made())
+def near_rank_rows(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    made = Made(tables={"near_rank": pd.DataFrame(rows)})
+    return pd.concat([near_rank.run_rows(made), effective_ranks.run_rows(made)], ignore_index=True)
 
 
-def test_a_run_sums_its_counts_over_layers_and_modes(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = near_rank_rows(monkeypatch, counts(128, 0)).set_index("quantity")
+def test_a_run_sums_its_counts_over_layers_and_modes() -> None:
+    found = near_rank_rows(counts(128, 0)).set_index("quantity")
     assert found["value"].to_dict() == {
         "near_rank_full": 132, "near_rank_structural": 128, "near_rank_excess": 4,
         "near_rank_fraction": pytest.approx(4 / 20), "undecidable_spectra": 0,
         "condition_number": 228.0,  # of the first mode alone
     }  # fmt: skip
     assert found.loc["near_rank_excess", ["low", "high"]].tolist() == [4, 5]
-    assert near_rank.notes(Made())[0]["spectra_methods"] == "gram qr"
 
 
-def test_a_relative_threshold_has_rows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = counts(128, 0) + [row | {"relative": True, "economy": 0} for row in counts(128, 0)]
-    found = near_rank_rows(monkeypatch, rows)
+def test_a_run_s_methods_are_named_once() -> None:
+    modes = [ModeRecord(method, 1.0, 1.0, np.ones(1), np.ones(1)) for method in ("qr", "gram", "qr")]
+    assert methods([LayerRecord("run", "conv1", (1, 1, 1), modes)]) == "gram qr"
+
+
+def test_a_relative_threshold_has_rows_of_its_own() -> None:
+    found = near_rank_rows(counts(128, 0) + counts(128, 0, relative=True, excess=(0, 0)))
     excess = found[found["quantity"] == "near_rank_excess"]
     assert excess.set_index("relative")["value"].to_dict() == {False: 4, True: 0}
 
@@ -126,9 +131,9 @@ def test_a_run_that_only_guesses_is_left_out_and_named(entropy: float, error: fl
     assert (batches["mean"].iloc[0] == 8.0) == bool(stuck)  # of the other two
 
 
-def test_the_summary_names_every_threshold_and_holds_no_nan(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_summary_names_every_threshold_and_holds_no_nan() -> None:
     made = study()
-    near = near_rank_rows(monkeypatch, [row for size, seed, _ in CELLS for row in counts(size, seed)])
+    near = near_rank_rows([row for size, seed, _ in CELLS for row in counts(size, seed)])
     twice = pd.concat([near, near.assign(threshold=1e-5)])
     rows = pd.concat([evaluation.run_rows(made), twice], ignore_index=True)
     shown = tables.summary(tables.batch_sizes(rows, made.cells))["lenet5-fashion_mnist"]
@@ -149,11 +154,16 @@ def test_zeros_of_dead_units_and_equal_images_are_those_that_the_spectra_have(
     unfoldings = [np.moveaxis(tensor, mode, 0).reshape(size, -1) for mode, size in enumerate(shape)]
     zeros = [np.linalg.svd(unfolding, compute_uv=False) < 1e-12 for unfolding in unfoldings]
     known = sum(int(found.sum()) for found in (zeros if len(shape) > 2 else zeros[:1]))
-    layer = {"sample": "run", "layer": "one", "dead_units": [*range(dead)], "duplicate_samples": [*range(equal)]}
-    other = {"sample": "probe", "layer": "one", "dead_units": [], "duplicate_samples": []}
-    rows = [{"sample": sample, "layer": "one", "shape": [*shape]} for sample in ("run", "probe")]
-    assert near_rank.exact_zeros_of({"exact_zeros": [layer, other]}, rows) == {"run": known, "probe": 0}
-    assert near_rank.exact_zeros_of({"exact_zeros": [layer, layer]}, rows) == {"run": 2 * known}
+    assert near_rank.exact_zero_values(shape, dead, equal) == known
+    mode = ModeRecord("qr", 1.0, 1.0, np.ones(1), np.ones(1))
+    modes = [mode] * (len(shape) if len(shape) > 2 else 1)
+    layers = [LayerRecord("run", name, shape, modes, None, range(dead), range(equal)) for name in ("one", "two")]
+    layers.append(LayerRecord("probe", "one", shape, modes, None, [], []))
+    run = {**CELL, "batch_size": 40, "seed": 0}
+    rows = near_rank.rows(run, layers, [(1e-4, False)], cut=np.inf, path=Path("record"))
+    found = near_rank.sums(pd.DataFrame(rows))
+    zeros = found[found["quantity"] == "exact_zeros"].set_index("sample")["value"].to_dict()
+    assert zeros == {"run": 2 * known, "probe": 0}
 
 
 def test_runs_have_one_row_per_value_and_every_axis_in_a_column() -> None:

@@ -12,19 +12,19 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from gapscope import seeds
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
-from gapscope.models import unit_layers
+
+if TYPE_CHECKING:  # a page is drawn without torch
+    from torch import Tensor, nn
 
 RUNS_ON = "cell"
 QUANTITIES: dict[str, Quantity] = {}  # what is measured on activations belongs to the spectra
-PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
+PRECISIONS = ("float64", "float32")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ActivationSettings:
             raise InputError("activations.probe_images and activations.forward_batch must be at least 1")
 
 
-def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -> dict[str, Tensor]:
+def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -> "dict[str, Tensor]":
     """Draw the training images to measure on, without replacement.
 
     Returns:
@@ -58,6 +58,10 @@ def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -
     Raises:
         InputError: more images are asked for than there are.
     """
+    import torch
+
+    from gapscope import seeds
+
     if max(batch_size, probe_images) > images:
         raise InputError(f"{max(batch_size, probe_images)} images asked for, but the training set has {images}")
     run = torch.randperm(images, generator=seeds.generator(seed, "activations"))[:batch_size]
@@ -66,8 +70,8 @@ def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -
 
 
 def extract(
-    model: nn.Module,
-    inputs: Callable[[slice], Tensor],
+    model: "nn.Module",
+    inputs: "Callable[[slice], Tensor]",
     images: int,
     open_layer: Callable[[str, tuple[int, ...]], np.ndarray],
     settings: ActivationSettings,
@@ -88,12 +92,16 @@ def extract(
     Returns:
         The filled arrays by layer name.
     """
+    import torch
+
+    from gapscope.models import unit_layers
+
     layers = {name: module for name, module in unit_layers(model).items() if only is None or name in only}
     arrays: dict[str, np.ndarray] = {}
     rows = slice(0, 0)
     seen: set[str] = set()
 
-    def store(name: str, output: Tensor) -> None:
+    def store(name: str, output: "Tensor") -> None:
         if name in seen:
             raise InputError(
                 f"unit layer {name} is used more than once in a forward pass: give each use a module of its own"
@@ -118,8 +126,8 @@ def extract(
 
 
 def forward_errors(
-    model: nn.Module,
-    inputs: Callable[[slice], Tensor],
+    model: "nn.Module",
+    inputs: "Callable[[slice], Tensor]",
     written: Mapping[str, np.ndarray],
     settings: ActivationSettings,
 ) -> dict[str, float]:
@@ -149,11 +157,15 @@ class _Difference:
         self.squares += float(np.square(self.array[rows] - values).sum())
 
 
-def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+def activation_bytes(model: "nn.Module", image_shape: tuple[int, int, int]) -> int:
     """Return the float64 bytes of all unit layers for one image, by a pass on the meta device."""
+    import torch
+
+    from gapscope.models import unit_layers
+
     total = 0
 
-    def count(_: str, output: Tensor) -> None:
+    def count(_: str, output: "Tensor") -> None:
         nonlocal total
         total += 8 * math.prod(output.shape[1:])
 
@@ -164,7 +176,7 @@ def activation_bytes(model: nn.Module, image_shape: tuple[int, int, int]) -> int
 
 
 @contextmanager
-def _hooks(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) -> Iterator[None]:
+def _hooks(layers: "dict[str, nn.Module]", take: "Callable[[str, Tensor], None]") -> Iterator[None]:
     handles = [
         module.register_forward_hook(lambda _module, _inputs, output, name=name: take(name, output))
         for name, module in layers.items()
@@ -177,7 +189,9 @@ def _hooks(layers: dict[str, nn.Module], take: Callable[[str, Tensor], None]) ->
 
 
 @contextmanager
-def _batch_statistics(model: nn.Module, wanted: bool) -> Iterator[None]:
+def _batch_statistics(model: "nn.Module", wanted: bool) -> Iterator[None]:
+    from torch import nn
+
     # train mode for batch-norm layers only, so dropout stays off; without tracking their buffers do not change
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if wanted else []
     tracked = [norm.track_running_stats for norm in norms]

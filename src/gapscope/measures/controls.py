@@ -18,17 +18,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from gapscope import seeds
-from gapscope.data.images import Images
 from gapscope.measures.activations import ActivationSettings, extract, sample_indices
 from gapscope.measures.quantity import Quantity
-from gapscope.models import ModelSpec, build, unit_layers
-from gapscope.training.evaluation import reestimate_batch_norm
+
+if TYPE_CHECKING:  # a page is drawn without torch
+    from torch import Tensor, nn
+
+    from gapscope.data.images import Images
+    from gapscope.models import ModelSpec
 
 RUNS_ON = "seed"
 QUANTITIES: dict[str, Quantity] = {}  # near_rank and effective_ranks count in the controls' spectra
@@ -56,8 +57,14 @@ class Control:
 
 
 def networks(
-    spec: ModelSpec, state: Mapping[str, Tensor], training: Images, settings: ControlSettings, *, seed: int, device: str
-) -> dict[str, nn.Module]:
+    spec: "ModelSpec",
+    state: "Mapping[str, Tensor]",
+    training: "Images",
+    settings: ControlSettings,
+    *,
+    seed: int,
+    device: str,
+) -> "dict[str, nn.Module]":
     """Return the models of the controls: "reference", and "untrained" with re-estimated batch-norm statistics.
 
     Args:
@@ -68,6 +75,10 @@ def networks(
         seed: of the initial weights.
         device: of the models.
     """
+    from gapscope import seeds
+    from gapscope.models import build
+    from gapscope.training.evaluation import reestimate_batch_norm
+
     with seeds.seeded(seed, "initialisation"):
         untrained = build(spec).to(device)
     reference = build(spec).to(device)
@@ -76,14 +87,16 @@ def networks(
     return {"reference": reference, "untrained": untrained}
 
 
-def number_of_tensors(models: Mapping[str, nn.Module], batch_sizes: Sequence[int]) -> int:
+def number_of_tensors(models: "Mapping[str, nn.Module]", batch_sizes: Sequence[int]) -> int:
     """Return the number of tensors that `controls` yields, if the forward pass uses every unit layer."""
+    from gapscope.models import unit_layers
+
     return len(batch_sizes) * (1 + 3 * len(unit_layers(models["reference"])))
 
 
 def controls(
-    models: Mapping[str, nn.Module],
-    training: Images,
+    models: "Mapping[str, nn.Module]",
+    training: "Images",
     batch_sizes: Sequence[int],
     seed: int,
     settings: ActivationSettings,
@@ -103,6 +116,10 @@ def controls(
     Raises:
         InputError: a batch size above the number of training images.
     """
+    import torch
+
+    from gapscope.models import unit_layers
+
     for model in models.values():
         model.double()  # also if `settings.precision` is float32, whose pass would add an error of its own
 
@@ -146,6 +163,10 @@ def _groups(sizes: Mapping[str, int]) -> Iterator[list[str]]:
 def _random(
     like: np.ndarray, open_layer: Callable[[str, tuple[int, ...]], np.ndarray], seed: int, layer: str
 ) -> np.ndarray:
+    import torch
+
+    from gapscope import seeds
+
     tensor, draws = open_layer("random", like.shape), seeds.generator(seed, "random tensor", len(like), layer)
     for sample in tensor:
         sample[:] = torch.randn(like.shape[1:], generator=draws, dtype=torch.float64).numpy()

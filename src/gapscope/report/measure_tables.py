@@ -1,5 +1,6 @@
 """A page's tables of what the measures gave: means by batch size, one table per measure, and by start, each with n."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +100,9 @@ def _of_measure(module: ModuleType, batches: pd.DataFrame, runs: pd.DataFrame) -
     notes = [counted(whole)]
     if counts.min() < whole.min():
         notes.append(f"Where fewer seeds have a value, as of controls: {seeds([int(counts.min())])}.")
-    return Table(str(module.__doc__ or "").partition(":")[0].partition(".")[0], heads, made, notes)
+    return Table(
+        re.split(r":|\.(?=\s)(?!\s\d)", module.__doc__ or "", maxsplit=1)[0], heads, made, notes
+    )  # "et al. 2017"
 
 
 def shown(module: ModuleType) -> list[tuple[str, dict[str, Any]]]:
