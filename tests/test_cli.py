@@ -379,9 +379,9 @@ def test_a_study_has_been_run_where_its_table_is(folder: Path) -> None:
     assert studies.state(params) == "not run"
     assert state("train/lenet5-digits-b128-s0.json", "{}") == "1 of 2 trained"
     table = "model,dataset,batch_size,seed\nlenet5,digits,128,0\n"
-    assert state("runs.csv", table) == "run, 1 seed, 1 cell missing"
+    assert state("cells.csv", table) == "run, 1 seed, 1 cell missing"
     more = "lenet5,digits,1024,0\nlenet5,digits,2048,0\nlenet5,digits,128,1\n"  # cells and a seed added with -S
-    assert state("runs.csv", table + more) == "run, 2 seeds"
+    assert state("cells.csv", table + more) == "run, 2 seeds"
 
 
 def test_studies_say_what_each_costs(

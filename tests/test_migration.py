@@ -78,9 +78,12 @@ def test_a_cell_s_records_are_numbers_and_provenance_apart(old: Old) -> None:
     assert list(wanted) == ["train@quick-net-digits-8-0"]
     assert report.stale == {}
     new = {path: content.decode() for path, content in report.files.items()}
-    assert new[f"{RECORD}.csv"] == "epoch,test_error_pct\n1,3.5\n2,2.5\n"
+    assert new[f"{RECORD}.csv"].splitlines() == [
+        "quantity,split,statistics,epoch,value",
+        *(f"error_pct,test,reestimated,{epoch},{value}" for epoch, value in (("1", 3.5), ("2", 2.5), ("", 2.5))),
+    ]
     assert json.loads(new[f"{RECORD}.json"]) == {
-        "schema": 1, "status": "ok", "test_error_pct": 2.5, "device": "cpu (x86_64)",
+        "schema": 1, "status": "ok", "device": "cpu (x86_64)",
     }  # fmt: skip
     made = json.loads(new["provenance/quick/train/net-digits-b8-s0.json"])
     assert PROVENANCE.items() <= made.items()
@@ -138,13 +141,18 @@ def test_seconds_that_a_conversion_loses_are_refused(old: Old) -> None:
 def test_params_are_renamed_dropped_and_added_and_no_op_values_left_out() -> None:
     migration = replace(
         v0_2.MIGRATION,
-        renamed={"train.lr_start": "train.lr.start", "train.linear": lambda value: {"train.units": str(value)}},
+        renamed={
+            "train.lr_start": "train.lr.start",
+            "train.linear": lambda value: {"train.units": str(value)},
+            "train.patience": "train.schedule.patience",
+            "train.updates": "train.schedule.updates",
+        },
         dropped=frozenset({"train.threads"}),
         added={"train": {"train.new": 7}},
     )
     old = {"epochs": 3, "train": {"lr_start": 0.1, "linear": True, "threads": 1, "patience": None, "updates": 5}}
     assert migrate.params(migration, "train", old) == {
-        "epochs": 3, "train": {"lr": {"start": 0.1}, "units": "True", "updates": 5, "new": 7},
+        "epochs": 3, "train": {"lr": {"start": 0.1}, "units": "True", "schedule": {"updates": 5}, "new": 7},
     }  # fmt: skip
 
 

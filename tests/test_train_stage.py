@@ -32,10 +32,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_params(folder: Path, epochs: int = EPOCHS, launcher: str | None = None) -> None:
+def write_params(folder: Path, epochs: int = EPOCHS, launcher: str | None = None, **schedule: float) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params |= {"study": "made_up", "models": ["lenet5"], "datasets": ["noise"], "batch_sizes": [40], "epochs": epochs}
     params["train"] |= {"threads": 1}
+    params["train"]["schedule"] |= schedule
     params["runtime"] |= {"checkpoint_epochs": 1, "launcher": launcher}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
 
