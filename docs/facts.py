@@ -4,9 +4,10 @@
 README.md.
 """
 
+import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,17 @@ import pandas as pd
 
 from gapscope.drawing import numbers
 from gapscope.papers.oyedotun2022 import tables as paper
+from gapscope.records.long import RUN, by_run, read_long
 from gapscope.report import verdict_tables
 from gapscope.report.gap import answer as said_of_gap
 
 ROOT = Path(__file__).parents[1]
 METRICS = ROOT / "metrics"
 VERDICTS = verdict_tables.read_verdicts(METRICS / "claims")
-EXCESS = "near_rank_{}_0.0001_excess"  # a column of runs.csv, by sample
-FULL, MANIFOLD, TEST = "sharpness_full_{}_pct", "sharpness_random100_{}_pct", "sharpness_test_full_{}_pct"
+TEST = {"split": "test", "statistics": "reestimated"}
+TRAIN = {"split": "train", "statistics": "reestimated"}
+SAMPLES = ("run", "reference", "untrained")
+READERS = {"threshold": 1e-4, "epsilon": 1e-3}  # the values that a reader is shown, of several
 
 
 def read(path: Path) -> Any:
@@ -29,19 +33,71 @@ def read(path: Path) -> Any:
     return pd.read_csv(path)
 
 
-def runs(study: str) -> Any:
-    """Return a study's runs, one row each."""
-    return read(METRICS / study / "runs.csv")
+def cells(study: str) -> Any:
+    """Return a study's runs, one row each, with their status."""
+    return read(METRICS / study / "cells.csv")
 
 
-def means(study: str) -> Any:
-    """Return the mean over a study's seeds, one row per batch size."""
-    return runs(study).groupby("batch_size").mean(numeric_only=True)
+@functools.cache  # the records stay as they are while this runs
+def long_table(study: str) -> Any:
+    """Return a study's numbers, one row each."""
+    return read_long(METRICS / study / "runs.csv")
+
+
+def values(study: str, quantity: str, **where: Any) -> Any:
+    """Return a quantity, one value per run, indexed by model, data set, batch size and seed."""
+    return by_run(long_table(study), quantity, where)
+
+
+def by_batch_size(table: Any) -> Any:
+    """Return the mean of values by run over all runs of a batch size."""
+    return table.groupby("batch_size").mean()
+
+
+def means(study: str, quantity: str, **where: Any) -> Any:
+    """Return a quantity's mean over a study's runs, by batch size."""
+    return by_batch_size(values(study, quantity, **where))
+
+
+def updates_and_errors(study: str, *where: Mapping[str, Any]) -> list[Any]:
+    """Return the means of the updates, and of the error of each split, by batch size."""
+    return [means(study, "updates"), *(means(study, "error_pct", **axes) for axes in where)]
+
+
+def near_rank(study: str, part: str = "excess", sample: str = "run") -> Any:
+    """Return a near-rank count at the threshold 1e-4, one value per run."""
+    return values(study, f"near_rank_{part}", sample=sample, threshold=1e-4, relative=False)
+
+
+def sharpness_means(study: str, space: str, epsilon: float = 1e-3, split: str = "train") -> Any:
+    """Return a study's mean sharpness, by batch size."""
+    return means(study, "sharpness_pct", split=split, space=space, epsilon=epsilon)
+
+
+def only(table: Any, **where: Any) -> Any:
+    """Return the part of values by run that has the given model, batch size or seed."""
+    for level, value in where.items():
+        table = table[table.index.get_level_values(level) == value]
+    return table
+
+
+def with_status(study: str, status: str, table: Any) -> Any:
+    """Return the part of values by run whose runs ended with a status."""
+    found = cells(study).query(f"status == {status!r}")
+    return table[table.index.isin(found.set_index(list(RUN)).index)]
+
+
+def shown(verdicts: Any) -> Any:
+    """Return verdicts with one row per claim: of several thresholds or box sizes, those in `READERS`."""
+    for axis, value in READERS.items():
+        verdicts = verdicts[verdicts[axis].isna() | (verdicts[axis] == value)]
+    return verdicts
 
 
 def claim(study: str, name: str) -> Any:
     """Return the row of a tested claim: effect, interval, verdict, corrected p."""
-    return VERDICTS[(VERDICTS["study"] == study) & (VERDICTS["claim"] == name)].iloc[0]
+    (row,) = shown(VERDICTS[(VERDICTS["study"] == study) & (VERDICTS["claim"] == name)]).to_dict("records")
+    return row
 
 
 def gap(study: str, batch_size: int, **where: str) -> Any:
@@ -112,10 +168,7 @@ def significance(row: Any) -> str:
 
 def committed() -> str:
     """Return the studies whose results are in git, with their seeds."""
-    found = {path.parent.name: runs(path.parent.name)["seed"].nunique() for path in METRICS.glob("*/runs.csv")}
-    found |= {
-        path.parent.name: read(path)["seed"].nunique() for path in METRICS.glob("*/warmstart.csv") if len(read(path))
-    }
+    found = {path.parent.name: read(path)["seed"].nunique() for path in METRICS.glob("*/cells.csv")}
     by_seeds = {
         n: sorted(study for study, seeds in found.items() if seeds == n) for n in sorted(set(found.values()))[::-1]
     }
@@ -154,9 +207,9 @@ def speed() -> str:
 
 def near_rank_06() -> dict[str, float]:
     """Return Table 6's counts at b = 8192."""
-    large = means("table06").loc[8192]
-    names = {part: f"near_rank_run_0.0001_{part}" for part in ("structural", "full", "excess")}
-    return {part: large[name] for part, name in names.items()} | {"untrained": large[EXCESS.format("untrained")]}
+    counts = {part: near_rank("table06", part) for part in ("structural", "full", "excess")}
+    counts["untrained"] = near_rank("table06", sample="untrained")
+    return {part: only(count, batch_size=8192).mean() for part, count in counts.items()}
 
 
 def sharpness_of_f1() -> dict[str, str]:
@@ -172,16 +225,16 @@ def sharpness_of_f1() -> dict[str, str]:
 
 def gap_facts() -> dict[str, str]:
     """Return what is said of the gap, of linear networks and of runs that learn nothing."""
-    off = (means("table10_linear")["test_error_pct"] - printed(10, "test_error_pct")).round().dropna().unique()
-    both: Any = pd.concat([runs("table07"), runs("table08")])
+    off = (means("table10_linear", "error_pct", **TEST) - printed(10, "test_error_pct")).round().dropna().unique()
+    both: Any = pd.concat([cells("table07"), cells("table08")])
     stuck = both[both["status"] == "learned nothing"]
     last = gap("table05_longer", 8192)
     levels = {f"largest_0{n}": claim(f"table0{n}", "test_error_rises")["levels"].split(", ")[-1] for n in (7, 8)}
     return levels | {
         "linear_off": listed(off) if len(off) > 1 else f"{off[0]:.0f}",
-        "longer_epochs": f"{runs('table05_longer')['epochs'].max()}",
+        "longer_epochs": f"{values('table05_longer', 'epochs').max():.0f}",
         "longer_gap": with_interval(last["gap"], last["gap_low"], last["gap_high"]),
-        "longer_train_error": f"{runs('table05_longer')['train_error_pct'].max():.3f}",
+        "longer_train_error": f"{values('table05_longer', 'error_pct', **TRAIN).max():.3f}",
         "longer_best": numbers.signed(claim("table05_longer", "best_epoch_with_longer_training")["effect"]),
         "longer_over_fitting": numbers.signed(claim("table05_longer", "over_fitting_with_longer_training")["effect"]),
         "stuck": f"{len(stuck)}",
@@ -192,37 +245,42 @@ def gap_facts() -> dict[str, str]:
 
 def near_rank_facts() -> dict[str, str]:
     """Return what is said of near-rank loss, outside Table 5."""
-    c1 = means("keskar_table3_cifar10_n5000")["near_rank_run_0.0001_full"]
-    linear, ten = runs("table10_linear"), runs("table10").query("batch_size >= 512")
-    added = (linear[EXCESS.format("run")] - linear[EXCESS.format("untrained")]).groupby(linear["batch_size"]).max()
+    c1 = by_batch_size(near_rank("keskar_table3_cifar10_n5000", "full"))
+    added = {study: near_rank(study) - near_rank(study, sample="untrained") for study in ("table10", "table10_linear")}
+    linear = added["table10_linear"].groupby("batch_size").max()
+    ten = added["table10"].groupby("batch_size").agg(lambda of: of.abs().max())
     found = {f"{part}_06": f"{value:,.0f}" for part, value in near_rank_06().items()}
     return found | {
         "c1_small": f"{c1[25]:.0f}",
         "c1_large": f"{c1[500]:.0f}",
-        "linear_added_128": f"{added[128]}",
-        "linear_added_more": f"{added.drop(128).max()}",
-        "linear_bound": f"{means('table09').loc[8192, EXCESS.format('run')]:,.0f}",
-        "ten_added": f"{(ten[EXCESS.format('run')] - ten[EXCESS.format('untrained')]).abs().max()}",
+        "linear_added_128": f"{linear[128]:.0f}",
+        "linear_added_more": f"{linear.drop(128).max():.0f}",
+        "linear_bound": f"{only(near_rank('table09'), batch_size=8192).mean():,.0f}",
+        "ten_added": f"{ten[ten.index >= 512].max():.0f}",
     }
 
 
 def dead_units() -> dict[str, str]:
     """Return what is said of dead units, in Tables 7 and 8."""
-    seven, eight = runs("table07"), runs("table08").query("batch_size >= 2048 and status == 'ok'")
-    learned: Any = pd.concat([seven, runs("table08")]).query("status == 'ok'")
-    share = 100 * learned["near_rank_run_exact_zeros"] / learned[EXCESS.format("run")]
-    whole = max(size for size, group in seven.groupby("batch_size") if (group["status"] == "ok").all())
-    mean = seven[seven["batch_size"] == whole].mean(numeric_only=True)
-    times = eight[EXCESS.format("run")] / eight[EXCESS.format("reference")]
+    shares = []
+    for study in ("table07", "table08"):
+        zeros = values(study, "exact_zeros", sample="run")
+        shares.append(with_status(study, "ok", 100 * zeros / near_rank(study)))
+    share: Any = pd.concat(shares)
+    whole = max(size for size, group in cells("table07").groupby("batch_size") if (group["status"] == "ok").all())
+    mean = {sample: only(near_rank("table07", sample=sample), batch_size=whole).mean() for sample in SAMPLES}
+    dead = only(values("table07", "exact_zeros", sample="run"), batch_size=whole)
+    times = with_status("table08", "ok", near_rank("table08") / near_rank("table08", sample="reference"))
+    times = times[times.index.get_level_values("batch_size") >= 2048]
     return {
         "dead_low": f"{share.min():.0f}",
         "dead_high": f"{share.max():.0f}",
         "dead_b": f"{whole:,}",
-        "dead": f"{mean['near_rank_run_exact_zeros']:.0f}",
-        "dead_excess": f"{mean[EXCESS.format('run')]:.0f}",
-        "dead_untrained": f"{mean[EXCESS.format('untrained')]:.0f}",
-        "reference_07": f"{mean[EXCESS.format('reference')]:.0f}",
-        "own_128": f"{seven.query('batch_size == 128')[EXCESS.format('run')].mean():.0f}",
+        "dead": f"{dead.mean():.0f}",
+        "dead_excess": f"{mean['run']:.0f}",
+        "dead_untrained": f"{mean['untrained']:.0f}",
+        "reference_07": f"{mean['reference']:.0f}",
+        "own_128": f"{only(near_rank('table07'), batch_size=128).mean():.0f}",
         "eight_low": f"{times.min():.2f}",
         "eight_high": f"{times.max():.2f}",
     }
@@ -238,13 +296,13 @@ def sharpness() -> str:
         "table10_linear": "10: MNIST, fully linear",
     }
     spaces = {
-        "random manifold": (MANIFOLD.format(0.001), "manifold_sharpness_rises"),
-        "full space": (FULL.format(0.001), "sharpness_rises"),
+        "random manifold": ("manifold", "manifold_sharpness_rises"),
+        "full space": ("full", "sharpness_rises"),
     }
     rows = [
-        (what, space, f"{means(study)[column].idxmax()}", significance(claim(study, name)))
+        (what, words, f"{sharpness_means(study, space).idxmax()}", significance(claim(study, name)))
         for study, what in named.items()
-        for space, (column, name) in spaces.items()
+        for words, (space, name) in spaces.items()
     ]
     return table(["table", "space", "largest at b", "rise over all b"], rows)
 
@@ -269,36 +327,39 @@ def in_words() -> dict[str, str]:
 def remedies() -> dict[str, str]:
     """Return what is said of each remedy of Table 5, and of warm starts."""
     here, there = (
-        runs(study).query("batch_size == 128").set_index("seed")["test_error_pct"] for study in ("table11", "table05")
+        only(values(study, "error_pct", **TEST), batch_size=128).droplevel("batch_size")
+        for study in ("table11", "table05")
     )
-    epochs = runs("table05_equal_updates").groupby("batch_size")["epochs"].max()
+    epochs = values("table05_equal_updates", "epochs").groupby("batch_size").max()
+    updates = {study: only(values(study, "updates"), batch_size=8192).max() for study in ("table11", "table05")}
     switched = read(METRICS / "table11/gap.csv")["gap"]
     says = (printed(11, "test_error_pct") - printed(11, "test_error_pct")[128]).drop(128)
     rates = [
         json.loads(path.read_text(encoding="utf-8"))["lr_start"]
         for path in sorted((METRICS / "table05_tuned_rate/train").glob("*-b128-*.json"))
     ]
-    wide = runs("width").groupby(["batch_size", "model"])["test_error_pct"].mean()[8192]
-    warm = read(METRICS / "keskar_warmstart_n5000/warmstart.csv").groupby("start_epoch").mean(numeric_only=True)
-    ends = warm["large_test_error_pct"]
+    wide = values("width", "error_pct", **TEST).groupby(["batch_size", "model"]).mean()[8192]
+    warm = read_long(METRICS / "keskar_warmstart_n5000/warmstart.csv")
+    warm = warm.query("quantity == 'error_pct' and split == 'test' and statistics == 'reestimated'")
+    ends = warm.groupby(["phase", "start_epoch"])["value"].mean()
     return {
         "rounding": f"{(here - there).abs().max():.2f}",
-        "equal_epochs_2048": f"{epochs[2048]}",
-        "equal_epochs_128": f"{epochs[128]}",
-        "updates_11": f"{runs('table11').query('batch_size == 8192')['updates'].max():,}",
-        "updates_05": f"{runs('table05').query('batch_size == 8192')['updates'].max():,}",
+        "equal_epochs_2048": f"{epochs[2048]:.0f}",
+        "equal_epochs_128": f"{epochs[128]:.0f}",
+        "updates_11": f"{updates['table11']:,.0f}",
+        "updates_05": f"{updates['table05']:,.0f}",
         "switched_low": f"{switched.min():.2f}",
         "switched_high": f"{switched.max():.2f}",
         "switched_printed_low": numbers.fixed(says.min(), 2),
         "switched_printed_high": numbers.fixed(says.max(), 2),
         "tuned_rates": listed(rates, "g"),
-        "tuned_worse": f"{means('table05_tuned_rate').loc[128, 'test_error_pct'] - there.mean():.2f}",
+        "tuned_worse": f"{means('table05_tuned_rate', 'error_pct', **TEST)[128] - there.mean():.2f}",
         "wide_half": f"{wide['lenet5_w0.5']:.2f}",
         "wide_one": f"{wide['lenet5']:.2f}",
         "wide_twice": f"{wide['lenet5_w2']:.2f}",
-        **{f"warm_{start}": f"{ends[start]:.2f}" for start in (20, 40, 60)},
-        "warm_cold": f"{ends[0]:.2f}",
-        "warm_small": f"{warm.loc[60, 'small_test_error_pct']:.2f}",
+        **{f"warm_{start}": f"{ends['large', start]:.2f}" for start in (20, 40, 60)},
+        "warm_cold": f"{ends['large', 0]:.2f}",
+        "warm_small": f"{ends['small', 60]:.2f}",
     }
 
 
@@ -307,7 +368,7 @@ def worked_example() -> dict[str, str]:
     counts = VERDICTS[VERDICTS["study"] == "example"]["verdict"].value_counts()
     large, equal = gap("example", 4096), gap("example_equal_updates", 4096)
     low, high = numbers.fixed(equal["gap_low"], 2), numbers.fixed(equal["gap_high"], 2)
-    small = [means(study).loc[16, "test_error_pct"] for study in ("example_equal_updates", "example")]
+    small = [means(study, "error_pct", **TEST)[16] for study in ("example_equal_updates", "example")]
     (answer,) = said_of_gap(read(METRICS / "example/gap.csv"))
     return {
         "example_answer": answer.partition(": ")[2],
@@ -327,24 +388,20 @@ def deep_networks() -> dict[str, str]:
     """Return what is said of VGG-16 and ResNet-56."""
     found = vgg_records()
     says, error = printed(1, "test_error_pct"), "test_error_pct_running"
-    vgg = runs("table01_n5000").set_index("batch_size")
-    both = runs("table03_epochs16").set_index("batch_size")
-    resnet = both.loc[2048]
+    vgg = {sample: by_batch_size(near_rank("table01_n5000", sample=sample)) for sample in (*SAMPLES, "probe")}
+    resnet = by_batch_size(near_rank("table03_epochs16"))
     return {
         "vgg_gap": f"+{found[2048][error] - found[128][error]:.2f}",
         "vgg_gap_printed": f"+{says[2048] - says[128]:.2f}",
         **{f"vgg_reestimated_{size}": f"{record['test_error_pct']:.2f}" for size, record in found.items()},
         **{
-            f"vgg_{name}": f"{vgg.loc[2048, EXCESS.format(sample)]:,}"
+            f"vgg_{name}": f"{vgg[sample][2048]:,.0f}"
             for name, sample in (("excess", "run"), ("reference", "reference"), ("untrained", "untrained"))
         },
-        **{f"vgg_probe_{size}": f"{vgg.loc[size, EXCESS.format('probe')]}" for size in (64, 2048)},
+        **{f"vgg_probe_{size}": f"{vgg['probe'][size]:.0f}" for size in (64, 2048)},
+        **{f"resnet_excess_{end}": f"{resnet[size]:.0f}" for end, size in (("small", 128), ("large", 2048))},
         **{
-            f"resnet_excess_{end}": f"{both.loc[size, EXCESS.format('run')]}"
-            for end, size in (("small", 128), ("large", 2048))
-        },
-        **{
-            f"resnet_{name}": f"{resnet[f'condition_number_{sample}']:,.0f}"
+            f"resnet_{name}": f"{means('table03_epochs16', 'condition_number', sample=sample)[2048]:,.0f}"
             for name, sample in (("condition", "run"), ("reference", "reference"), ("untrained", "untrained"))
         },
     }
@@ -361,17 +418,17 @@ def vgg_records() -> dict[int, dict[str, Any]]:
 
 def table_5() -> dict[str, str]:
     """Return the counts of Table 5 at b = 8192, seed by seed."""
-    large = runs("table05").query("batch_size == 8192").sort_values("seed")
-    return {f"table05_{sample}": listed(large[EXCESS.format(sample)]) for sample in ("run", "reference", "untrained")}
+    large = {sample: only(near_rank("table05", sample=sample), batch_size=8192).sort_index() for sample in SAMPLES}
+    return {f"table05_{sample}": listed(counts) for sample, counts in large.items()}
 
 
 def keskar() -> dict[str, str]:
     """Return what is said of Table 4 and Figure 4 of Keskar et al. 2017."""
-    large = means("keskar_table3").loc[6000]
-    figure = means("keskar_figure4")["test_error_pct"]
+    whole, half = (sharpness_means("keskar_table3", "manifold", epsilon)[6000] for epsilon in (1e-3, 5e-4))
+    figure = means("keskar_figure4", "error_pct", **TEST)
     return {  # 9.22 and 9.17: Table 4, as metrics/keskar_table3/paper.md repeats them
-        "manifold_larger": f"{large[MANIFOLD.format(0.001)] / 9.22:.1f}",
-        "manifold_smaller": f"{9.17 / large[MANIFOLD.format(0.0005)]:.1f}",
+        "manifold_larger": f"{whole / 9.22:.1f}",
+        "manifold_smaller": f"{9.17 / half:.1f}",
         "figure4_best": f"{figure.idxmin()}",
         "figure4_best_accuracy": f"{100 - figure.min():.2f}",
     }
@@ -397,7 +454,7 @@ def matrices() -> dict[str, str]:
 
 def linear_train_errors() -> str:
     """Return Table 9's train errors at both ends."""
-    measured, says = means("table09")["train_error_pct"], printed(9, "train_error_pct")
+    measured, says = means("table09", "error_pct", **TRAIN), printed(9, "train_error_pct")
     rows = [(f"{size}", f"{says[size]:.2f}", f"{measured[size]:.2f}") for size in (128, 8192)]
     return table(["b", "train error %, printed", "measured"], rows)
 
@@ -406,17 +463,18 @@ def train_losses() -> str:
     """Return printed and measured train losses at b = 8192, with Keras's penalty."""
     rows = []
     for number in (5, 6, 9, 10):
-        row = read(METRICS / f"table{number:02d}/paper.csv").set_index(["batch_size", "measured_column"])
-        says, mean = row.loc[(8192, "train_loss_keras"), ["printed", "mean"]]
+        row = read(METRICS / f"table{number:02d}/paper.csv").set_index(["batch_size", "quantity", "split"])
+        says, mean = row.loc[(8192, "loss_keras", "train"), ["printed", "mean"]]
         rows.append((f"{number}", f"{says:.3g}", f"{mean:.3g}"))
     return table(["table", "train loss at b = 8192, printed", "measured, with Keras's penalty"], rows)
 
 
 def losses_without_batch_norm() -> str:
     """Return printed train losses and measured cross-entropies of Table 7."""
-    both = read(METRICS / "table07/paper.csv").set_index(["measured_column", "batch_size"]).loc["train_cross_entropy"]
+    both = read(METRICS / "table07/paper.csv").query("quantity == 'cross_entropy' and split == 'train'")
+    both = both.set_index("batch_size")
     rows = [(f"{size}", f"{both['printed'][size]:g}", f"{both['mean'][size]:.3f}") for size in (1024, 4096)]
-    n = runs("table07").query("batch_size == 4096 and status == 'ok'")["seed"].nunique()
+    n = cells("table07").query("batch_size == 4096 and status == 'ok'")["seed"].nunique()
     rows[1] = (*rows[1][:2], f"{rows[1][2]} (n = {n})")
     return table(["b", "train loss, printed", "train cross-entropy, measured"], rows)
 
@@ -452,43 +510,43 @@ def vgg_full() -> str:
 
 def vgg_small() -> str:
     """Return the runs of table01_n5000."""
-    rows = runs("table01_n5000").to_dict("records")
-    cells = [(f"{row['batch_size']}", f"{row['updates']:,}", f"{row['test_error_pct']:.1f}") for row in rows]
-    return table(["b", "updates", "test error %"], cells)
+    updates, errors = updates_and_errors("table01_n5000", TEST)
+    rows = [(f"{size}", f"{updates[size]:,.0f}", f"{errors[size]:.1f}") for size in updates.index]
+    return table(["b", "updates", "test error %"], rows)
 
 
 def resnet() -> str:
     """Return the runs of table03_epochs16 beside the paper."""
-    says, rows = printed(3, "test_error_pct"), runs("table03_epochs16").to_dict("records")
-    cells = [
-        (
-            f"{row['batch_size']}",
-            f"{row['updates']:,}",
-            f"{row['train_error_pct']:.2f}",
-            f"{row['test_error_pct']:.2f}",
-            f"{says[row['batch_size']]}",
-        )
-        for row in rows
+    study, says = "table03_epochs16", printed(3, "test_error_pct")
+    updates, *errors = updates_and_errors(study, TRAIN, TEST)
+    rows = [
+        (f"{size}", f"{updates[size]:,.0f}", *(f"{error[size]:.2f}" for error in errors), f"{says[size]}")
+        for size in updates.index
     ]
-    return table(["b", "updates", "train error %", "test error %", "printed, 200 epochs"], cells)
+    return table(["b", "updates", "train error %", "test error %", "printed, 200 epochs"], rows)
 
 
 def keskar_ends() -> str:
     """Return updates and weight norms of F1, seed by seed."""
-    by_size = runs("keskar_table3").sort_values("seed").groupby("batch_size")
-    rows = [(f"{size}", listed(of["updates"], ",.0f"), listed(of["weight_norm"])) for size, of in by_size]
+    updates, norms = (values("keskar_table3", name).sort_index() for name in ("updates", "weight_norm"))
+    rows = [
+        (f"{size}", listed(only(updates, batch_size=size), ",.0f"), listed(only(norms, batch_size=size)))
+        for size in (256, 6000)
+    ]
     return table(["b", "updates (three seeds)", "norm of the weights (three seeds)"], rows)
 
 
 def figure4() -> str:
     """Return the ends of Figure 4 of Keskar et al. 2017."""
-    found = means("keskar_figure4")
+    study = "keskar_figure4"
+    updates, errors = updates_and_errors(study, TEST)
+    sharps = [sharpness_means(study, "full", split=split) for split in ("train", "test")]
     rows = [
         (
             f"{size}",
-            f"{found.loc[size, 'updates']:,.0f}",
-            f"{100 - found.loc[size, 'test_error_pct']:.2f}",
-            *(numbers.number(found.loc[size, column.format(0.001)], 3) for column in (FULL, TEST)),
+            f"{updates[size]:,.0f}",
+            f"{100 - errors[size]:.2f}",
+            *(numbers.number(of[size], 3) for of in sharps),
         )
         for size in (256, 6000)
     ]
@@ -497,19 +555,20 @@ def figure4() -> str:
 
 def c1() -> str:
     """Return the ends of keskar_table3_cifar10_n5000."""
-    found = means("keskar_table3_cifar10_n5000")
+    study = "keskar_table3_cifar10_n5000"
+    updates, errors = updates_and_errors(study, TEST)
+    full, manifold = (sharpness_means(study, space) for space in ("full", "manifold"))
+    norms = means(study, "weight_norm")
     rows = [
         (
             f"{size}",
-            f"{row['updates']:,.0f}",
-            f"{100 - row['test_error_pct']:.1f}",
-            f"{row[FULL.format(0.001)]:,.0f}",
-            f"{row[MANIFOLD.format(0.001)]:.1f}"
-            if row[MANIFOLD.format(0.001)] < 100
-            else f"{row[MANIFOLD.format(0.001)]:.0f}",
-            f"{row['weight_norm']:.0f}",
+            f"{updates[size]:,.0f}",
+            f"{100 - errors[size]:.1f}",
+            f"{full[size]:,.0f}",
+            f"{manifold[size]:{'.1f' if manifold[size] < 100 else '.0f'}}",
+            f"{norms[size]:.0f}",
         )
-        for size, row in found.iterrows()
+        for size in updates.index
     ]
     heads = ["b", "updates", "test accuracy %", "sharpness %, full space", "random manifold", "norm of the weights"]
     return table(heads, rows)

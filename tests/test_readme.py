@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = {path.relative_to(ROOT).as_posix(): path for path in (README, *sorted((ROOT / "docs").glob("*.md")))}
 PARAMS = yaml.safe_load((ROOT / "conf/config.yaml").read_text())
+OPEN = ("data.files", "code.models")  # groups of names that a reader chooses
 FILLED = re.compile(r"(<!-- ?\w+ ?-->)(.*?)(<!-- ?(?:end|/) ?-->)", re.DOTALL)  # a table, or a number in a sentence
 
 
@@ -35,11 +36,14 @@ def commands_of(text: str) -> list[list[str]]:
 
 
 def is_param(override: str) -> bool:
-    """Say whether conf/ declares what `name=value` or `group.name=value` sets; `+` adds a name, for data files only."""
-    group, _, name = override.removeprefix("+").partition("=")[0].partition(".")
-    if group not in PARAMS:
-        return False
-    return name.startswith("files.") if override.startswith("+") else not name or name in PARAMS[group]
+    """Say whether conf/ declares what `name=value` or `group.name=value` sets; `+` adds one, to open groups only."""
+    *groups, name = override.removeprefix("+").partition("=")[0].split(".")
+    place = PARAMS
+    for group in groups:
+        if group not in place:
+            return False
+        place = place[group]
+    return ".".join(groups) in OPEN if override.startswith("+") else name in place
 
 
 def faults(text: str) -> list[str]:
@@ -97,7 +101,9 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         "```sh\ngapscope rum quick\n```\n",
         "```sh\ngapscope run quick --jbos 2\n```\n",
         "```sh\nuv run dvc exp run -S bacth_size=2048\n```\n",
-        "```sh\ndvc exp run -S train.lr_strat=0.2\n```\n",
+        "```sh\ndvc exp run -S train.schedule.lr_strat=0.2\n```\n",
+        "```sh\ndvc exp run -S train.lr_start=0.2\n```\n",
+        "```sh\ndvc exp run -S +train.mine=1\n```\n",
         "`study=tabel05`\n",
         "[page](docs/nosuch.md)\n",
         "[page](docs/sharpness.md#nosuch)\n",
@@ -153,7 +159,7 @@ def test_the_table_of_networks_is_that_of_the_code() -> None:
         counts = []
         for batch_norm in (True, False):
             with torch.device("meta"):
-                model = build(ModelSpec(name, shape, 1973 if name == "f2" else 10, batch_norm, linear=False))
+                model = build(ModelSpec(name, shape, 1973 if name == "f2" else 10, batch_norm))
             counts.append(f"{sum(p.numel() for p in model.parameters()):,}")
         assert row[3] == " / ".join(counts), name
 
