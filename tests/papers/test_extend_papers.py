@@ -1,7 +1,6 @@
 """The sections of docs/extend.md on claims and papers, followed in a copy of the repository."""
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -11,10 +10,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from extend_page import follow
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/extend.md").read_text()
-BLOCK = re.compile(r"<!-- (append|file|replace): (\S+) -->\n```\w*\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture
@@ -25,27 +23,6 @@ def copy(tmp_path: Path) -> Path:
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
-
-
-def follow(section: str, folder: Path) -> list[str]:
-    """Do what a section's blocks say, and return the paths touched."""
-    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
-    touched = []
-    for action, name, content in BLOCK.findall(text):
-        path = folder / name
-        touched.append(name)
-        path.parent.mkdir(exist_ok=True)
-        if action == "file":
-            path.write_text(content)
-        elif action == "append":
-            path.write_text(path.read_text() + content)
-        else:
-            old, new = (re.findall(rf"^\{sign}(.*)$", content, re.MULTILINE) for sign in "-+")
-            before = path.read_text()
-            assert all(before.count(f"{line}\n") == 1 for line in old)
-            changed = before.replace(f"{old[0]}\n", f"{new[0]}\n")
-            path.write_text(changed.replace(f"{old[1]}\n", "\n".join(new[1:]) + "\n"))
-    return touched
 
 
 def stage(folder: Path, name: str) -> None:

@@ -1,0 +1,130 @@
+"""The sections of docs/extend.md on networks, optimisers, tasks and observers, followed in a copy of the repository."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from extend_page import blocks, changed, commands, examples, follow, sections
+from test_pipeline import ran, run, tracked_copy
+
+SECTIONS = {  # name -> files touched
+    "A network": [
+        "src/gapscope/models/one_hidden.py", "src/gapscope/models/__init__.py", "tests/test_models.py",
+        "docs/networks.md",
+    ],
+    "An optimiser": ["conf/study/smoke_adamw.yaml", "src/gapscope/optim/optimizers.py", "tests/optim/test_signum.py"],
+    "A task": ["src/gapscope/tasks/regression.py", "src/gapscope/tasks/__init__.py"],
+    "An observer": ["examples/gradient_norm.py"],
+}  # fmt: skip
+NETWORK = """
+from gapscope.models import ModelSpec, build, unit_layers
+for name, units in (("one_hidden", 100), ("one_hidden_w2", 200)):
+    model = build(ModelSpec(name, (1, 28, 28), 10, batch_norm=True))
+    assert list(unit_layers(model)) == ["fc1"]
+    assert model.head.in_features == units
+"""
+RUN = """
+import runs
+import torch
+whole = runs.run(model := runs.network(0.0), **CHANGES)
+again = runs.run(other := runs.network(0.0), **CHANGES)
+assert whole.status == "ok"
+assert all(map(torch.equal, model.parameters(), other.parameters()))
+"""
+OBSERVED = """
+import torch
+plain = runs.network(0.0)
+runs.run(plain)
+assert all(map(torch.equal, model.parameters(), plain.parameters()))
+assert [row["epoch"] for row in whole.observed] == list(range(1, runs.EPOCHS + 1))
+assert {row["quantity"] for row in whole.observed} == {"gradient_norm"}
+assert all(row["value"] > 0 for row in whole.observed)
+"""
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which all of these sections have been followed: they do not stand in each other's way."""
+    folder = tracked_copy(tmp_path_factory.mktemp("extend") / "gapscope")
+    for name, touched in SECTIONS.items():
+        assert follow(name, folder) == touched
+    return folder
+
+
+def python(folder: Path, code: str) -> None:
+    run(folder, sys.executable, "-c", f"import sys; sys.path.insert(0, 'tests')\n{code}")
+
+
+@pytest.mark.parametrize(
+    "command", [words for name in SECTIONS for words in commands(name) if words[0] == "pytest"], ids=" ".join
+)
+def test_the_tests_that_the_page_adds_hold(extended: Path, command: list[str]) -> None:
+    assert " passed" in run(extended, *command)
+
+
+def test_a_network_has_its_units_and_takes_a_width(extended: Path) -> None:
+    python(extended, NETWORK)
+
+
+def test_optimisers_of_both_kinds_train(extended: Path) -> None:
+    python(extended, RUN.replace("CHANGES", "{'name': 'signum', 'lr_start': 0.001}"))
+    study = next(block.content for block in blocks("An optimiser") if block.path.endswith("smoke_adamw.yaml"))
+    assert "torch.optim:AdamW" in study
+    composed = "from gapscope.config import load_params as p; from gapscope.training.settings import TrainSettings as T"
+    run(extended, *commands("An optimiser")[0])
+    changes = "{'name': o.name, 'settings': o.settings, 'weight_decay': o.weight_decay, 'lr_start': 0.001}"
+    python(extended, f"{composed}\no = p().section('train', T).optimizer\n{RUN.replace('CHANGES', changes)}")
+
+
+def test_the_loss_of_a_task_has_the_known_curvature(extended: Path) -> None:
+    (example,) = examples("A task")
+    plain = "apart = model.double()(inputs) - examples.targets.double()"
+    python(
+        extended,
+        f"{example}\n{plain}\n"
+        "assert abs(mean_squared_error - apart.square().mean()) < 1e-12\n"
+        "assert abs(absolute_error - apart.abs().mean()) < 1e-12",
+    )
+
+
+def test_an_observer_records_and_leaves_the_run_alone(extended: Path) -> None:
+    observers = "{'observers': ('examples.gradient_norm:GradientNorm',)}"
+    python(extended, RUN.replace("CHANGES", observers) + OBSERVED)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["A network", "An optimiser", "An observer"])
+def test_the_commands_of_a_section_run(extended: Path, name: str) -> None:
+    for command in commands(name):
+        output = run(extended, *command)
+        if command == ["dvc", "repro"]:
+            assert [stage for stage in ran(output) if stage.startswith("train@")]
+            assert ran(output)[-1].startswith("report@")
+    tables = extended / "metrics" / ("smoke_adamw" if name == "An optimiser" else "smoke")
+    assert (pd.read_csv(tables / "cells.csv")["status"] != "diverged").all()
+    if name == "A network":
+        assert set(pd.read_csv(tables / "cells.csv")["model"]) == {"one_hidden", "one_hidden_w2"}
+    if name == "An observer":
+        record = pd.read_csv(tables / "train/lenet5-digits-b128-s0.csv")
+        assert (record["quantity"] == "gradient_norm").sum() == 1  # an epoch
+        assert "gradient_norm" not in set(pd.read_csv(tables / "runs.csv")["quantity"])
+
+
+@pytest.mark.integration
+def test_the_pages_code_is_held_to_the_projects_rules(extended: Path, tmp_path: Path) -> None:
+    folder = tracked_copy(tmp_path / "gapscope")
+    for name in (*SECTIONS, "A measure", "A paper's table"):
+        follow(name, folder)
+    for command in (["ruff", "format", "--check"], ["ruff", "check"], ["mypy"], ["lint-imports"]):
+        run(folder, *command)
+
+
+def test_every_section_is_followed_by_a_test() -> None:
+    assert list(sections()) == ["A measure", *SECTIONS, "A claim", "A paper's table"]
+
+
+@pytest.mark.parametrize("diff", ["@@\n a\n+new\n", "@@\n-a\n+b\n@@\n-no such line\n+c\n"], ids=["twice", "not there"])
+def test_a_change_that_does_not_fit_is_refused(diff: str) -> None:
+    with pytest.raises(AssertionError, match="not there once"):
+        changed("a\nb\na\n" if "new" in diff else "a\nb\n", diff)
