@@ -50,12 +50,11 @@ class Migration:
 
 def migration_from(commit: str, folder: Path = FOLDER) -> Migration | None:
     """Return what brings a commit's outputs to the present form; None where they have it."""
-    whole = folder.resolve()
-    sys.path[:0] = [str(whole), str(whole.parent)]  # scripts import each other as `migrations.NAME`
+    sys.path.insert(0, str(folder.resolve().parent))  # scripts import each other as `migrations.NAME`
     try:
         names = sorted(f"{folder.name}.{path.stem}" for path in folder.glob("v*.py"))
         scripts = [importlib.import_module(name).MIGRATION for name in names]
     finally:
-        del sys.path[:2]
+        sys.path.pop(0)
     later = tuple(script for script in scripts if follows(script.old, commit))
     return Migration(later) if later else None
