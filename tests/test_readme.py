@@ -46,15 +46,24 @@ def is_param(override: str) -> bool:
     return ".".join(groups) in OPEN if override.startswith("+") else name in place
 
 
+def files_given(text: str) -> set[str]:
+    """Return the files that the page itself gives."""
+    return set(re.findall(r"<!-- file: (\S+) -->", text))
+
+
 def faults(text: str) -> list[str]:
-    """Return what the page's commands name and what is not there: paths, commands, options, studies, params."""
+    """Return what the page's commands name and what is not there: paths, commands, options, studies, params.
+
+    A file that the page itself gives, below `<!-- file: PATH -->`, is there.
+    """
+    given = files_given(text)
     found = []
     for words in commands_of(text):
         found += [
             word
             for word in words
             if re.fullmatch(r"(stages|conf|src|tests|docs|benchmarks|examples)/\S+\.\w+", word)
-            and not (ROOT / word).exists()
+            and not ((ROOT / word).exists() or word in given)
         ]
         if words[0] == "gapscope":
             try:
@@ -64,7 +73,8 @@ def faults(text: str) -> list[str]:
         if words[0] in ("gapscope", "dvc"):
             overrides = [word for word in words if re.match(r"\+?[a-z_.]+=", word)]
             found += [word for word in overrides if not is_param(word)]
-    return found + [f"study {name}" for name in re.findall(r"study=(\w+)", text) if not is_study(name)]
+    studies = [name for name in re.findall(r"study=(\w+)", text) if f"conf/study/{name}.yaml" not in given]
+    return found + [f"study {name}" for name in studies if not is_study(name)]
 
 
 def is_study(name: str) -> bool:
@@ -78,11 +88,13 @@ def anchors(page: Path) -> set[str]:
 
 
 def dead_links(page: Path, text: str) -> list[str]:
-    dead = []
+    dead, given = [], files_given(text)
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?\)", text):
         if "://" in target:
             continue
         file = page.parent / target if target else page
+        if file.relative_to(ROOT).as_posix() in given:
+            continue
         if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
             dead.append(f"{target}#{anchor}")
     return dead
