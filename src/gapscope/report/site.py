@@ -1,11 +1,12 @@
-"""One site of all studies: an index, and each study's page; made of the committed records alone, without torch."""
+"""One site of committed records: an index, every verdict on one page, and each study's page. No torch is needed."""
 
 from pathlib import Path
 
 from gapscope.errors import InputError
 from gapscope.records.files import write_text
+from gapscope.report import overview, sections
 from gapscope.report.index import index
-from gapscope.report.page import page
+from gapscope.report.page import environment, page
 
 
 def studies(metrics: Path, conf: Path) -> list[str]:
@@ -30,10 +31,16 @@ def build(out: Path, metrics: Path, plots: Path, conf: Path) -> list[Path]:
         conf: folder of the studies' files.
     """
     names = studies(metrics, conf)
-    texts = {"index": index(names, metrics, conf)}
+    texts = {"index": index(names, metrics, conf), "overview": overview_page(metrics, plots)}
     for name in names:
         paths = (metrics / name, plots / name, conf / f"{name}.yaml", metrics / "claims" / f"{name}.csv")
         texts[name] = page(name, *paths)
     for name, text in texts.items():
         write_text(out / f"{name}.html", text)
     return [out / f"{name}.html" for name in texts]
+
+
+def overview_page(metrics: Path, plots: Path) -> str:
+    """Return the page of every verdict, printed and measured gaps, and what was run."""
+    body = sections.html(overview.sections(metrics, plots))
+    return environment().get_template("overview.html.j2").render(body=body)
