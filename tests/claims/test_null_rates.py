@@ -77,12 +77,12 @@ def warm_started(trial: int) -> str:
     [
         (trend, True),
         (partial(trend, sizes=(256, 6000)), True),
-        (correlated, True),
-        (of_width, True),
+        pytest.param(correlated, True, marks=pytest.mark.integration),
+        pytest.param(of_width, True, marks=pytest.mark.integration),
         (warm_started, True),
         # the larger batches have to be better, too, or the reference's gap shown: seldom both by chance
-        (unshrunk, False),
-        (partial(unshrunk, claim="switching_removes_gap"), False),
+        pytest.param(unshrunk, False, marks=pytest.mark.integration),
+        pytest.param(partial(unshrunk, claim="switching_removes_gap"), False, marks=pytest.mark.integration),
         (partial(unshrunk, claim="equal_updates_shrinks_gap"), True),
     ],
     ids=["trend", "two sizes", "correlation", "width", "warm start", "remedy", "remedy of half", "gap"],
@@ -96,6 +96,7 @@ def test_a_planted_null_is_seldom_called_supported(of: Callable[[int], str], dec
         assert verdicts.count("undecided") < 200
 
 
+@pytest.mark.integration
 def test_a_study_of_nothing_is_seldom_decided_anywhere() -> None:
     """2 % in each direction, so a false verdict in 4 % of 20 studies at most; that 5 or more have one is 0.1 %."""
     plain = [claim for claim in papers.claims() if claim.arm == "plain"]
@@ -173,6 +174,7 @@ def best_epoch(runs: pd.DataFrame) -> Finding:
     return finding("best_epoch_rises", runs, runs["test_error_pct_best_epoch"])
 
 
+@pytest.mark.integration
 def test_epochs_that_are_noisier_at_large_batches_are_neither_over_fitting_nor_a_gap_of_the_best_epoch() -> None:
     """By its own least error a run over-fits in a third of the trials; by the others' best epoch a gap would remain."""
     every = [noisy_epochs(trial) for trial in range(200)]
