@@ -66,7 +66,8 @@ def _row(cells: Sequence[Cell]) -> str:
 def _table(table: Table) -> str:
     heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
     rows = [
-        f'<tr><th scope="row">{_cell(first)}</th>{"".join(f"<td>{_cell(cell)}</td>" for cell in rest)}</tr>'
+        f'<tr><th scope="row" class="long">{_cell(first)}</th>'
+        f"{''.join(f'<td>{_cell(cell)}</td>' for cell in rest)}</tr>"
         for first, *rest in table.rows
     ]
     body = "\n".join(["<table>", f"<thead><tr>{heads}</tr></thead>", "<tbody>", *rows, "</tbody>", "</table>"])
