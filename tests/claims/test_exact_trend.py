@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gapscope.claims.page import MOST_LEVELS, block_null, doubled_midranks, page_p_values
+from gapscope.claims.exact_trend import MOST_LEVELS, block_null, doubled_midranks, page_p_values
 
 EXACT = 1e-12  # sums of some hundreds of positive float64 probabilities
 
