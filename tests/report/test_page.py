@@ -60,7 +60,7 @@ def test_a_site_has_an_index_and_the_page_of_every_study(quick: dict[str, Any], 
     assert pages[1].read_text(encoding="utf-8") == html
     text = index.read_text(encoding="utf-8")
     assert re.findall(r'href="([^"]*)"', text) == ["overview.html", "quick.html"]
-    assert "quick.html" in pages[0].read_text(encoding="utf-8")
+    assert "index.html" in pages[0].read_text(encoding="utf-8")
     assert "b = 32 to 512, 2 seeds" in text_of(text)
     with pytest.raises(InputError, match="no results of a study"):
         site.build(tmp_path, tmp_path, tmp_path, ROOT / "conf/study")
