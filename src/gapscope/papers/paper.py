@@ -76,7 +76,7 @@ class Paper:
     @cached_property
     def claims(self) -> tuple[Claim, ...]:
         """Claims, in the order of `claims.yaml`."""
-        return read_claims(_text(self.folder, "claims.yaml"), self.folder)
+        return read_claims(_text(self.folder, "claims"), self.folder)
 
     @property
     def no_evidence(self) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ class Paper:
 
     @cached_property
     def _file(self) -> Mapping[str, Any]:
-        return yaml.safe_load(_text(self.folder, "items.yaml")) or {}
+        return yaml.safe_load(_text(self.folder, "items")) or {}
 
 
 def counts(cells: pd.DataFrame) -> pd.DataFrame:
@@ -118,8 +118,8 @@ def measured(batches: pd.DataFrame, quantity: str, where: Mapping[str, Any]) -> 
 
 
 def table_file(folder: str, name: str) -> pd.DataFrame:
-    """Return a CSV file of a paper's folder."""
-    with (files("gapscope.papers") / folder / name).open(encoding="utf-8") as file:
+    """Return a table of a paper's folder, by the name of its CSV file without suffix."""
+    with (files("gapscope.papers") / folder / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 
@@ -134,5 +134,5 @@ def _item(entry: Mapping[str, Any], reasons: Mapping[str, str], folder: str) -> 
 
 
 def _text(folder: str, name: str) -> str:
-    path = files("gapscope.papers") / folder / name
+    path = files("gapscope.papers") / folder / f"{name}.yaml"
     return path.read_text(encoding="utf-8") if path.is_file() else ""

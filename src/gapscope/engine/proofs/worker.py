@@ -60,8 +60,9 @@ def _child(job: dict[str, Any]) -> None:
         sys.argv = job["arguments"]
         sys.path.insert(0, os.path.join(job["folder"], "src"))
         if job["kind"] == "script":
-            sys.path.insert(0, os.path.dirname(os.path.join(job["folder"], sys.argv[0])))
-            runpy.run_path(sys.argv[0], run_name="__main__")
+            script = os.path.join(job["folder"], sys.argv[0])  # processes that it spawns import it by this path
+            sys.path.insert(0, os.path.dirname(script))
+            runpy.run_path(script, run_name="__main__")
         else:
             {"compose": compose, "stages": stages}[job["kind"]]()
         status = 0

@@ -129,7 +129,7 @@ def _cells(sides: Mapping[str, Mapping[Hashable, Any]], mean: str, std: str) -> 
 
 
 def _of(network: str, table: str) -> pd.DataFrame:
-    frame = table_file("keskar2017", f"{table}.csv")
+    frame = table_file("keskar2017", table)
     return frame[frame["network"] == network]
 
 

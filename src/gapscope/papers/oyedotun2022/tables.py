@@ -23,7 +23,7 @@ def printed(table: int) -> pd.DataFrame:
 
     `note` says what is lost or evidently wrong, in the column that `cell` names, or in the whole row.
     """
-    frame = table_file("oyedotun2022", "tables.csv")
+    frame = table_file("oyedotun2022", "tables")
     return frame[frame["table"] == table].reset_index(drop=True)
 
 
