@@ -481,7 +481,7 @@ def test_a_code_proof_sees_a_planted_change_of_a_formula(tmp_path: Path, monkeyp
     assert {row.stage: row.verdict for row in rows} == dict.fromkeys(case.stages, proofs.SAME_BITS)
     assert all(row.numbers > 100 for row in rows)
     planted = clone / "src/gapscope/training/loop.py"
-    edit(planted, "update(batch, run.rates[state.step])", "update(batch, run.rates[state.step] * (1 + 1e-7))")
+    edit(planted, "update(batch, schedule.rates[state.step],", "update(batch, schedule.rates[state.step] * (1 + 1e-7),")
     (rows,) = code_proof.prove("HEAD", [case], {"tiny": case.stages}, jobs=1, say=said.append)
     # spectra are judged for themselves, on the old weights
     assert {row.stage: row.verdict for row in rows} == {"train": proofs.DIFFERENT, "spectra": proofs.SAME_BITS}
