@@ -1,7 +1,8 @@
 """Warm-started ("piggybacked") large-batch training: Keskar et al. 2017, Figure 5.
 
 A network is trained at a small batch size; from its weights after each of several epochs it is trained on at a large
-one. The small-batch iterate and the large-batch solution are both measured, a row a start. Open in the paper, and here:
+one. The small-batch iterate and the large-batch solution are both measured, one row per start. What the paper leaves
+open is chosen so:
 
 - *What is handed over*: weights and batch norm's statistics. A large-batch run has an optimiser without a past, and the
   whole curve of its learning rate.
