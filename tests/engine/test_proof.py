@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -447,6 +448,12 @@ def test_standing_says_what_is_proved_and_what_is_not(project: Path) -> None:
     )
     proofs.write_code_proofs([later], project / proofs.CODE)
     assert not any("changed" in line for line in proofs.standing("quick", project))
+    # proved at a code in between, which was then proved equal to the same older code
+    between = replace(study_row("spectra", "between"), same_as=code)
+    proofs.write_rows(table, [between], StudyProof, key=key)
+    assert not any("changed" in line for line in proofs.standing("quick", project))
+    proofs.write_rows(table, [replace(between, same_as="")], StudyProof, key=key)
+    assert any("changed" in line for line in proofs.standing("quick", project))
     proofs.write_rows(table, [study_row("spectra", code, proofs.DIFFERENT)], StudyProof, key=key)
     assert "not proved" in proofs.standing("quick", project)[0]
     result = study_row("train", code, proofs.WITHIN_SPREAD, proofs.RESULT_KIND)

@@ -64,6 +64,7 @@ class StudyProof:
     largest_difference: str  # relative to the value
     verdict: str
     date: str
+    same_as: str = ""  # hash of the older code that `verified/code.csv` then proved equal to `code`
 
 
 Row = TypeVar("Row", bound=CodeProof | StudyProof)
@@ -153,6 +154,17 @@ def _code_standing(rows: Sequence[StudyProof], root: Path) -> list[str]:
     return said
 
 
+def proved_equal(stage: str, code: str, path: Path = CODE) -> str:
+    """Return the hash of the older code that a stage's code was proved equal to; "" where there is no such proof.
+
+    A study's proof keeps it. When the code changes later, and is proved against the same older code, the proof holds on.
+    """
+    for row in read_rows(path, CodeProof):
+        if row.stage == stage and row.code == code and row.verdict in (SAME_BITS, SAME_VALUES):
+            return row.against_code
+    return ""
+
+
 def _proved_since(root: Path) -> Mapping[str, set[str]]:
     """Return for each stage the hashes of code that code proofs tie to one another."""
     found: dict[str, set[str]] = {}
@@ -167,7 +179,8 @@ def _holds(row: StudyProof, root: Path, proved: Mapping[str, set[str]]) -> bool:
     if not (root / "stages" / f"{row.stage}.py").exists():
         return False
     present = closure_hash(row.stage, root)
-    return present == row.code or {present, row.code} <= proved.get(row.stage, set())
+    tied = proved.get(row.stage, set())
+    return present == row.code or {present, row.code} <= tied or {present, row.same_as} <= tied
 
 
 def _result_standing(rows: Sequence[StudyProof]) -> list[str]:
