@@ -13,6 +13,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
+from gapscope.cli.compose import composed
 from gapscope.engine.proofs import cases, code_proof, migrations, recorded, result_proof, tripwire
 from gapscope.engine.proofs.numbers import absent, compare, read_numbers
 from gapscope.errors import InputError
@@ -459,6 +460,17 @@ def test_standing_says_what_is_proved_and_what_is_not(project: Path) -> None:
     result = study_row("train", code, proofs.WITHIN_SPREAD, proofs.RESULT_KIND)
     proofs.write_rows(table, [result], StudyProof, key=key)
     assert proofs.WITHIN_SPREAD in proofs.standing("quick", project)[-1]
+
+
+@pytest.mark.parametrize(
+    "study", sorted(path.name for path in (ROOT / "metrics").iterdir() if (path / "params.yaml").exists())
+)
+def test_every_committed_study_has_something_to_prove(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    params = composed([f"study={study}"], ROOT / "conf/study" / f"{study}.yaml")[0]
+    for target in recorded.targets(study, params):
+        assert target.stages
+        assert target.cell
 
 
 # --- end to end -----------------------------------------------------------------------------------------------------

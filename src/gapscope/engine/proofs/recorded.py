@@ -141,10 +141,10 @@ def _target(named: str, made: Sequence[Record], params: Params) -> Target:
     for stage in list(stages):
         stages += [other for other in BEFORE.get(stage, ()) if other not in stages]
     cell, overrides = "", list[str]()
-    if params.groups["pipelines"]["networks"]:
+    if "evaluation" in params.groups["measures"]:
         chosen = cheapest(made, params)
         cell = chosen.name
-        if not params.groups["pipelines"]["landscape"]:  # that one names two of the batch sizes
+        if "landscape" not in params.groups["measures"]:  # that one names two of the batch sizes
             overrides += [f"batch_sizes=[{chosen.batch_size}]", f"batch_size={chosen.batch_size}"]
         overrides += [f"seeds=[{chosen.seed}]", f"controls.seeds=[{chosen.seed}]"]
         length, conditions = shortened(params, of_few_images=chosen.dataset in ("digits", "noisy_digits"))

@@ -200,7 +200,7 @@ def cheapest(params: Params, count: int) -> list[Cell]:
     Raises:
         InputError: the study has no record of training.
     """
-    if not params.groups["pipelines"]["networks"]:
+    if "evaluation" not in params.groups["measures"]:
         raise InputError(f"{params.study} trains no cells; take gapscope verify {params.study} --against recorded")
     there = [cell for cell in cells(params) if cell.record("train", ".json").exists()]
     if not there:
