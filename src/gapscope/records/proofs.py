@@ -157,7 +157,7 @@ def _code_standing(rows: Sequence[StudyProof], root: Path) -> list[str]:
 def proved_equal(stage: str, code: str, path: Path = CODE) -> str:
     """Return the hash of the older code that a stage's code was proved equal to; "" where there is no such proof.
 
-    A study's proof keeps it. When the code changes later and is proved against the same older code, the proof still holds.
+    A study's proof keeps it. It still holds where the code changed later and was proved against the same older code.
     """
     for row in read_rows(path, CodeProof):
         if row.stage == stage and row.code == code and row.verdict in (SAME_BITS, SAME_VALUES):
