@@ -10,7 +10,7 @@ from typing import Any
 
 # keys of JSON objects and columns of tables, at any depth
 PROVENANCE = frozenset(
-    {"provenance", "schema", "commit", "device", "wall_s", "train_wall_s", "cpu_s", "seconds", "end"}
+    {"provenance", "schema", "commit", "device", "wall_s", "train_wall_s", "cpu_s", "seconds", "end", "spectra_device"}
 )
 SETTINGS = frozenset({"settings", "model", "conditions", "activations", "spectra", "train", "threads"})
 
