@@ -45,10 +45,10 @@ def test_each_value_has_a_row_of_its_own(tmp_path: Path) -> None:
     found = table(tmp_path, layer())
     assert found.columns.tolist() == list(near_rank.COLUMNS)
     excess = found[found["quantity"] == "near_rank_excess"]
-    assert excess[["threshold", "relative", "value", "low", "high"]].to_numpy().tolist() == [
+    assert excess[["threshold", "relative", "value", "low", "high"]].fillna(-1).to_numpy().tolist() == [
         [1e-4, False, 3, 2, 3],  # 1e-4 itself may be above
         [1e-5, False, 1, 1, 2],
-        [1e-5, True, 2, 2, 2],  # of 5: 5e-5
+        [1e-5, True, 2, -1, -1],  # of 5: 5e-5; no other count is possible
     ]
     others = found[found["quantity"] != "near_rank_excess"].set_index("quantity")["value"]
     assert (others["singular_values"], others["near_rank_structural"], others["exact_zeros"]) == (5, 4, 0)
@@ -65,6 +65,24 @@ def test_a_run_sums_over_layers(tmp_path: Path) -> None:
     }  # fmt: skip
     assert at.loc["near_rank_excess", ["low", "high"]].tolist() == [2, 4]
     assert found.loc[found["quantity"] == "exact_zeros", "value"].tolist() == [1]
+
+
+def test_a_sample_without_any_excess_has_one_row_and_its_sum_is_zero(tmp_path: Path) -> None:
+    mode = mode_record(ModeSpectrum(np.array([5.0, 2e-4]), 2, 1e-9, "qr"), 1e-2)
+    layers = [
+        LayerRecord(sample, name, (2, 2), [mode], size)
+        for sample, size in (("random", 2), ("random", 9))
+        for name in "ab"
+    ]
+    made = table(tmp_path, *layers, of=[(1e-4, False), (1e-3, False)])
+    rows = made.loc[made["quantity"] == "near_rank_excess", ["batch_size", "layer", "threshold", "value"]].fillna("")
+    assert rows.to_numpy().tolist() == [
+        [size, *row] for size in (2, 9) for row in (["", 1e-4, 0], ["a", 1e-3, 1], ["b", 1e-3, 1])
+    ]
+    found = near_rank.sums(made)
+    excess = found.loc[found["quantity"] == "near_rank_excess", ["batch_size", "threshold", "value", "low", "high"]]
+    assert excess.to_numpy().tolist() == [[size, *row] for size in (2, 9) for row in ([1e-4, 0, 0, 0], [1e-3, 2, 2, 2])]
+    assert found.loc[found["quantity"] == "near_rank_fraction", "value"].tolist() == [0, 0.5, 0, 0.5]
 
 
 def test_an_undecidable_spectrum_is_counted(tmp_path: Path) -> None:
@@ -113,11 +131,15 @@ def test_the_counts_are_those_of_the_wide_tables(study: str, tmp_path: Path) -> 
     write_table(tmp_path / "near_rank.csv", rows)
     new = read_table(tmp_path / "near_rank.csv")
     key = [*RUN, "sample", "layer", "mode"]
-    excess = new[new["quantity"] == "near_rank_excess"].astype({"relative": bool})
-    both = old.merge(excess, on=[*key, "threshold", "relative"], how="outer", indicator=True)
-    assert set(both["_merge"]) == {"both"}
-    for before, after in (("economy", "value"), ("certain", "low"), ("possible", "high")):
-        assert (both[before] == both[after]).all()
+    at = [*key, "threshold", "relative"]
+    excess = new[(new["quantity"] == "near_rank_excess") & new["layer"].notna()].astype({"relative": bool})
+    excess = excess.set_index(at)
+    assert set(excess.index) <= set(old.set_index(at).index)
+    every = excess[["value", "low", "high"]].reindex(pd.MultiIndex.from_frame(old[at]))
+    value = every["value"].fillna(0)
+    assert value.tolist() == old["economy"].tolist()
+    assert every["low"].fillna(value).tolist() == old["certain"].tolist()
+    assert every["high"].fillna(value).tolist() == old["possible"].tolist()
     known = old.drop_duplicates(key).set_index(key)
     for name, column in (("singular_values", "values"), ("near_rank_structural", "structural")):
         value = new[new["quantity"] == name].set_index(key)["value"].reindex(known.index, fill_value=0)

@@ -1,9 +1,10 @@
 """Effective ranks and condition number of each layer's activations: how near they are to losing directions.
 
 Remark 1 of Oyedotun et al. 2022 says that the condition number rises with the batch size; the paper prints none.
-`gapscope.numerics.hosvd.effective_ranks` has the definitions. Rows are of the samples' mode (mode 0, samples x units),
-and of the controls they have the condition number only; the records of spectra hold everything else. A run's condition
-number is the median over its layers, since one dead unit makes a layer's infinite.
+`gapscope.numerics.hosvd.effective_ranks` has the definitions. All are taken of the samples' mode (mode 0, samples x units);
+the records of spectra hold those of every mode. `near_rank.csv` has the condition numbers, of runs and of controls, and
+`layers.csv` everything about the runs. A run's condition number is the median over its layers, since one dead unit makes
+a layer's infinite.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from gapscope.numerics.hosvd.effective_ranks import condition_number, effective_
 from gapscope.numerics.hosvd.spectrum import ModeSpectrum
 from gapscope.records.cells import cells
 from gapscope.records.long import RUN
-from gapscope.records.spectra import RANKS, LayerRecord, ModeRecord, read_spectra
+from gapscope.records.spectra import RANKS, LayerRecord, ModeRecord, ranges, read_spectra
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
@@ -28,19 +29,10 @@ SHOWN = [("condition_number", {"sample": "run"})]
 QUANTITIES = {
     "condition_number": Quantity("condition number, median over layers", "", ("sample",), None),
 }
-OF_LAYERS = {
-    name: Quantity(label, "", ("sample", "layer", "mode"), None)
-    for name, label in {
-        "stable_rank": "stable rank",
-        "effective_rank": "effective rank",
-        "participation_ratio": "participation ratio",
-        "condition_number": "condition number",
-    }.items()
-}
 
 
 def rows(run: Mapping[str, Any], layers: Iterable[LayerRecord]) -> Iterator[dict[str, Any]]:
-    """Yield the long rows of one record of spectra: `OF_LAYERS` of each layer's mode 0.
+    """Yield the long rows of one record of spectra: the condition number of each layer's mode 0.
 
     Args:
         run: its `RUN` columns; a control's batch size is in its layers.
@@ -50,10 +42,7 @@ def rows(run: Mapping[str, Any], layers: Iterable[LayerRecord]) -> Iterator[dict
         about = {**run, "sample": layer.sample, "layer": layer.layer, "mode": 0}
         if layer.batch_size is not None:
             about["batch_size"] = layer.batch_size
-        for quantity, value in of_mode(layer.modes[0]).items():
-            if layer.batch_size is not None and quantity not in QUANTITIES:
-                continue  # a control
-            yield {**about, "quantity": quantity, "value": value}
+        yield {**about, "quantity": "condition_number", "value": of_mode(layer.modes[0])["condition_number"]}
 
 
 def of_mode(mode: ModeRecord) -> dict[str, float]:
@@ -94,7 +83,7 @@ def layer_table(study: "Study") -> "pd.DataFrame":
             samples, units, *_ = layer.shape
             zeros = {"dead_units": layer.dead_units or (), "duplicate_samples": layer.duplicate_samples or ()}
             about = {"sample": layer.sample, "layer": layer.layer, "samples": samples, "units": units}
-            listed = {name: " ".join(map(str, indices)) for name, indices in zeros.items()}
+            listed = {name: ranges(indices) for name, indices in zeros.items()}
             counted = {f"{name}_count": len(indices) for name, indices in zeros.items()}
             rows.append({**cell.columns(), **about, **listed, **counted, **of_mode(layer.modes[0])})
     return pd.DataFrame(rows)

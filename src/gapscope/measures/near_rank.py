@@ -3,10 +3,14 @@
 Oyedotun et al. 2022, Definition 1 and Algorithm 1: singular values at or below a threshold, summed over layers. The sum
 over modes, and the split into excess and structural zeros, are ours (`gapscope.numerics.hosvd.near_rank`).
 
-`near_rank.csv` has one row per value. Per spectrum (sample, layer, mode): `near_rank_excess` at each threshold, with
-the counts that the error bounds allow as low and high; `near_rank_structural`, left out where it is zero;
-`singular_values`, the number of values. Per layer: `exact_zeros`, `dead_units`, `duplicate_samples`. `sums` adds
-them up per run.
+`near_rank.csv` has one row per value:
+
+- per spectrum (sample, layer, mode): `singular_values`, the number of values; `near_rank_structural`; and
+  `near_rank_excess` at each threshold. Where the error bounds allow other counts, low and high are the extremes;
+- per layer: `exact_zeros`, `dead_units`, `duplicate_samples`.
+
+Zeros have no row, except in `exact_zeros`: there a missing row says that nobody looked for them. If no spectrum of a
+sample has any excess at a threshold, one row without layer and mode says so. `sums` adds up each run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +23,7 @@ from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.measures.spectra import methods, tails
 from gapscope.numerics.hosvd.near_rank import absolute, near_rank_count, undecidable
-from gapscope.numerics.hosvd.spectrum import mode_sizes
+from gapscope.numerics.hosvd.spectrum import SpectrumTail, mode_sizes
 from gapscope.records.cells import cells
 from gapscope.records.long import RUN
 from gapscope.records.spectra import LayerRecord, read_spectra
@@ -86,24 +90,41 @@ def rows(
         InputError: a threshold above the cut.
     """
     _check(layers, of, cut, path)
+    samples: dict[tuple[str, int | None], list[LayerRecord]] = {}
     for layer in layers:
-        about = {**run, "sample": layer.sample, "layer": layer.layer}
-        if layer.batch_size is not None:
-            about["batch_size"] = layer.batch_size
-        for mode, tail in enumerate(tails(layer, cut)):
-            where = about | {"mode": mode}
-            yield _row(where, "singular_values", tail.count)
+        samples.setdefault((layer.sample, layer.batch_size), []).append(layer)
+    for (sample, batch_size), group in samples.items():
+        about = {**run, "sample": sample} | ({} if batch_size is None else {"batch_size": batch_size})
+        spectra = [
+            ({"layer": each.layer, "mode": m}, tail) for each in group for m, tail in enumerate(tails(each, cut))
+        ]
+        for where, tail in spectra:
+            yield _row(about | where, "singular_values", tail.count)
             if tail.structural:
-                yield _row(where, "near_rank_structural", tail.structural)
-            for threshold, relative in of:
-                (found,) = near_rank_count([tail], threshold, relative=relative)
-                at = where | {"threshold": threshold, "relative": relative}
-                yield _row(at, "near_rank_excess", found.economy, found.certain, found.possible)
-        if layer.dead_units is not None and layer.duplicate_samples is not None:
-            dead, duplicates = len(layer.dead_units), len(layer.duplicate_samples)
-            yield _row(about, "exact_zeros", exact_zero_values(layer.shape, dead, duplicates))
-            yield _row(about, "dead_units", dead)
-            yield _row(about, "duplicate_samples", duplicates)
+                yield _row(about | where, "near_rank_structural", tail.structural)
+        for each in group:
+            yield from _exact_zeros(about | {"layer": each.layer}, each)
+        for threshold, relative in of:
+            yield from _excess(about | {"threshold": threshold, "relative": relative}, spectra)
+
+
+def _exact_zeros(about: Mapping[str, Any], layer: LayerRecord) -> Iterator[Row]:
+    if layer.dead_units is None or layer.duplicate_samples is None:
+        return
+    counts = {"dead_units": len(layer.dead_units), "duplicate_samples": len(layer.duplicate_samples)}
+    yield _row(about, "exact_zeros", exact_zero_values(layer.shape, **counts))
+    yield from (_row(about, name, count) for name, count in counts.items() if count)
+
+
+def _excess(about: Mapping[str, Any], spectra: Sequence[tuple[Row, SpectrumTail]]) -> Iterator[Row]:
+    """Yield the excess of those spectra of a sample that have any, at the threshold that `about` names."""
+    counts = near_rank_count([tail for _, tail in spectra], about["threshold"], relative=about["relative"])
+    found = [(where, count) for (where, _), count in zip(spectra, counts, strict=True) if count.possible]
+    for where, count in found:
+        bounds = (count.certain, count.possible) if count.certain < count.possible else ()
+        yield _row(about | where, "near_rank_excess", count.economy, *bounds)
+    if not found:
+        yield _row(about, "near_rank_excess", 0)
 
 
 def exact_zero_values(shape: Sequence[int], dead_units: int, duplicate_samples: int) -> int:
@@ -154,6 +175,8 @@ def sums(table: "pd.DataFrame") -> "pd.DataFrame":
         return table
     sample, at = [*RUN, "sample"], [*RUN, *COUNTED]
     excess = table[table["quantity"] == "near_rank_excess"]
+    bounds = {end: excess[end].astype(float).fillna(excess["value"]) for end in ("low", "high")}
+    excess = excess.assign(**bounds)
     wide = pd.Series(
         [undecidable(low, high) for low, high in zip(excess["low"], excess["high"], strict=True)], excess.index, bool
     )

@@ -128,7 +128,7 @@ def spectra_text(header: Mapping[str, Any], layers: Iterable[LayerRecord]) -> st
             about["batch_size"] = layer.batch_size
         for name in ("dead_units", "duplicate_samples"):
             if (indices := getattr(layer, name)) is not None:
-                about[name] = _ranges(indices)
+                about[name] = ranges(indices)
         lines.append(_json(about))
         lines += [_json(_row(mode)) for mode in layer.modes]
     return "\n".join([*lines, _json({"end": len(lines)})]) + "\n"
@@ -232,7 +232,7 @@ def _bound(exponent: int | float) -> float:
     return math.ldexp(1.0, exponent) if isinstance(exponent, int) else exponent
 
 
-def _ranges(indices: Iterable[int]) -> str:
+def ranges(indices: Iterable[int]) -> str:
     """Return ascending indices as text: "3 7-19"."""
     runs: list[list[int]] = []
     for index in indices:
