@@ -1,17 +1,22 @@
 """What every figure owes its reader: legends where no data are."""
 
+from collections.abc import Iterator
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from made_up import drawn_studies
+from made_up import ROOT, drawn_studies
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from gapscope import measures
 from gapscope.drawing import axes as drawing
 from gapscope.drawing import svg
 from gapscope.drawing.figure import styled
 from gapscope.measures import spectra_figures
+from gapscope.records.tables import read_table
 
+PAGE = 72 * 16 - 2 * 20  # px that report.css leaves a figure on a desk
 NAMES = [figure.name for measure in measures.names() for figure in measures.figures(measure)]
 
 
@@ -74,6 +79,42 @@ def test_a_panel_above_one_of_the_same_names_has_no_legend_and_no_panel_shrinks(
     plt.close("all")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_shows_every_text_at_12_px_or_more(name: str) -> None:
+    shown, rows = drawn_studies()[name]
+    figure = styled(shown.draw, rows)
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
+    assert [text.get_text() for text in texts if text.get_fontsize() * 96 / svg.UNIT < 12] == []
+    assert figure.get_figwidth() * 96 <= PAGE  # or the page would shrink it, and its texts
+    plt.close(figure)
+
+
+def committed() -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Study and figure, its table and its caption."""
+    for measure in measures.names():
+        for figure in measures.figures(measure):
+            for path in sorted((ROOT / "plots").glob(f"*/{figure.name}.csv")):
+                rows = read_table(path)
+                yield f"{path.parent.name}/{figure.name}", rows, figure.caption(rows)
+
+
+def test_a_caption_speaks_of_printed_values_if_and_only_if_there_are_some() -> None:
+    has = {name: "paper" in set(rows.get("source", ())) for name, rows, _ in committed()}
+    assert any(has.values())
+    assert {name: "printed" in caption for name, _, caption in committed()} == has
+
+
+def test_printed_values_alone_are_dotted() -> None:
+    shown, rows = drawn_studies()["gap"]
+    printed = rows.assign(source="paper", value=rows["value"] + 1)
+    sizes = [rows.assign(batch_size=size) for size in (1, 2, 3)]
+    sizes += [printed.assign(batch_size=size) for size in (1, 2, 3)]
+    figure = styled(shown.draw, pd.concat(sizes, ignore_index=True))
+    dotted = {line.get_label().startswith("paper") for line in figure.axes[0].lines if line.get_linestyle() == ":"}
+    plt.close(figure)
+    assert dotted == {True}
+
+
 @pytest.mark.parametrize(
     ("sizes", "named"),
     [
@@ -103,9 +144,8 @@ def test_a_series_of_fewer_seeds_says_so_and_axes_of_other_networks_have_numbers
     rows = rows.assign(model="net", dataset="mine", panel="x", value=1.0, source="measured")
     figure = styled(lambda table: drawing.against_batch_size(table, "Title"), rows)
     assert figure.axes[0].get_legend_handles_labels()[1] == ["trained", "control, n = 1"]
-    values = pd.DataFrame({"index": [1, 2], "value": [2.0, 1.0], "count": 2, "error_bound": 1e-9, "method": "qr"})
-    about = {"model": "net", "dataset": "mine", "batch_size": 8, "seed": 0, "layer": "attention"}
-    about |= {"thresholds": "0.0001"}
+    values = pd.DataFrame({"index": [1, 2], "value": [2.0, 1.0], "error_bound": [None, 1e-9], "method": [None, "qr"]})
+    about = {"model": "net", "dataset": "mine", "batch_size": 8, "seed": 0, "layer": "attention", "thresholds": None}
     tokens = pd.concat([values.assign(**about, mode=mode) for mode in range(3)])
     titles = [axes.get_title() for axes in styled(spectra_figures.draw, tokens).axes]
     assert titles == ["attention, mode 1", "attention, mode 2", "attention, mode 3"]

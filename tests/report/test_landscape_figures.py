@@ -141,9 +141,9 @@ def test_the_line_figure_has_both_splits_and_every_seed(records: list[Record]) -
     assert table["seed"].unique().tolist() == [0, 1]
     assert table.loc[table["seed"] == 0, "train_loss"].tolist() == list(LINE)
     loss, accuracy = panels = drawn(landscape_figures.draw_line, table)
-    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("cross-entropy (nats)", "accuracy (%)")
     assert loss.get_xlabel() == "α (0: small batch, b = 32; 1: large batch, b = 512)"
-    assert loss.get_title() == "f1 on mnist (n = 2 seeds)"
+    assert loss.get_title() == "cross-entropy (nats)\nf1 on mnist (n = 2 seeds)"
+    assert accuracy.get_title() == "accuracy (%)\nf1 on mnist (n = 2 seeds)"
     assert loss.get_yscale() == "log"
     shown = [line.get_ydata() for line in loss.lines if len(line.get_xdata()) == len(ALPHAS)]
     assert [list(values) for values in shown] == [list(LINE)] * 2 + [[2 * value for value in LINE]] * 2
@@ -165,11 +165,10 @@ def test_the_directions_figure_draws_each_profile_of_each_end(records: list[Reco
     assert axes[0].lines[0].get_ydata().tolist() == pytest.approx([0.02, 0.01, 0.02])
     assert {line.get_linestyle() for line in axes[0].lines[:6]} == {"-"}
     assert {line.get_linestyle() for line in axes[0].lines[6:]} == {"--"}
-    assert axes[0].get_title() == "3 random directions\nf1 on mnist (n = 2 seeds)"
-    assert axes[2].get_title().startswith("2 top eigenvectors")
+    assert axes[0].get_title() == "training cross-entropy (nats)\n3 random directions, f1 on mnist (n = 2 seeds)"
+    assert axes[3].get_title() == "training error (%)\n2 top eigenvectors, f1 on mnist (n = 2 seeds)"
     assert axes[0].get_xlabel() == "step a, in units of each filter's norm"
     assert axes[2].get_xlabel() == "distance a from the solution"
-    assert axes[3].get_ylabel() == "training error (%)"
     assert named(axes) == ["b = 32", "b = 512"]
 
 
@@ -207,7 +206,7 @@ def test_the_rises_figure_sets_eigenvectors_against_random_directions(records: l
     assert first["quadratic"] == pytest.approx(0.5**2 * 8 / 2)
     assert table.loc[table["kind"] == "random", ["eigenvalue", "quadratic"]].isna().all(axis=None)
     (axes,) = panels = drawn(landscape_figures.draw_rises, table)
-    assert axes.get_ylabel() == "rise of the training loss (nats) at distance r = 0.5"
+    assert axes.get_title().startswith("rise of the training loss (nats) at distance r = 0.5\n")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["λ1", "λ2", "3 random\nper seed"]
     assert axes.get_yscale() == "log"
     assert named(panels) == [f"b = {size}{what}" for size in (32, 512) for what in ("", ": r² λ / 2, as if quadratic")]

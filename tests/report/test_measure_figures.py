@@ -78,14 +78,40 @@ def test_the_gap_figure_draws_its_rows_and_says_of_printed_values_only_where_the
     assert not rows["value"].isna().any()
     figure = styled(evaluation_figures.draw_gap, rows)
     left, right = figure.axes
-    assert (left.get_ylabel(), right.get_ylabel()) == ("error (%)", "loss (nats)")
+    assert (left.get_title(), right.get_title()) == ("error (%)", "loss (nats)")
     assert left.get_xlabel() == "training batch size b"
-    assert left.get_title() == "lenet5 on fashion_mnist (n = 1 to 2 seeds)"
+    assert figure.get_suptitle().endswith("lenet5 on fashion_mnist (n = 1 to 2 seeds)")
     means = [line.get_ydata().tolist() for line in left.lines if list(line.get_xdata()) == [128, 512]]
     assert [8.0, 10.0] in means  # the means of the measured test errors
     measured = evaluation_figures.gap(study(*of_errors()))
-    assert "paper" in evaluation_figures.gap_caption(rows)
-    assert "paper" not in evaluation_figures.gap_caption(measured)
+    assert "printed" in evaluation_figures.gap_caption(rows)
+    assert "printed" not in evaluation_figures.gap_caption(measured)
+    plt.close(figure)
+
+
+def test_two_batch_sizes_have_no_line_between_them_and_three_have() -> None:
+    row = {**CELL, "seed": 0, "panel": "a", "series": "a", "source": "measured", "value": 1.0}
+    for sizes, styles in (((128, 512), {"None"}), ((128, 512, 1024), {"-"})):
+        rows = pd.DataFrame([{**row, "batch_size": size} for size in sizes])
+        figure = styled(lambda table: drawing.against_batch_size(table, "Title"), rows)
+        assert {line.get_linestyle() for line in figure.axes[0].lines if line.get_label() == "a"} == styles
+        plt.close(figure)
+
+
+def test_a_curve_is_the_mean_over_seeds_and_its_band_reaches_from_run_to_run() -> None:
+    runs = [(8, 0, 1.0), (8, 1, 4.0), (16, 0, 2.0)]
+    rows = pd.DataFrame(
+        [{**CELL, "batch_size": b, "seed": s, "epoch": e, "test_error_pct": v * e} for b, s, v in runs for e in (1, 2)]
+    )
+    figure = styled(evaluation_figures.draw_curves, rows.assign(train_cross_entropy=rows["test_error_pct"]))
+    for axes in figure.axes:
+        assert [line.get_ydata().tolist() for line in axes.lines if line.get_label() != "_bars"] == [[2.5, 5], [2, 4]]
+        (band,) = axes.collections  # one run has none
+        assert sorted({(x, y) for x, y in band.get_paths()[0].vertices.tolist()}) == [(1, 1), (1, 4), (2, 2), (2, 8)]
+    assert [title.split(" (")[0] for title in (axes.get_title() for axes in figure.axes)] == [
+        "test error",
+        "train cross-entropy",
+    ]
     plt.close(figure)
 
 
@@ -109,7 +135,7 @@ def test_the_near_rank_figure_keeps_structural_and_excess_apart() -> None:
     by_series = rows[rows["batch_size"] == 128].groupby("series")["value"].mean().to_dict()
     assert by_series == {"structural + excess": 132, "structural (zero by shape)": 128, "trained at b": 4}
     figure = styled(near_rank_figures.draw, rows)
-    assert figure.axes[0].get_ylabel() == "values ≤ 1e-4: as the paper counts"
+    assert figure.axes[0].get_title() == "values ≤ 1e-4: as the paper counts"
     plt.close(figure)
 
 
@@ -118,7 +144,6 @@ def test_what_remains_is_the_excess_minus_that_of_the_model_of_the_first_batch_s
     remains = rows[rows["series"] == "trained at b, minus trained at 128"].groupby("batch_size")["value"].mean()
     assert remains.to_dict() == {128: 4 - 1, 512: 4 - 6}
     assert set(rows["question"]) == set(near_rank_figures.QUESTIONS)
-    assert set(rows["threshold"]) == {1e-4}
     assert not rows["undecidable"].any()
     assert "ring" not in near_rank_figures.caption(rows)
 
@@ -141,7 +166,7 @@ def test_an_undecidable_count_is_marked_in_table_and_figure() -> None:
 def test_a_relative_threshold_has_panels_of_its_own() -> None:
     relative = of_counts("run", [0.0] * 3, relative=True)
     figure = styled(near_rank_figures.draw, near_rank_figures.table(study(*of_counts("run", [4.0] * 3), *relative)))
-    labels = [axes.get_ylabel() for axes in figure.axes]
+    labels = [axes.get_title() for axes in figure.axes]
     assert "values ≤ 1e-4 of the largest: excess over b images" in labels
     assert "values ≤ 1e-4: excess over b images" in labels
     plt.close(figure)
@@ -152,10 +177,10 @@ def test_bars_reach_from_the_smallest_run_to_the_largest_and_no_count_below_0() 
     rows = pd.DataFrame([row | {"seed": seed, "value": value} for seed, value in enumerate([0, 0, 3])])
     equal = rows.assign(batch_size=512, value=0.1)  # whose mean is not 0.1
     figure = styled(near_rank_figures.draw, pd.concat([rows, equal], ignore_index=True))
-    (bars,) = figure.axes[0].containers[0].lines[2]
-    reach = [ends[:, 1].tolist() for ends in bars.get_segments()]
-    assert reach[0] == [0, 3]  # a deviation, 1.7, would reach below 0 from the mean, 1
-    assert reach[1] == pytest.approx([0.1, 0.1])
+    (bars,) = [line for line in figure.axes[0].lines if line.get_label() == "_bars"]
+    assert bars.get_xdata()[:2].tolist() == [128, 128]
+    assert bars.get_ydata()[:2].tolist() == [0, 3]  # a deviation, 1.7, would reach below 0 from the mean, 1
+    assert len(bars.get_xdata()) == 3  # with the gap behind it: runs that are equal have no bar
     plt.close(figure)
 
 
@@ -168,7 +193,7 @@ def test_the_sharpness_figure_has_accuracy_beside_it() -> None:
     assert rows.loc[rows["panel"] == "sharpness φ of the test loss (%)", "value"].tolist() == [384.0, 384.0, 1536.0]
     figure = styled(sharpness_figures.draw, rows)
     labels = ["test accuracy (%)", "sharpness φ of the train loss (%)", "sharpness φ of the test loss (%)"]
-    assert [axes.get_ylabel() for axes in figure.axes] == labels
+    assert [axes.get_title() for axes in figure.axes] == labels
     for axes, panel in zip(figure.axes, rows["panel"].drop_duplicates(), strict=True):
         drawn = {text.get_text() for text in axes.get_legend().get_texts()}
         assert drawn == set(rows.loc[rows["panel"] == panel, "series"])
@@ -201,10 +226,14 @@ def test_a_thinned_spectrum_keeps_both_ends(monkeypatch: pytest.MonkeyPatch) -> 
     rows = spectra(monkeypatch, [fc1, replace(fc1, sample="probe")])
     assert rows["index"].is_monotonic_increasing
     assert rows["value"].tolist() == [known[index - 1] for index in rows["index"]]
-    assert {1, 2, 499, 500} <= set(rows["index"])
-    assert rows["error_bound"].tolist() == [1e-9 if index <= 400 else 1e-13 for index in rows["index"]]
-    assert len(rows) <= LOG_POINTS
+    assert {1, 500} <= set(rows["index"])
+    assert len(rows) == spectra_figures.POINTS < LOG_POINTS
+    assert rows[["error_bound", "method"]].dropna().to_numpy().tolist() == [[1e-13, "deflation"]]
+    assert rows[["error_bound", "method"]].iloc[-1].notna().all()
     figure = styled(spectra_figures.draw, rows)
+    assert figure.axes[0].get_ylim()[0] == 1e-5  # a decade below the threshold
+    assert "grey" not in spectra_figures.caption(rows)
+    assert "grey" in spectra_figures.caption(rows.assign(error_bound=1e-4))
     assert figure.axes[0].get_title() == "fc1, samples x units"
     assert [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"] == [1e-4]
     plt.close(figure)
@@ -263,10 +292,10 @@ def test_the_figure_draws_every_run_but_a_diverged_one() -> None:
     assert set(counted) == {"Hessian, above 4", "Gauss-Newton, above 4"}
     assert rows.loc[rows["series"] == "Gauss-Newton, largest", "value"].tolist() == [3, 9, 30]
     figure = styled(curvature_figures.draw, rows)
-    assert [axes.get_ylabel() for axes in figure.axes] == [
+    assert [axes.get_title() for axes in figure.axes] == [
         "extreme eigenvalue", "trace", "large eigenvalues, at least", "rise of the loss (nats)",
     ]  # fmt: skip
-    assert all("(n = 1 to 2 seeds)" in axes.get_title() for axes in figure.axes)
+    assert "(n = 1 to 2 seeds)" in figure.get_suptitle()
     plt.close(figure)
 
 
@@ -291,7 +320,7 @@ def test_the_noise_scale_is_drawn_with_its_interval_also_where_that_has_no_end()
     made = Made(tables={"noise_scale": pd.concat([table.assign(seed=seed) for seed in (0, 1)])})
     figure = styled(noise_scale_figures.draw_noise_scale, noise_scale_figures.table(made))
     (axes,) = figure.axes
-    assert axes.get_ylabel() == "critical batch size (images)"
+    assert axes.get_title() == "critical batch size (images)\nlenet5 on fashion_mnist (n = 2 seeds)"
     known, limit = axes.lines[:2]
     assert (known.get_label(), list(known.get_ydata())) == ("seed 0", [50, 900])
     assert (list(limit.get_xdata()), list(limit.get_ydata())) == ([2], [2000])  # only a lower limit is known
@@ -388,12 +417,9 @@ def test_the_figure_draws_seeds_as_points_and_means_as_lines(warm: Made) -> None
     assert other_mean == ([0, 10, 20], [94.5, 94, 97])
     assert lines(sharpness)[1] == ([0, 10, 20], [850, 25, 15])
     assert "15.0 %" in accuracy.get_xlabel()
-    assert accuracy.get_title() == "f1 on mnist (n = 2 seeds; diverged: 1 of 12 points)"
-    assert (accuracy.get_ylabel(), sharpness.get_ylabel(), sharpness.get_yscale()) == (
-        "test accuracy (%)",
-        SHARP,
-        "log",
-    )
+    about = "f1 on mnist (n = 2 seeds; diverged: 1 of 12 points)"
+    assert accuracy.get_title() == f"test accuracy (%)\n{about}"
+    assert (sharpness.get_title(), sharpness.get_yscale()) == (f"{SHARP}\n{about}", "log")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["small-batch iterate, b = 256", "large-batch solution from there, b = 6000"]
     for axes in figure.axes:  # told apart without colour, and alike in both panels

@@ -156,7 +156,7 @@ def test_a_histogram_draws_values_per_matrix_with_empty_bins_between_and_says_wh
     (line,) = axes.patches
     assert line.get_data().values.tolist() == [12.0, 0.0, 12.0]
     assert line.get_data().edges.tolist() == [6.0, 8.0, 10.0, 12.0]
-    assert line.get_label() == "n = 25 (2 matrices); beyond: 1 per matrix, ≤ 502"
+    assert line.get_label() == "n = 25 (2); 1 per matrix up to 502"
     assert (axes.get_title(), axes.get_xlabel()) == ("m = 100", "singular value")
     plt.close(figure)
 

@@ -12,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gapscope.drawing import svg
+from gapscope.drawing import axes as drawing
+from gapscope.drawing import points, svg
+from gapscope.drawing.compact import short_path
 from gapscope.drawing.figure import styled
 from gapscope.errors import InputError
 
-NEAR = 0.02  # half of what two decimals of a position may be off, twice, for matplotlib writes six
-SVG = svg.SVG
+NEAR = 0.1  # points; half of what one decimal of a place may be off, for mark and point
+SVG = points.SVG
 
 
 def drawn(draw: Callable[[Axes], object]) -> Figure:
@@ -41,8 +43,7 @@ def told(text: str) -> list[tuple[str, float, float]]:
 
 def astray(text: str, xs: list[float], ys: list[float]) -> list[int]:
     """Return the points that do not lie on matplotlib's own marks, or say other values than those marks have."""
-    marks = [(float(m.attrib["x"]), float(m.attrib["y"])) for m in ElementTree.fromstring(text).iter(f"{SVG}use")]
-    marks = [mark for mark in marks if mark in marks_of_line(text)]
+    marks = marks_of_line(text)
     assert len(marks) == len(xs)
     values = dict(zip(marks, zip(xs, ys, strict=True), strict=True))
     wrong = []
@@ -56,9 +57,15 @@ def astray(text: str, xs: list[float], ys: list[float]) -> list[int]:
 
 
 def marks_of_line(text: str) -> list[tuple[float, float]]:
-    """The marks within the clipped group of the line: ticks and the legend's are not clipped."""
-    groups = [g for g in ElementTree.fromstring(text).iter(f"{SVG}g") if "clip-path" in g.attrib]
-    return [(float(m.attrib["x"]), float(m.attrib["y"])) for g in groups for m in g.findall(f"{SVG}use")]
+    """The marks of the line: those of ticks and of the legend are not clipped."""
+    (group,) = [g for g in ElementTree.fromstring(text).iter(f"{SVG}g") if "clip-path" in g.attrib and marked(g)]
+    start, *steps = [float(number) for number in re.findall(r"-?[\d.]+", marked(group)[0].attrib["d"])]
+    corners = np.cumsum(np.reshape([start, *steps], (-1, 2)), axis=0)
+    return [(float(x), float(y)) for x, y in corners]
+
+
+def marked(group: ElementTree.Element) -> list[ElementTree.Element]:
+    return [path for path in group.findall(f"{SVG}path") if "marker:" in path.get("style", "")]
 
 
 XS, YS = [1.0, 2.0, 4.0, 8.0], [3.0, 1.0, 2.0, 7.5]
@@ -90,7 +97,8 @@ def test_values_that_are_no_numbers_or_out_of_view_are_no_points() -> None:
 
 def test_legends_caps_and_reference_lines_are_no_points_and_bars_are_told() -> None:
     def draw(axes: Axes) -> None:
-        axes.errorbar([1, 2], [3.0, 4.0], yerr=[0.25, 0.0], capsize=2, marker="o", label="mean")
+        low, high = np.array([2.75, 4.0]), np.array([3.25, 4.0])
+        drawing.draw_line(axes, [1, 2], [3.0, 4.0], low, high, marker="o", color="black", label="mean")
         axes.plot([1, 1], [2.5, 3.5], "s", gid="mean, seed 0")
         axes.plot([1, 2], [3, 3], "s")  # without a name
         axes.plot([], [], "s", label="for the legend")
@@ -100,16 +108,16 @@ def test_legends_caps_and_reference_lines_are_no_points_and_bars_are_told() -> N
 
     text = page(drawn(draw))
     assert told(text) == [("mean", 1, 3), ("mean", 2, 4), ("mean, seed 0", 1, 2.5), ("mean, seed 0", 1, 3.5)]
-    assert "error (%) = 3 (bar: 2.75 to 3.25)</title>" in text
+    assert "error (%) = 3 (range: 2.75 to 3.25)</title>" in text
     assert "error (%) = 4</title>" in text
 
 
 def test_a_curve_without_marks_has_thirty_points_from_end_to_end() -> None:
     xs = list(range(400))
     found = told(page(drawn(lambda axes: axes.plot(xs, [x / 7 for x in xs], label="run"))))
-    assert len(found) == svg.THINNED
+    assert len(found) == points.THINNED
     assert (found[0][1], found[-1][1]) == (0, 399)
-    assert all(y == pytest.approx(x / 7, rel=1e-9) for _, x, y in found)
+    assert all(y == pytest.approx(x / 7, rel=1e-5) for _, x, y in found)  # six figures
 
 
 def test_a_histogram_is_told_by_its_bins() -> None:
@@ -147,8 +155,7 @@ def dashes(line: Line2D) -> str:
 
 def looks(axes: Axes) -> list[tuple[object, ...]]:
     """Marker, whether it is filled, dashes and width of each series that a panel names; not its colour."""
-    bars = {found.lines[0]: found.get_label() for found in axes.containers if hasattr(found, "has_yerr")}
-    lines = [line for line in axes.lines if not str(bars.get(line, line.get_label())).startswith("_")]
+    lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     found: list[tuple[object, ...]] = [
         (line.get_marker(), line.get_markerfacecolor() == "none", line.get_markersize(), dashes(line)) for line in lines
     ]
@@ -163,7 +170,7 @@ def test_the_series_of_a_panel_differ_without_colour_and_all_can_be_read() -> No
         figure.draw_without_rendering()  # as a page does: until then an axis may not have its limits
         for axes in figure.axes:
             alike += [name] if len(set(looks(axes))) < len(looks(axes)) else []
-            unreadable |= {name} if axes.get_visible() and not svg.points(axes) else set()
+            unreadable |= {name} if axes.get_visible() and not points.points(axes) else set()
         plt.close("all")
     assert alike == []
     assert unreadable <= {"landscape_plane"}
@@ -180,6 +187,29 @@ def test_ids_and_coordinates_do_not_depend_on_the_last_digits_of_floats() -> Non
 
     assert one(0.0) == one(1e-12)
     assert one(0.0) != one(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("path", "short"),
+    [
+        ("M 10.04 20 L 11.06 19.5 L 12 19.5", "M10 20l1.1-.5 .9 0"),
+        ("M 0 0 L 0.04 0 L 0.08 0 L 0.12 0", "M0 0l0 0 .1 0 0 0"),  # errors of rounding do not add up
+        ("M 1 2 L 3 2 z M 5 6 L 5 7 ", "M1 2l2 0zM5 6l0 1"),
+        ("M 0 -0.04 C 0.25 1 1 1.26 2 2 C 3 3 -4 4 5 5 ", "M0 0C.2 1 1 1.3 2 2 3 3-4 4 5 5"),
+    ],
+)
+def test_a_path_has_few_digits_and_ends_where_it_did(path: str, short: str) -> None:
+    assert short_path(path, 1) == short
+
+
+def test_marks_and_lines_of_one_style_share_a_path_and_texts_a_group() -> None:
+    text = svg.drawn(drawn(lambda axes: axes.plot(XS, YS, "o-", label="test") and axes.grid()), "one")
+    root = ElementTree.fromstring(text)
+    assert not list(root.iter(f"{SVG}use"))
+    drawn_with = [(path.get("style"), path.get("clip-path")) for path in root.findall(f"{SVG}path")]
+    assert len(drawn_with) == len(set(drawn_with)) + 1  # each axis has a grid of its own
+    groups = [group.attrib for group in root.findall(f"{SVG}g")]
+    assert {"style": "font-size:10px;text-anchor:end"} in groups  # matplotlib's own size, not the project's
 
 
 def test_in_a_page_a_figure_is_as_wide_as_there_is_room_and_says_what_it_shows() -> None:

@@ -1,6 +1,7 @@
 """Axes that several figures share: quantities against batch size, a line per batch size, names of series and panels."""
 
 import math
+from collections.abc import Iterable
 from itertools import cycle
 from typing import Any
 
@@ -12,15 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from gapscope.drawing import numbers
+from gapscope.drawing.points import tell_range
 
 # told apart without colour; a study has six batch sizes at most, and above nine they share dashes
 DASHES: tuple[Any, ...] = (
     "-", "--", ":", "-.", (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 2, 2, 2)), (0, (2, 1)),
 )  # fmt: skip
-PRINTED = dict(zip("os^DvPX", "x+1234|", strict=True))  # marker of a measured series -> that of the printed one
+PRINTED = "x+"  # markers of printed values, in turn
+WIDTH = 11.5  # inches at most of a figure: a page shows it at its natural width, with letters of 12 px
+FEW = 2  # so many batch sizes have no line between them, and so many runs no dots beside their bar's ends
 BATCH_LABEL = "training batch size b"
 LONG = ["model", "dataset", "batch_size", "seed", "panel", "series", "value", "source"]  # of `against_batch_size`
-RUNS = "Points are runs, lines their means, and bars reach from the smallest run to the largest; one seed has no bar."
 
 
 def rows_of(values: pd.DataFrame, panel: str, series: str, source: str = "measured") -> pd.DataFrame:
@@ -28,37 +31,67 @@ def rows_of(values: pd.DataFrame, panel: str, series: str, source: str = "measur
 
     Args:
         values: model, dataset, batch_size, seed, value, and what else the figure needs.
-        panel: label of the panel's y axis, with the unit.
+        panel: title of the panel, with the unit.
         series: name of the line.
         source: measured, or paper for printed values.
     """
     return values.assign(panel=panel, series=series, source=source)
 
 
+def runs_caption(rows: pd.DataFrame) -> str:
+    """Return how runs are drawn in a figure of `against_batch_size`."""
+    measured = rows[rows["source"] == "measured"]
+    values = measured.groupby(["model", "dataset", "panel", "series", "batch_size"])["value"]
+    most = values.size().max()
+    if not most > 1:
+        return "Marks are single runs."
+    caption = "Marks are means over seeds, and bars reach from the smallest run to the largest."
+    return caption + (" Small dots are single runs, where these differ." if most > FEW else "")
+
+
 def against_batch_size(rows: pd.DataFrame, title: str, columns: int | None = None) -> Figure:
     """Draw quantities against batch size: one panel per quantity and pair of model and data set.
 
     Args:
-        rows: columns `LONG`; `panel` is the label of a panel's y axis.
+        rows: columns `LONG`; `panel` is the title of a panel, with the unit.
         title: of the figure.
         columns: of panels; default: all panels of a pair in one row.
     """
     panels = list(rows["panel"].drop_duplicates())
     pairs, columns = pairs_of(rows), columns or len(panels)
     lines = len(pairs) * -(-len(panels) // columns)
-    figure, grid = plt.subplots(lines, columns, figsize=(4.8 * columns, 3.9 * lines), squeeze=False)
+    figure, grid = plt.subplots(lines, columns, figsize=size(columns, lines, 4.8, 3.7), squeeze=False)
     for line, pair in zip(grid.reshape(len(pairs), -1), pairs, strict=True):
         here = of_pair(rows, pair)
         for axes, panel in zip(line, panels, strict=False):
             groups = here[here["panel"] == panel].groupby("series", sort=False)
-            for (series, group), look in zip(groups, cycle(looks()), strict=False):
-                _draw_series(axes, str(series), group, look, of=here["seed"].nunique())
+            for turn, ((series, group), look) in enumerate(zip(groups, cycle(looks()), strict=False)):
+                _draw_series(axes, str(series), group, look | {"printed": PRINTED[turn % 2]}, here["seed"].nunique())
             _batch_axis(axes, here["batch_size"])
-            axes.set(ylabel=panel, title=pair_title(pair, here[here["source"] == "measured"]))
         for axes in line[len(panels) :]:
             axes.set_visible(False)
-    figure.suptitle(f"{title} (points: runs; lines: means; bars: smallest to largest run)")
+        entitle(line, panels, pair, here[here["source"] == "measured"], several=len(pairs) > 1)
+    entitle_figure(figure, title, rows[rows["source"] == "measured"])
     return figure
+
+
+def size(columns: int, lines: int, width: float, height: float) -> tuple[float, float]:
+    """Return the size in inches of a figure whose panels have at most this width, and this height."""
+    return min(width * columns, WIDTH), height * lines
+
+
+def entitle(
+    panels: Iterable[Axes], quantities: Iterable[str], pair: tuple[str, str], rows: pd.DataFrame, *, several: bool
+) -> None:
+    """Give each panel its quantity as title, and the network below it where the figure has several networks."""
+    for axes, quantity in zip(panels, quantities, strict=False):
+        axes.set_title(f"{quantity}\n{pair_title(pair, rows)}" if several else quantity)
+
+
+def entitle_figure(figure: Figure, title: str, rows: pd.DataFrame) -> None:
+    """Give a figure its title; the network and n stand in it where the figure has one network only."""
+    pairs = pairs_of(rows)
+    figure.suptitle(title if len(pairs) > 1 else f"{title}: {pair_title(pairs[0], rows)}")
 
 
 def looks() -> list[dict[str, Any]]:
@@ -70,37 +103,67 @@ def looks() -> list[dict[str, Any]]:
 def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, Any], of: int) -> None:
     """Draw one series; where it has fewer seeds than the figure, as controls may, the legend says how many."""
     measured, paper = (group[group["source"] == source] for source in ("measured", "paper"))
+    printed = {"marker": look.pop("printed"), "markersize": 6, "linestyle": (0, (1, 1)), "linewidth": 1.0}
+    if group["batch_size"].nunique() <= FEW:  # a line would say what lies between two batch sizes
+        look, printed = look | {"linestyle": ""}, printed | {"linestyle": ""}
     if not measured.empty:
         seeds = measured["seed"].nunique()
         name = series if seeds == of else f"{series}, n = {seeds}"
         by_size = measured.groupby("batch_size")["value"]
-        mean = by_size.mean()
-        # the range, because a standard deviation would reach below 0, where no count can be. Clipped: the mean of equal
-        # values may be off by rounding, and matplotlib refuses a negative length
-        reach = [(mean - by_size.min()).clip(lower=0), (by_size.max() - mean).clip(lower=0)]
-        axes.errorbar(mean.index, mean, yerr=reach, label=name, capsize=2, elinewidth=1, **look)
-        if by_size.size().max() > 1:
-            style = look | {"linestyle": "", "markersize": 2.5, "alpha": 0.5}
-            for seed, run in measured.groupby("seed"):
-                axes.plot(run["batch_size"], run["value"], **style, gid=f"{series}, seed {seed}")
+        # the range, because a standard deviation would reach below 0, where no count can be
+        draw_means(axes, by_size, label=name, **look)
+        apart = measured.astype({"seed": int})[(by_size.transform("size") > FEW) & (by_size.transform(np.ptp) > 0)]
+        for seed, run in apart.groupby("seed"):
+            dots = {"marker": "o", "linestyle": "", "markersize": 2.5, "alpha": 0.5, "color": look["color"]}
+            axes.plot(run["batch_size"], run["value"], **dots, gid=f"{series}, seed {seed}")
         if "undecidable" in measured and (unsure := measured[measured["undecidable"].astype(bool)]).size:
-            ring: dict[str, Any] = {
-                "marker": "o",
-                "markersize": 12,
-                "markerfacecolor": "none",
-                "color": "black",
-                "linestyle": "",
-            }
-            axes.plot(unsure["batch_size"], unsure["value"], label=f"{series}: undecidable", **ring)
+            ring: dict[str, Any] = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": ""}
+            label = f"{series}: undecidable"
+            axes.plot(unsure["batch_size"], unsure["value"], **ring, color="black", label=label)
     if not paper.empty:
-        printed: dict[str, Any] = {
-            "marker": PRINTED[look["marker"]],
-            "markersize": 6,
-            "linestyle": (0, (1, 1)),
-            "linewidth": 1.0,
-        }
-        label = f"paper: {series}"
-        axes.plot(paper["batch_size"], paper["value"], color=look["color"], label=label, **printed)
+        axes.plot(paper["batch_size"], paper["value"], color=look["color"], label=f"paper: {series}", **printed)
+
+
+def draw_means(axes: Axes, runs: Any, *, band: bool = False, **look: Any) -> None:
+    """Draw the mean of each group of runs, and from where to where the runs reach.
+
+    Args:
+        axes: to draw on.
+        runs: values grouped by their place on the x axis.
+        band: as in `draw_line`.
+        look: of the line.
+    """
+    mean = runs.mean()
+    draw_line(axes, mean.index, mean, runs.min(), runs.max(), band=band, **look)
+
+
+def draw_line(axes: Axes, x: Any, y: Any, low: Any, high: Any, *, band: bool = False, **look: Any) -> None:
+    """Draw a line, and a range at each of its points.
+
+    Args:
+        axes: to draw on.
+        x: n places.
+        y: n values.
+        low: the ranges' lower ends, n values; where one equals that of `high` there is no range.
+        high: the upper ends.
+        band: the ranges are one band, else a bar each.
+        look: of the line, with `color`.
+    """
+    if not band:
+        draw_bars(axes, x, low, high, look["color"])
+    elif (low < high).any():
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    (line,) = axes.plot(x, y, **look)
+    tell_range(line, low, high)
+
+
+def draw_bars(axes: Axes, x: Any, low: Any, high: Any, color: str) -> None:
+    """Draw a vertical bar at each place where `low` and `high` differ; all bars are one line with gaps."""
+    ends = np.array([x, low, high], dtype=float)
+    x, low, high = ends[:, ends[1] < ends[2]]
+    gap = np.full(len(x), np.nan)
+    bars = [np.stack(parts, 1).ravel() for parts in ((x, x, gap), (low, high, gap))]
+    axes.plot(*bars, color=color, linestyle="-", linewidth=1, marker="", label="_bars")
 
 
 def _batch_axis(axes: Axes, sizes: pd.Series) -> None:

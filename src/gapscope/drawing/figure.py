@@ -77,8 +77,7 @@ def styled(draw: Draw, rows: pd.DataFrame) -> matplotlib.figure.Figure:
 def _put_legends(figure: matplotlib.figure.Figure) -> None:
     """Name the series below the panels: once if all panels have the same series, else under each panel.
 
-    A panel above another one with the same title and series has no legend. The figure grows by its legends, so no panel
-    shrinks.
+    A panel above another one with the same series has no legend. The figure grows by its legends, so no panel shrinks.
     """
     found = {axes: axes.get_legend_handles_labels() for axes in figure.axes if axes.get_visible()}
     named = {axes: (handles, labels) for axes, (handles, labels) in found.items() if labels}
@@ -88,11 +87,11 @@ def _put_legends(figure: matplotlib.figure.Figure) -> None:
         legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns)
         heights = {0: legend.get_window_extent().height}
     else:
-        told = {_place(axes): (axes.get_title(), labels) for axes, (_, labels) in named.items()}
+        told = {_place(axes): labels for axes, (_, labels) in named.items()}
         heights = {}
         for axes, (_, labels) in named.items():
             row, column = _place(axes)
-            if told.get((row + 1, column)) != told[row, column]:
+            if told.get((row + 1, column)) != labels:
                 height = _legend_under(figure, axes, labels).get_window_extent().height
                 heights[row] = max(heights.get(row, 0), height)
     figure.set_figheight(figure.get_figheight() + sum(heights.values()) / figure.dpi)
@@ -113,10 +112,10 @@ def _legend_under(figure: matplotlib.figure.Figure, axes: Axes, labels: list[str
 
 
 def _legend_columns(labels: list[str], inches: float) -> int:
-    """Return how many columns of a legend fit: 0.55 inches for a sample and gaps in each, and 0.06 per letter."""
+    """Return how many columns of a legend fit: 0.65 inches for a sample and gaps in each, and 0.07 per letter."""
     for count in range(len(labels), 1, -1):
         columns = np.array_split(labels, count)  # as matplotlib fills them
-        if sum(0.55 + 0.06 * max(map(len, column)) for column in columns) <= inches:
+        if sum(0.65 + 0.07 * max(map(len, column)) for column in columns) <= inches:
             return -(-len(labels) // len(columns[0]))  # no more than the same height needs
     return 1
 

@@ -36,18 +36,18 @@ def against_batch_size(study: Study) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
 
 
-def caption(_: pd.DataFrame) -> str:
+def caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
-    return f"Of the training cross-entropy at the solutions. {drawing.RUNS}"
+    return f"Of the training cross-entropy at the solutions. {drawing.runs_caption(rows)}"
 
 
 def draw(rows: pd.DataFrame) -> Drawing:
     """Draw eigenvalues, traces, eigenvalues above the level, and rises within balls, against batch size."""
     figure = drawing.against_batch_size(rows, "Curvature of the training cross-entropy", columns=2)
     for axes in figure.axes:
-        if axes.get_ylabel() == EIGENVALUE:
+        if axes.get_title().startswith(EIGENVALUE):
             axes.set_yscale("symlog", linthresh=0.1)
-        if axes.get_ylabel() == RISE:
+        if axes.get_title().startswith(RISE):
             axes.set_yscale("symlog", linthresh=1e-3)
             axes.set_ylim(bottom=0)  # d = 0 is in the ball
     return figure
@@ -89,16 +89,16 @@ def density_caption(_: pd.DataFrame) -> str:
 def draw_density(rows: pd.DataFrame) -> Drawing:
     """Draw the spectral density of the Hessian, one line per batch size, for the first seed."""
     pairs = drawing.pairs_of(rows)
-    figure, grid = plt.subplots(1, len(pairs), figsize=(6.4 * len(pairs), 3.9), squeeze=False)
+    figure, grid = plt.subplots(1, len(pairs), figsize=drawing.size(len(pairs), 1, 6.4, 3.9), squeeze=False)
     for axes, pair in zip(grid[0], pairs, strict=True):
         here = drawing.of_pair(rows, pair)
         here = here[here["seed"] == here["seed"].min()]
         looks = drawing.batch_looks(here)
         for size, run in here.groupby("batch_size"):
             axes.plot(run["eigenvalue"], run["share"].clip(lower=1e-9), **looks[size], label=f"b = {size}")
-        axes.set(yscale="log", ylim=(1e-8, 1), xlabel="eigenvalue of the Hessian", ylabel="share of eigenvalues")
-        axes.set_title(drawing.pair_title(pair, here))
-    figure.suptitle("Spectral density of the Hessian (stochastic Lanczos; one seed)")
+        axes.set(yscale="log", ylim=(1e-8, 1), xlabel="eigenvalue of the Hessian")
+        axes.set_title(f"share of eigenvalues\n{drawing.pair_title(pair, here)}")
+    figure.suptitle("Spectral density of the Hessian (stochastic Lanczos)")
     return figure
 
 

@@ -1,10 +1,10 @@
 """Effective ranks and condition number of each layer's activations: how near they are to losing directions.
 
 Remark 1 of Oyedotun et al. 2022 says that the condition number rises with the batch size; the paper prints none.
-`gapscope.numerics.hosvd.effective_ranks` has the definitions. All are taken of the samples' mode (mode 0, samples x units);
-the records of spectra hold those of every mode. `near_rank.csv` has the condition numbers, of runs and of controls, and
-`layers.csv` everything about the runs. A run's condition number is the median over its layers, since one dead unit makes
-a layer's infinite.
+`gapscope.numerics.hosvd.effective_ranks` has the definitions. Here all are of the samples' mode (mode 0, samples x
+units); the records of spectra hold those of every mode. `near_rank.csv` has the condition numbers of runs and controls,
+and `layers.csv` everything about the runs. A run's condition number is the median over its layers, since one dead unit
+makes a layer's infinite.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -20,8 +20,7 @@ SERIES: tuple[tuple[str, str, str, dict[str, str]], ...] = (  # panel, series, q
     ("loss (nats)", "train cross-entropy + penalty", "loss", {"split": "train", **REESTIMATED}),
 )
 NAMES = {"error_pct": ("error (%)", "error"), "loss": ("loss (nats)", "loss")}  # of printed quantities: panel, series
-CURVES = {  # column of the figure -> quantity, split, label of the axis
-    "train_error_pct": ("error_pct", "train", ""),
+CURVES = {  # column of the figure's table -> quantity, split, title of the panel
     "test_error_pct": ("error_pct", "test", "test error (%)"),
     "train_cross_entropy": ("cross_entropy", "train", "train cross-entropy (nats)"),
 }
@@ -44,61 +43,60 @@ def gap(study: Study) -> pd.DataFrame:
 
 def gap_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure; of printed values only where there are some."""
-    caption = f"Against batch size. {drawing.RUNS}"
+    caption = drawing.runs_caption(rows)
     if "paper" in set(rows["source"]):
         caption += (
-            " Dotted lines are the paper's printed values. Its loss seems to include a weight penalty, so compare it"
+            " Thin crosses are the paper's printed values. Its loss seems to include a weight penalty, so compare it"
             " with the sum of cross-entropy and penalty, not with cross-entropy alone."
         )
     return caption
 
 
 def draw_gap(rows: pd.DataFrame) -> Drawing:
-    """Draw error and loss against batch size; the paper's printed values dotted, where there are any."""
+    """Draw error and loss against batch size; the paper's printed values as crosses, where there are any."""
     return drawing.against_batch_size(rows, "Error and loss, whole training and test sets")
 
 
 def curves(study: Study) -> pd.DataFrame:
     """Return every evaluated epoch of every run, one row each."""
     table = study.long("train")
-    table = table[table["epoch"].notna()]
-    wide = table[table["quantity"] == "updates"].set_index([*RUN, "epoch"])[["value"]]
-    wide = wide.rename(columns={"value": "updates"}).astype(int)
-    for name, (quantity, split, _) in CURVES.items():
-        of = table[(table["quantity"] == quantity) & (table["split"] == split)]
-        wide[name] = of.set_index([*RUN, "epoch"])["value"]
-    return wide.reset_index()
+    columns = {
+        name: table[(table["quantity"] == quantity) & (table["split"] == split) & table["epoch"].notna()]
+        for name, (quantity, split, _) in CURVES.items()
+    }
+    return pd.DataFrame({name: of.set_index([*RUN, "epoch"])["value"] for name, of in columns.items()}).reset_index()
 
 
-def curves_caption(_: pd.DataFrame) -> str:
+def curves_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
+    several = rows.groupby(["model", "dataset", "batch_size"])["seed"].nunique().max() > 1
+    lines = "Lines are means over seeds, and bands reach from the smallest run to the largest." if several else ""
     return (
-        "One line per run, with batch norm's running statistics as training has them. At large batches these lag"
-        " behind, which alone raises the test error. The tables have re-estimated statistics."
+        f"{lines or 'One line per run.'} Batch norm has its running statistics, as in training. At large batches these"
+        " lag behind, which alone raises the test error. The tables have re-estimated statistics."
     )
 
 
 def draw_curves(rows: pd.DataFrame) -> Drawing:
-    """Draw training curves: one line per run, coloured by batch size."""
-    shown = {column: label for column, (_, _, label) in CURVES.items() if label}
+    """Draw training curves: the mean over seeds and a band of all runs, coloured by batch size."""
+    titles = [title for _, _, title in CURVES.values()]
     pairs = drawing.pairs_of(rows)
-    figure, grid = plt.subplots(len(pairs), 2, figsize=(9, 3.4 * len(pairs)), squeeze=False)
+    figure, grid = plt.subplots(len(pairs), 2, figsize=drawing.size(2, len(pairs), 4.8, 3.4), squeeze=False)
     for line, pair in zip(grid, pairs, strict=True):
         here = drawing.of_pair(rows, pair)
         looks = drawing.batch_looks(here)
-        for axes, (column, label) in zip(line, shown.items(), strict=True):
-            for (size, seed), run in here.groupby(["batch_size", "seed"]):
-                first = seed == here["seed"].min()
-                name, label_of_size = f"b = {size}, seed {seed}", f"b = {size}" if first else None
-                axes.plot(run["epoch"], run[column], **looks[size], label=label_of_size, gid=name)
-            axes.set(xlabel="epoch", ylabel=label, title=drawing.pair_title(pair, here))
+        for axes, column in zip(line, CURVES, strict=True):
+            for size, runs in here.groupby("batch_size"):
+                drawing.draw_means(axes, runs.groupby("epoch")[column], band=True, **looks[size], label=f"b = {size}")
+            axes.set(xlabel="epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_yscale("log")
             if "error" in column:  # an error may be 0
                 axes.set_yscale("symlog", linthresh=0.1)
                 axes.yaxis.set_major_locator(FixedLocator([0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]))
                 axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    figure.suptitle("Training curves (eval mode, running batch-norm statistics)")
+        drawing.entitle(line, titles, pair, here, several=len(pairs) > 1)
+    drawing.entitle_figure(figure, "Training curves", rows)
     return figure
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
+from gapscope.drawing import axes as drawing
 from gapscope.drawing import numbers
 from gapscope.drawing.figure import Figure
 from gapscope.measures.landscape import ENDS, FIGURES_OF
@@ -106,20 +107,20 @@ def _joined(frames: Iterator[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
 def draw_line(rows: pd.DataFrame) -> Drawing:
     """Draw cross-entropy and accuracy on the line between the two solutions: Keskar et al. 2017, Figure 3."""
     pairs = _pairs(rows)
-    figure, grid = plt.subplots(len(pairs), 2, figsize=(10, 3.9 * len(pairs)), squeeze=False)
+    figure, grid = plt.subplots(len(pairs), 2, figsize=drawing.size(2, len(pairs), 4.8, 3.7), squeeze=False)
     for (loss, accuracy), here in zip(grid, pairs, strict=True):
         for split, look in zip(("train", "test"), _looks(), strict=False):
             for index, (seed, run) in enumerate(here.groupby("seed")):
                 style = {**look, "label": None if index else split, "gid": f"{split}, seed {seed}"}
                 loss.plot(run["alpha"], run[f"{split}_loss"], **style)
                 accuracy.plot(run["alpha"], 100 - run[f"{split}_error_pct"], **style)
-        loss.set(ylabel="cross-entropy (nats)", yscale="log")
-        accuracy.set(ylabel="accuracy (%)")
+        loss.set(title=f"cross-entropy (nats)\n{_title(here)}", yscale="log")
+        accuracy.set(title=f"accuracy (%)\n{_title(here)}")
         small, large = (here[end].iloc[0] for end in ENDS)
         for axes in (loss, accuracy):
             for alpha in range(len(ENDS)):
                 axes.axvline(alpha, **MARK)
-            axes.set(xlabel=f"α (0: small batch, b = {small}; 1: large batch, b = {large})", title=_title(here))
+            axes.set(xlabel=f"α (0: small batch, b = {small}; 1: large batch, b = {large})")
     figure.suptitle("From the small-batch to the large-batch solution: α large + (1 − α) small")
     return figure
 
@@ -127,12 +128,12 @@ def draw_line(rows: pd.DataFrame) -> Drawing:
 def draw_directions(rows: pd.DataFrame) -> Drawing:
     """Draw training loss and error along random directions and along eigenvectors, around both ends."""
     pairs = _pairs(rows)
-    figure, grid = plt.subplots(len(pairs), 4, figsize=(16, 3.9 * len(pairs)), squeeze=False)
+    figure, grid = plt.subplots(2 * len(pairs), 2, figsize=drawing.size(2, 2 * len(pairs), 4.8, 3.7), squeeze=False)
     kinds = {
         "random": ("random directions", "step a, in units of each filter's norm"),
         "eigenvector": ("top eigenvectors", "distance a from the solution"),
     }
-    for panels, here in zip(grid, pairs, strict=True):
+    for panels, here in zip(grid.reshape(len(pairs), -1), pairs, strict=True):
         for turn, (kind, (what, x)) in enumerate(kinds.items()):
             loss, error = panels[2 * turn : 2 * turn + 2]
             of_kind = here[here["kind"] == kind]
@@ -143,10 +144,10 @@ def draw_directions(rows: pd.DataFrame) -> Drawing:
                     style["gid"] = f"{size}, seed {seed}, {kind} {int(str(direction)) + 1}"
                     loss.plot(run["a"], run["train_loss"], **style)
                     error.plot(run["a"], run["train_error_pct"], **style)
-            loss.set(ylabel="training cross-entropy (nats)", yscale="log")
-            error.set(ylabel="training error (%)")
-            for axes in (loss, error):
-                axes.set(xlabel=x, title=f"{of_kind['direction'].nunique()} {what}\n{_title(here)}")
+            loss.set(yscale="log")
+            for axes, quantity in ((loss, "training cross-entropy (nats)"), (error, "training error (%)")):
+                along = f"{of_kind['direction'].nunique()} {what}"
+                axes.set(xlabel=x, title=f"{quantity}\n{along}, {_title(here)}")
     figure.suptitle("Around the small-batch and the large-batch solution")
     return figure
 
@@ -162,7 +163,7 @@ def draw_plane(rows: pd.DataFrame) -> Drawing:
         for axes, (end, _) in zip(panels, _of_ends(here), strict=True):
             height = end.assign(height=heights).pivot(index="b", columns="a", values="height")
             drawn = axes.contour(height.columns, height.index, height, levels=levels, colors="0.2", linewidths=0.8)
-            axes.clabel(drawn, fmt="%g", fontsize=7)
+            axes.clabel(drawn, fmt="%g", fontsize=9)
             axes.plot(0, 0, "+", color="black")
             model, dataset, seed, size = end.iloc[0][[*KEYS, "batch_size"]]
             axes.set(
@@ -178,7 +179,7 @@ def draw_plane(rows: pd.DataFrame) -> Drawing:
 def draw_rises(rows: pd.DataFrame) -> Drawing:
     """Draw how far the training loss rises at one distance, along eigenvectors and along random directions."""
     pairs = _pairs(rows)
-    figure, grid = plt.subplots(1, len(pairs), figsize=(7 * len(pairs), 4.4), squeeze=False)
+    figure, grid = plt.subplots(1, len(pairs), figsize=drawing.size(len(pairs), 1, 7, 4.4), squeeze=False)
     for axes, here in zip(grid[0], pairs, strict=True):
         top = int(here.loc[here["kind"] == "eigenvector", "direction"].max()) + 1
         drawn = int((here["kind"] == "random").sum() / here["seed"].nunique() / 2)
@@ -204,7 +205,7 @@ def draw_rises(rows: pd.DataFrame) -> Drawing:
         below = int((here["rise"] <= 0).sum())
         lost = f"\n(not shown: {below} that are ≤ 0)" if below else ""
         axes.set(xlabel=f"direction: eigenvector of the k-th largest eigenvalue, or random{lost}", yscale="log")
-        axes.set(ylabel=f"rise of the training loss (nats) at {distance}", title=_title(here))
+        axes.set_title(f"rise of the training loss (nats) at {distance}\n{_title(here)}")
     figure.suptitle("Along top eigenvectors and random directions of the same length (mean of ±)")
     return figure
 

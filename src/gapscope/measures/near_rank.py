@@ -116,7 +116,7 @@ def _exact_zeros(about: Mapping[str, Any], layer: LayerRecord) -> Iterator[Row]:
     yield from (_row(about, name, count) for name, count in counts.items() if count)
 
 
-def _excess(about: Mapping[str, Any], spectra: Sequence[tuple[Row, SpectrumTail]]) -> Iterator[Row]:
+def _excess(about: Row, spectra: Sequence[tuple[Row, SpectrumTail]]) -> Iterator[Row]:
     """Yield the excess of those spectra of a sample that have any, at the threshold that `about` names."""
     counts = near_rank_count([tail for _, tail in spectra], about["threshold"], relative=about["relative"])
     found = [(where, count) for (where, _), count in zip(spectra, counts, strict=True) if count.possible]

@@ -16,7 +16,7 @@ QUESTIONS = (AS_PAPER, EXCESS, REMAINS)
 
 
 def table(study: Study) -> pd.DataFrame:
-    """Return near-rank counts against batch size, one row per run and series, with threshold and question.
+    """Return near-rank counts against batch size, one row per run and series; the panel names the threshold.
 
     The question "as the paper counts" has the whole count and its structural part; "excess over b images" what is left
     in the run and in each control; "what remains" the run's excess minus that of the model trained at the first batch
@@ -29,7 +29,7 @@ def table(study: Study) -> pd.DataFrame:
         for (threshold, relative), of in counted.groupby(["threshold", "relative"], sort=False)
         for frame in _panels(of, int(runs["batch_size"].iloc[0]), f"≤ {text(threshold)}{_of_the_largest(relative)}")
     ]
-    columns = [*drawing.LONG, "undecidable", "threshold", "relative", "question"]
+    columns = [*drawing.LONG, "undecidable", "question"]
     return pd.concat(frames, ignore_index=True).reindex(columns=columns) if frames else pd.DataFrame(columns=columns)
 
 
@@ -77,7 +77,7 @@ def caption(rows: pd.DataFrame) -> str:
         "One row of panels per threshold. Left: the counts as the paper takes them. Structural values are zero because"
         " of the unfolding's shape alone, whatever training did. Middle: the excess, values that could have been"
         " large and are not, beside controls in which training at that batch size had no part. Right: what remains for"
-        f" training to explain. {drawing.RUNS}"
+        f" training to explain. {drawing.runs_caption(rows)}"
     )
     unsure = "undecidable" in rows and rows["undecidable"].astype(bool).any()
     return made + (" A ring marks a count that the error bounds leave open." if unsure else "")
@@ -90,7 +90,7 @@ def draw(rows: pd.DataFrame) -> Drawing:
     for axes in figure.axes:
         axes.set_yscale("symlog", linthresh=1)  # counts of 0 are results too
         low, high = axes.dataLim.intervaly
-        axes.set_ylim(min(-0.3, 3 * low), 3 * max(1.0, high))
+        axes.set_ylim(low / 2 if low > 1 else min(-0.3, 3 * low), 2 * max(1.0, high))
     return figure
 
 

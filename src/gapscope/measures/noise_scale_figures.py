@@ -19,18 +19,21 @@ def table(study: Study) -> pd.DataFrame:
     return rows[["model", "dataset", "seed", "epoch", "value", "low", "high"]].rename(columns={"value": "noise_scale"})
 
 
-def caption(_: pd.DataFrame) -> str:
+def caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
-    return (
+    made = (
         "By this estimate, batches larger than this save few steps (McCandlish et al. 2018). One line per seed, along a"
         " short training; the band is the 95 % interval."
     )
+    if np.isfinite(rows["noise_scale"]).all():
+        return made
+    return f"{made} A triangle is the lower end of an interval without an upper end."
 
 
 def draw_noise_scale(rows: pd.DataFrame) -> Drawing:
     """Draw the predicted critical batch size along a short training, with its 95 % interval; one line per seed."""
     pairs = drawing.pairs_of(rows)
-    figure, grid = plt.subplots(1, len(pairs), figsize=(6.4 * len(pairs), 3.9), squeeze=False)
+    figure, grid = plt.subplots(1, len(pairs), figsize=drawing.size(len(pairs), 1, 6.4, 3.9), squeeze=False)
     for axes, pair in zip(grid[0], pairs, strict=True):
         here = drawing.of_pair(rows, pair)
         bounds = here[["noise_scale", "high"]].to_numpy(dtype=float)
@@ -45,10 +48,10 @@ def draw_noise_scale(rows: pd.DataFrame) -> Drawing:
             top = run["high"].clip(upper=ceiling)
             axes.fill_between(run["epoch"], run["low"], top, color=look["color"], alpha=0.15)
         axes.set_ylim(top=ceiling)
-        axes.set(yscale="log", xlabel="epochs of training", ylabel="critical batch size (images)")
-        axes.set_title(drawing.pair_title(pair, here))
+        axes.set(yscale="log", xlabel="epochs of training")
+        axes.set_title(f"critical batch size (images)\n{drawing.pair_title(pair, here)}")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.suptitle("Critical batch size by the gradient noise scale (band: 95 % interval; ▵: its lower end, no upper)")
+    figure.suptitle("Critical batch size by the gradient noise scale")
     return figure
 
 

@@ -39,7 +39,7 @@ def draw_perturbation(rows: pd.DataFrame) -> Drawing:
             axes.plot(rows["samples"], rows[f"{name}_median"], **look, label=label)
         axes.axvspan(rows["samples"].min(), units, color="0.93", zorder=0)
         axes.axvline(units, **BOUND)
-        axes.text(units, 0.5, f" b = h = {units}", fontsize=8)
+        axes.text(units, 0.5, f" b = h = {units}")
         axes.set(xlabel="samples b (grey: b < h)", yscale="log", title=title)
     grid[0].set_ylabel("relative change of the solution")
     n = " or ".join(map(str, sorted(rows["repetitions"].unique())))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
+from gapscope.drawing import axes as drawing
 from gapscope.drawing.figure import Figure
 from gapscope.measures import random_matrices
 from gapscope.measures.study import Study
@@ -62,15 +63,15 @@ def extremes(study: Study) -> pd.DataFrame:
 def draw_distributions(rows: pd.DataFrame) -> Drawing:
     """Draw histograms of the singular values: one panel per number of rows m, one line per number of columns n."""
     heights = list(rows["m"].drop_duplicates())
-    figure, grid = plt.subplots(1, len(heights), figsize=(4.4 * len(heights), 3.1), squeeze=False)
+    figure, grid = plt.subplots(1, len(heights), figsize=drawing.size(len(heights), 1, 4.4, 3.1), squeeze=False)
     for axes, m in zip(grid[0], heights, strict=True):
         here = rows[rows["m"] == m]
         end = here["axis_end"].iloc[0]
         for turn, (n, group) in enumerate(here.groupby("n", sort=False)):
             shown, beyond = group[group["high"] <= end], group[group["high"] > end]
-            label = f"n = {n} ({group['repetitions'].iloc[0]} matrices)"
+            label = f"n = {n} ({group['repetitions'].iloc[0]})"
             if beyond["count"].sum():
-                label += f"; beyond: {beyond['per_matrix'].sum():.3g} per matrix, ≤ {beyond['high'].max():.0f}"
+                label += f"; {beyond['per_matrix'].sum():.3g} per matrix up to {beyond['high'].max():.0f}"
             filled = _filled(shown)
             look = _looks()[turn % len(_looks())]
             line = {"color": look["color"], "linestyle": look["linestyle"], "linewidth": 1.2 if turn < 4 else 2.4}
@@ -85,7 +86,7 @@ def draw_distributions(rows: pd.DataFrame) -> Drawing:
 def draw_marchenko_pastur(rows: pd.DataFrame) -> Drawing:
     """Draw the density of the singular values and the edges sqrt(m) -+ sqrt(n): one panel per law."""
     laws = list(rows["law"].drop_duplicates())
-    figure, grid = plt.subplots(1, len(laws), figsize=(4.0 * len(laws), 3.1), squeeze=False, sharey=True)
+    figure, grid = plt.subplots(1, len(laws), figsize=drawing.size(len(laws), 1, 4.4, 3.1), squeeze=False, sharey=True)
     for axes, law in zip(grid[0], laws, strict=True):
         here = rows[rows["law"] == law]
         first, end = here.iloc[0], AXIS_STDS
@@ -111,7 +112,7 @@ def draw_marchenko_pastur(rows: pd.DataFrame) -> Drawing:
 
 def draw_extremes(rows: pd.DataFrame) -> Drawing:
     """Draw mean extreme values against sqrt(m) -+ sqrt(n), and by how much Gaussian ones stay within."""
-    figure, (smallest, largest, margin) = plt.subplots(1, 3, figsize=(13, 3.6))
+    figure, (smallest, largest, margin) = plt.subplots(1, 3, figsize=drawing.size(3, 1, 4.4, 3.6))
     x = np.linspace(0, 1, 50)
     for axes, name, bound in ((smallest, "sigma_min", 1 - x), (largest, "sigma_max", 1 + x)):
         for (law, group), look in zip(rows.groupby("law", sort=False), _looks(), strict=False):
@@ -127,8 +128,9 @@ def draw_extremes(rows: pd.DataFrame) -> Drawing:
             style = look | {"linestyle": "-" if name == "sigma_min" else ":", "markerfacecolor": fill}
             label = f"m = {m}, {'σ_min above its bound' if name == 'sigma_min' else 'σ_max below its bound'}"
             ordered = group.sort_values("root_ratio")
-            errors = ordered[f"{name}_margin_se"]
-            margin.errorbar(ordered["root_ratio"], ordered[f"{name}_margin"], yerr=errors, label=label, **style)
+            distance, error = ordered[f"{name}_margin"], ordered[f"{name}_margin_se"]
+            ends = (distance - error, distance + error)
+            drawing.draw_line(margin, ordered["root_ratio"], distance, *ends, label=label, **style)
     margin.axhline(0, **BOUND)
     margin.set(xlabel="√(n / m)", ylabel="distance within the bound", title="Gaussian: above 0 the bound holds")
     n = " or ".join(map(str, sorted(rows["repetitions"].unique())))
@@ -149,8 +151,10 @@ def _looks() -> list[dict[str, Any]]:
     return [dict(look) for look in plt.rcParams["axes.prop_cycle"]]
 
 
-def _histogram_caption(_: pd.DataFrame) -> str:
-    return "One line per number of columns n (log scale). The legend gives the number of matrices and any outliers."
+def _histogram_caption(rows: pd.DataFrame) -> str:
+    made = "One line per number of columns n (log scale), with the number of matrices in brackets."
+    beyond = (rows["high"] > rows["axis_end"]) & (rows["count"] > 0)
+    return made + (" Then the legend has the number of values beyond the axis." if beyond.any() else "")
 
 
 def _density_caption(_: pd.DataFrame) -> str:

@@ -30,11 +30,11 @@ def space_text(space: object, dimension: object) -> str:
     return "full space" if space == "full" else f"random manifold, p = {dimension}"
 
 
-def caption(_: pd.DataFrame) -> str:
+def caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
         "Test accuracy, and the largest rise of the loss in a small box around the weights, in per cent of 1 + loss"
-        f" (Keskar et al. 2017). {drawing.RUNS}"
+        f" (Keskar et al. 2017). {drawing.runs_caption(rows)}"
     )
 
 
@@ -42,7 +42,7 @@ def draw(rows: pd.DataFrame) -> Drawing:
     """Draw test accuracy and sharpness against batch size."""
     figure = drawing.against_batch_size(rows, "Test accuracy, and sharpness of the cross-entropy")
     for axes in figure.axes:
-        if axes.get_ylabel().startswith("sharpness"):
+        if axes.get_title().startswith("sharpness"):
             axes.set_yscale("log")
     return figure
 

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
+from gapscope.drawing import axes as drawing
 from gapscope.drawing import numbers
 from gapscope.drawing.figure import Figure
 from gapscope.measures.sharpness_figures import space_text
@@ -50,11 +51,12 @@ def caption(_: pd.DataFrame) -> str:
 def draw_warmstart(rows: pd.DataFrame) -> Drawing:
     """Draw accuracy and sharpness against the start epoch; one row of panels per network, one column per quantity."""
     pairs, panels = list(rows.groupby(PAIR, sort=False)), list(rows["panel"].drop_duplicates())
-    figure, grid = plt.subplots(len(pairs), len(panels), figsize=(4.8 * len(panels), 3.9 * len(pairs)), squeeze=False)
+    size = drawing.size(len(panels), len(pairs), 4.8, 3.7)
+    figure, grid = plt.subplots(len(pairs), len(panels), figsize=size, squeeze=False)
     for line, ((model, dataset), here) in zip(grid, pairs, strict=True):
         for axes, panel in zip(line, panels, strict=True):
             _draw_panel(axes, panel, here[here["panel"] == panel])
-            axes.set_title(f"{model} on {dataset} ({_number(here[here['panel'] == panel])})")
+            axes.set_title(f"{panel}\n{model} on {dataset} ({_number(here[here['panel'] == panel])})")
     figure.suptitle("Large-batch training warm-started after a small-batch epoch (points: seeds; lines: means)")
     return figure
 
@@ -62,7 +64,6 @@ def draw_warmstart(rows: pd.DataFrame) -> Drawing:
 def _draw_panel(axes: Axes, panel: str, rows: pd.DataFrame) -> None:
     label = "started from the small-batch run's epoch"
     untrained = (rows["start_epoch"] == 0) & (rows["series"] == SIDES["small"])
-    axes.set_ylabel(panel)
     if panel == ACCURACY:
         if (guessed := rows["value"][untrained]).notna().any():
             # with it in view, all that the figure is about would be one line at the top
