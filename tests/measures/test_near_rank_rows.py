@@ -85,6 +85,13 @@ def test_a_sample_without_any_excess_has_one_row_and_its_sum_is_zero(tmp_path: P
     assert found.loc[found["quantity"] == "near_rank_fraction", "value"].tolist() == [0, 0.5, 0, 0.5]
 
 
+def test_an_excess_of_zero_that_may_be_more_has_a_row(tmp_path: Path) -> None:
+    mode = mode_record(ModeSpectrum(np.array([5.0, 1.1e-5]), 2, 2.0**-18, "qr"), 1e-2)  # a bound of 3.8e-6
+    made = table(tmp_path, LayerRecord("run", "a", (2, 2), [mode]), of=[(1e-5, False)])
+    excess = made.loc[made["quantity"] == "near_rank_excess", ["layer", "value", "low", "high"]]
+    assert excess.to_numpy().tolist() == [["a", 0, 0, 1]]
+
+
 def test_an_undecidable_spectrum_is_counted(tmp_path: Path) -> None:
     values = np.append(5.0, np.full(4, 1e-5))
     unsure = LayerRecord("run", "fc1", (9, 5), [mode_record(ModeSpectrum(values, 9, 2.0**-40, "qr"), 1e-2)])

@@ -73,14 +73,15 @@ def _series(values: pd.DataFrame, threshold: str, question: str, series: str, co
 
 def caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
-    made = (
-        "One row of panels per threshold. Left: the counts as the paper takes them. Structural values are zero because"
-        " of the unfolding's shape alone, whatever training did. Middle: the excess, values that could have been"
-        " large and are not, beside controls in which training at that batch size had no part. Right: what remains for"
-        f" training to explain. {drawing.runs_caption(rows)}"
-    )
-    unsure = "undecidable" in rows and rows["undecidable"].astype(bool).any()
-    return made + (" A ring marks a count that the error bounds leave open." if unsure else "")
+    whole = "As the paper counts, structural zeros are included: the shape forces them, whatever training did."
+    excess = "The excess is the number of values that could have been large and are not."
+    if rows["series"].str.startswith("control").any():
+        excess += " Training at that batch size had no part in the controls."
+    panels = {AS_PAPER: whole, EXCESS: excess, REMAINS: "What remains is for training to explain."}
+    told = [text for question, text in panels.items() if question in set(rows["question"])]
+    unsure = rows["undecidable"].astype(bool).any()
+    ring = ["A ring marks a count that the error bounds leave open."] if unsure else []
+    return " ".join(["One row of panels per threshold.", *told, drawing.runs_caption(rows), *ring])
 
 
 def draw(rows: pd.DataFrame) -> Drawing:
