@@ -91,8 +91,9 @@ def test_the_gap_figure_draws_its_rows_and_says_of_printed_values_only_where_the
 
 def test_two_batch_sizes_have_no_line_between_them_and_three_have() -> None:
     row = {**CELL, "seed": 0, "panel": "a", "series": "a", "source": "measured", "value": 1.0}
+    printed = [{**row, "batch_size": size, "source": "paper"} for size in (64, 128, 256, 512)]
     for sizes, styles in (((128, 512), {"None"}), ((128, 512, 1024), {"-"})):
-        rows = pd.DataFrame([{**row, "batch_size": size} for size in sizes])
+        rows = pd.DataFrame([{**row, "batch_size": size} for size in sizes] + printed)
         figure = styled(lambda table: drawing.against_batch_size(table, "Title"), rows)
         assert {line.get_linestyle() for line in figure.axes[0].lines if line.get_label() == "a"} == styles
         plt.close(figure)

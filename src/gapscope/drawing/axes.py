@@ -103,9 +103,17 @@ def looks() -> list[dict[str, Any]]:
 def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, Any], of: int) -> None:
     """Draw one series; where it has fewer seeds than the figure, as controls may, the legend says how many."""
     measured, paper = (group[group["source"] == source] for source in ("measured", "paper"))
-    printed = {"marker": look.pop("printed"), "markersize": 6, "linestyle": (0, (1, 1)), "linewidth": 1.0}
-    if group["batch_size"].nunique() <= FEW:  # a line would say what lies between two batch sizes
-        look, printed = look | {"linestyle": ""}, printed | {"linestyle": ""}
+    printed: dict[str, Any] = {
+        "marker": look.pop("printed"),
+        "markersize": 6,
+        "linestyle": (0, (1, 1)),
+        "linewidth": 1.0,
+    }
+    # a line would say what lies between two batch sizes
+    if measured["batch_size"].nunique() <= FEW:
+        look |= {"linestyle": ""}
+    if paper["batch_size"].nunique() <= FEW:
+        printed |= {"linestyle": ""}
     if not measured.empty:
         seeds = measured["seed"].nunique()
         name = series if seeds == of else f"{series}, n = {seeds}"
