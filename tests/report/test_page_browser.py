@@ -117,13 +117,18 @@ def wrong_values(browser: webdriver.Chrome, folder: Path) -> list[str]:
     """Return the values of the figure `gap` that pointing at them does not tell as its table has them."""
     rows = pd.read_csv(folder / f"plots/{STUDY}/gap.csv")
     wrong = []
-    for row in rows.to_dict("records"):
-        series = f"{row['series']}, seed {row['seed']:.0f}"
-        told = hovered(browser, "gap", series, row["batch_size"])
-        expected = f"{series}; training batch size b = {row['batch_size']}; "
-        line = next((line for line in told.splitlines() if line.startswith(expected)), "")
-        if not line.endswith(f" = {row['value']:.6g}"):
-            wrong.append(f"{expected}: {told!r}")
+    for (series, size), runs in rows.groupby(["series", "batch_size"]):
+        low, high = (f"{end:.6g}" for end in (runs["value"].min(), runs["value"].max()))
+        values = {str(series): f"{runs['value'].mean():.6g}" + (f" (range: {low} to {high})" if low != high else "")}
+        if low != high:
+            seeds = zip(runs["seed"], runs["value"], strict=True)
+            values |= {f"{series}, seed {seed:.0f}": f"{value:.6g}" for seed, value in seeds}
+        for name, value in values.items():
+            told = hovered(browser, "gap", name, float(str(size)))
+            expected = f"{name}; training batch size b = {size}; "
+            line = next((line for line in told.splitlines() if line.startswith(expected)), "")
+            if not line.endswith(f" = {value}"):
+                wrong.append(f"{expected}: {told!r}")
     return wrong
 
 
