@@ -1,29 +1,17 @@
 """Stage perturbation: how far a small change of the input moves a linear problem's solution, beside the bounds."""
 
-import argparse
 from pathlib import Path
 
-from gapscope.config import load_params
-from gapscope.runtime import progress, run_stage, set_threads
+from gapscope.runtime import arguments, run_stage
 
 
 def main() -> None:
     """Run the stage."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help=".csv to write")
-    args = parser.parse_args()
+    args = arguments(__doc__, out=(Path, ".csv to write"))
 
-    from gapscope.measures import perturbation
-    from gapscope.records.long import write_long
+    from gapscope.measures.perturbation import measure_problems
 
-    settings = load_params().section("perturbation", perturbation.PerturbationSettings)
-    set_threads(1)
-    found = [
-        perturbation.perturb(samples, index, settings)
-        for samples in progress(settings.samples, "perturbation")
-        for index in range(settings.repetitions)
-    ]
-    write_long(args.out, perturbation.rows(found))
+    measure_problems(**vars(args))
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
 """Stage report: one HTML page of a study, from its committed records and figures' tables."""
 
-import argparse
 from pathlib import Path
 
 from gapscope.records.files import write_text
 from gapscope.report.page import page
-from gapscope.runtime import run_stage
+from gapscope.runtime import arguments, run_stage
 
 
 def main() -> None:
     """Run the stage."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", required=True, help="its name")
-    parser.add_argument("--metrics", type=Path, required=True, help="folder metrics/STUDY")
-    parser.add_argument("--plots", type=Path, required=True, help="folder plots/STUDY")
-    parser.add_argument("--settings", type=Path, required=True, help="conf/study/STUDY.yaml")
-    parser.add_argument("--verdicts", type=Path, required=True, help="metrics/claims/STUDY.csv; there need be none")
-    parser.add_argument("--out", type=Path, required=True, help=".html to write")
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        study=(str, "its name"),
+        metrics=(Path, "folder metrics/STUDY"),
+        plots=(Path, "folder plots/STUDY"),
+        settings=(Path, "conf/study/STUDY.yaml"),
+        verdicts=(Path, "metrics/claims/STUDY.csv; it may be missing"),
+        out=(Path, ".html to write"),
+    )
     write_text(args.out, page(args.study, args.metrics, args.plots, args.settings, args.verdicts))
 
 

@@ -1,7 +1,6 @@
 """Stage sharpness: Keskar's metric of the training or test cross-entropy, in full space and in a random manifold."""
 
 import argparse
-import time
 from pathlib import Path
 
 from gapscope.config import load_params
@@ -20,8 +19,9 @@ def main() -> None:
     from gapscope.measures import sharpness
     from gapscope.measures.networks import Network
     from gapscope.records.cell import write_cell
+    from gapscope.records.provenance import Start
 
-    params, start = load_params(), time.perf_counter()
+    params, start = load_params(), Start.of("sharpness")
     settings = params.section("sharpness", sharpness.SharpnessSettings)
     set_threads(settings.threads)
     network = Network.read(params, args.weights, args.data, device := pick_device())
@@ -35,7 +35,7 @@ def main() -> None:
         except ValueError as error:  # a loss that is not finite in the box
             raise InputError(f"{args.weights}: {error}") from error
     kind, threads = describe_device(device), settings.threads
-    write_cell(args.out, rows, record, stage="sharpness", device=kind, threads=threads, start=start)
+    write_cell(args.out, rows, record, start, device=kind, threads=threads)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a stage script needs of the machine: device, threads, memory, progress, and errors of one line."""
 
+import argparse
 import ctypes
 import os
 import platform
@@ -17,6 +18,12 @@ from tqdm import tqdm
 from gapscope.errors import InputError, StoppedError
 
 T = TypeVar("T")
+ARGUMENTS: dict[str, tuple[type, str]] = {  # that several stages have: type, what it is
+    "data": (Path, ".npz of the download stage"),
+    "model": (str, "one of the study's models"),
+    "seed": (int, "root seed of the run"),
+    "weights": (Path, ".safetensors of the train stage"),
+}
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,22 @@ def check_disk(folder: Path, needed_bytes: int) -> str:
     return line
 
 
+def arguments(about: str | None, *shared: str, **own: tuple[type, str]) -> argparse.Namespace:
+    """Return the arguments of a stage's script; all of them are required.
+
+    Args:
+        about: the script's docstring, for `--help`.
+        shared: names in `ARGUMENTS`.
+        own: further names, each with its type and what it is.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    for name, (kind, meaning) in ({name: ARGUMENTS[name] for name in shared} | own).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, required=True, help=meaning)
+    return parser.parse_args()
+
+
 def run_stage(main: Callable[[], None]) -> None:
-    """Call a stage's main; what a user can mend ends as one line on stderr and exit status 2."""
+    """Call a stage's main; an error that the user can correct ends as one line on stderr and exit status 2."""
     name = Path(sys.argv[0]).stem
     try:
         main()

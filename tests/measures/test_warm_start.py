@@ -24,7 +24,7 @@ from gapscope import runtime
 from gapscope.data import datasets
 from gapscope.data.images import split_images
 from gapscope.errors import InputError, StoppedError
-from gapscope.measures import warm_start
+from gapscope.measures import warm_start, warm_start_runs
 from gapscope.measures.sharpness import SharpnessSettings, measure
 from gapscope.records import weights
 from gapscope.records.long import read_long, select
@@ -38,12 +38,12 @@ UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
 SETTINGS = warm_start.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
 TRAINING = runs.changed(lr_shape="constant")
 SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train", "test"), 20, "running", 20, "float64", 1)
-FINAL = [*warm_start.MEASURED, "weight_norm"]
+FINAL = [*warm_start_runs.MEASURED, "weight_norm"]
 Rows = list[dict[str, Any]]
 
 
-def cell(folder: Path, **changes: Any) -> warm_start.Warmstart:
-    whole = warm_start.Warmstart(
+def cell(folder: Path, **changes: Any) -> warm_start_runs.WarmStart:
+    whole = warm_start_runs.WarmStart(
         runs.network, runs.data(), SETTINGS, TRAINING, SHARPNESS, 3, "cpu", folder, {"run": "a", "starts": [*STARTS]}, 2
     )
     return replace(whole, **changes)
@@ -130,7 +130,7 @@ class After:
         return self.left < 0
 
 
-def stopped(folder: Path, updates: int) -> warm_start.Warmstart:
+def stopped(folder: Path, updates: int) -> warm_start_runs.WarmStart:
     with pytest.raises(StoppedError, match="folder"):
         list(cell(folder, stop=After(updates)).rows())
     return cell(folder)
@@ -159,7 +159,7 @@ def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
         write(path, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weights, "write_weights", killed)
+        patch.setattr(warm_start_runs, "write_weights", killed)
         with pytest.raises(InterruptedError):
             list(again.rows())
     assert list(again.rows()) == uninterrupted
@@ -178,7 +178,7 @@ def test_what_is_finished_is_not_done_again(
         sizes.append(options["batch_size"])
         return whole(*arguments, **options)
 
-    monkeypatch.setattr(loop, "Training", noted)
+    monkeypatch.setattr(warm_start_runs, "Training", noted)
     assert list(again.rows()) == uninterrupted
     assert sizes == [LARGE] * 2
     assert list(again.rows()) == uninterrupted

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gapscope.errors import InputError
-from gapscope.measures.landscape import COLUMNS, End, LandscapeSettings, steepness, walk
+from gapscope.measures.landscape import COLUMNS, LandscapeSettings
+from gapscope.measures.landscape_walk import End, steepness, walk
 from gapscope.numerics.loss_surface.landscape import (
     ALPHAS,
     along,

@@ -12,12 +12,16 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapscope.config import load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
+from gapscope.runtime import describe_device, pick_device, set_threads
 
 if TYPE_CHECKING:  # a page is drawn without torch
     from torch import Tensor, nn
@@ -46,6 +50,44 @@ class ActivationSettings:
             raise InputError(f"activations.precision must be float64 or float32, got {self.precision!r}")
         if self.probe_images < 1 or self.forward_batch < 1:
             raise InputError("activations.probe_images and activations.forward_batch must be at least 1")
+
+
+def write_run(*, weights: Path, data: Path, out: Path) -> None:
+    """Write a trained network's activations over both samples; none where its run diverged.
+
+    Args:
+        weights: .safetensors of the train stage.
+        data: .npz of the download stage.
+        out: folder to write.
+    """
+    import torch
+
+    from gapscope.data import datasets, images
+    from gapscope.records.activations import write_activations
+    from gapscope.records.weights import read_weights
+    from gapscope.training.networks import restored
+
+    params = load_params()
+    settings = params.section("activations", ActivationSettings)
+    set_threads(settings.threads)
+    device, dtype = pick_device(), getattr(torch, settings.precision)
+    state, header = read_weights(weights)
+    header |= {"activations": vars(settings), "device": describe_device(device)}
+    with write_activations(out, header) as open_layer:
+        if header["status"] == "diverged":
+            print("this run diverged: there is nothing to measure")
+            return
+        dataset = datasets.load(data)
+        model = restored(params, state, header, dataset, weights).to(device, dtype)
+        training = images.split_images(dataset, "train", device)
+        sizes = header["batch_size"], header["seed"], settings.probe_images
+        header["forward_error"] = {}
+        for sample, index in sample_indices(len(training), *sizes).items():
+            inputs = training.subset(index.to(device)).inputs
+            layers = extract(model, partial(inputs, dtype=dtype), len(index), partial(open_layer, sample), settings)
+            if settings.precision == "float32":
+                exact, exact_inputs = copy.deepcopy(model).double(), partial(inputs, dtype=torch.float64)
+                header["forward_error"][sample] = forward_errors(exact, exact_inputs, layers, settings)
 
 
 def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -> "dict[str, Tensor]":

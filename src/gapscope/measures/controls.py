@@ -22,14 +22,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gapscope.config import load_params
 from gapscope.measures.activations import ActivationSettings, extract, sample_indices
 from gapscope.measures.quantity import Quantity
+from gapscope.measures.spectra import SpectraSettings, layer_spectra
+from gapscope.runtime import describe_device, pick_device, progress, set_threads
 
 if TYPE_CHECKING:  # a page is drawn without torch
     from torch import Tensor, nn
 
     from gapscope.data.images import Images
     from gapscope.models import ModelSpec
+    from gapscope.records.spectra import LayerRecord
 
 RUNS_ON = "seed"
 QUANTITIES: dict[str, Quantity] = {}  # near_rank and effective_ranks count in the controls' spectra
@@ -56,6 +60,44 @@ class Control:
     tensor: np.ndarray
 
 
+def measure_controls(*, weights: Path, data: Path, out: Path) -> None:
+    """Compute the spectra of a seed's controls and write their record; without layers where its run diverged.
+
+    Args:
+        weights: .safetensors of the train stage, at the study's first batch size.
+        data: .npz of the download stage.
+        out: .jsonl to write.
+    """
+    from gapscope.data import datasets, images
+    from gapscope.records.provenance import Start, write_provenance
+    from gapscope.records.spectra import write_spectra
+    from gapscope.records.weights import read_weights
+    from gapscope.training.networks import checked_spec
+
+    params, start = load_params(), Start.of("controls")
+    settings = params.section("controls", ControlSettings)
+    forward, spectra = params.section("activations", ActivationSettings), params.section("spectra", SpectraSettings)
+    set_threads(settings.threads)
+    device = pick_device()
+    state, header = read_weights(weights)
+    kind = describe_device(device)
+    header |= {"activations": vars(forward), "spectra": vars(spectra), "cut": spectra.cut, "device": kind}
+    layers: list[LayerRecord] = []
+    if header["status"] != "diverged":
+        dataset = datasets.load(data)
+        spec = checked_spec(params, header, dataset, weights)
+        training = images.split_images(dataset, "train", device)
+        models = networks(spec, state, training, settings, seed=header["seed"], device=device)
+        sizes = list(dict.fromkeys(params.batch_sizes))
+        tensors = controls(models, training, sizes, header["seed"], forward, folder=weights.parent)
+        layers = [
+            layer_spectra(c.tensor, spectra, device=device, sample=c.sample, layer=c.layer, batch_size=c.batch_size)
+            for c in progress(tensors, out.stem, number_of_tensors(models, sizes))
+        ]
+    write_spectra(out, header, layers)
+    write_provenance(out, start, device=kind, threads=settings.threads)
+
+
 def networks(
     spec: "ModelSpec",
     state: "Mapping[str, Tensor]",
@@ -75,12 +117,11 @@ def networks(
         seed: of the initial weights.
         device: of the models.
     """
-    from gapscope import seeds
     from gapscope.models import build
     from gapscope.training.evaluation import reestimate_batch_norm
+    from gapscope.training.networks import initial
 
-    with seeds.seeded(seed, "initialisation"):
-        untrained = build(spec).to(device)
+    untrained = initial(spec, seed).to(device)
     reference = build(spec).to(device)
     reference.load_state_dict(dict(state))
     reestimate_batch_norm(untrained, training, settings.eval_batch)

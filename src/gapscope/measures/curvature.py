@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # a page is drawn without torch
     import pandas as pd
     from torch import Tensor
 
+    from gapscope.measures.networks import Network
     from gapscope.measures.study import Study
     from gapscope.numerics.loss_surface.curvature import Loss
 
@@ -82,6 +83,17 @@ class CurvatureSettings:
         for name in ("radius", "adaptive_radius"):
             if not getattr(self, name) > 0:
                 raise InputError(f"curvature.{name} must be > 0, got {getattr(self, name)}")
+
+
+def of_network(network: "Network", settings: CurvatureSettings) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
+    """Return the long rows of a trained network's record, and the conditions of its loss.
+
+    Raises:
+        ValueError: as `measure`.
+    """
+    loss = network.objectives(["train"], settings)["train"]
+    found = measure(loss, loss.weights(), settings, seed=network.header["seed"])
+    return rows(found), {"conditions": loss.conditions()}
 
 
 def measure(loss: "Loss", x: "Tensor", settings: CurvatureSettings, *, seed: int) -> dict[str, Any]:

@@ -1,23 +1,40 @@
-"""A trained network and the objectives at its weights, as the measures on cells and pairs need them."""
+"""A trained network and the losses at its weights; and the steps that all measures of one network share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
-from gapscope.config import Params
+from gapscope.config import Params, load_params
 from gapscope.data import datasets, images
 from gapscope.data.datasets import Dataset
+from gapscope.errors import InputError
 from gapscope.numerics.loss_surface.sharpness import PRECISIONS
+from gapscope.records.cell import write_cell
+from gapscope.records.provenance import Start
 from gapscope.records.weights import read_weights
+from gapscope.runtime import describe_device, pick_device, set_threads
 from gapscope.training.networks import restored
 from gapscope.training.objective import Objective
 
+Rows = Iterable[Mapping[str, Any]]
+
+
+class MeasureSettings(Protocol):
+    """What the settings of every measure have."""
+
+    @property
+    def threads(self) -> int:
+        """Number of CPU threads."""
+
+
+S = TypeVar("S", bound=MeasureSettings)
+
 
 class LossSettings(Protocol):
-    """What a measure's settings say of the loss."""
+    """What the settings of a measure of the loss have."""
 
     @property
     def images(self) -> int | None:
@@ -29,7 +46,7 @@ class LossSettings(Protocol):
 
     @property
     def micro_batch(self) -> int:
-        """Images at a time."""
+        """Number of images in one pass."""
 
     @property
     def precision(self) -> str:
@@ -72,3 +89,44 @@ class Network:
             )
             for split in splits
         }
+
+
+def measure_network(
+    stage: str,
+    settings_class: type[S],
+    measure: Callable[[Network, S], tuple[Rows, dict[str, Any]]],
+    *,
+    weights: Path,
+    data: Path,
+    out: Path,
+) -> None:
+    """Measure a trained network and write its record; a run that diverged gets a record without rows.
+
+    Args:
+        stage: its name in dvc.yaml, and of its group of params.
+        settings_class: of the measure.
+        measure: network and settings -> long rows, and further entries of the JSON record, such as its conditions.
+        weights: .safetensors of the train stage.
+        data: .npz of the download stage.
+        out: path of the record, without suffix.
+
+    Raises:
+        InputError: the file holds no network of the study, or the measure raised a ValueError.
+    """
+    params, start = load_params(), Start.of(stage)
+    settings = params.section(stage, settings_class)
+    set_threads(settings.threads)
+    device = pick_device()
+    network = Network.read(params, weights, data, device)
+    rows: list[Mapping[str, Any]] = []
+    more: dict[str, Any] = {}
+    if network.model:
+        try:
+            found, more = measure(network, settings)
+            rows = list(found)
+        except InputError:
+            raise
+        except ValueError as error:  # such as a loss that is not finite
+            raise InputError(f"{weights}: {error}") from error
+    record = {**network.header, "settings": vars(settings), **more}
+    write_cell(out, rows, record, start, device=describe_device(device), threads=settings.threads)

@@ -6,10 +6,13 @@ short training at a small batch size, which is all that it takes to see its orde
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapscope.config import load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
+from gapscope.runtime import describe_device, pick_device, set_threads
 
 if TYPE_CHECKING:  # a page is drawn without torch
     import pandas as pd
@@ -44,6 +47,38 @@ class NoiseScaleSettings:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.gradient_batch < 2:
             raise InputError("noise_scale: epochs must be at least 1, gradient_batch at least 2 (batch norm)")
+
+
+def measure_seed(*, model: str, data: Path, seed: int, out: Path) -> None:
+    """Train a network for a short while, measure the noise scale on the way, and write and print the record.
+
+    Args:
+        model: one of the study's models.
+        data: .npz of the download stage.
+        seed: of the run.
+        out: path of the record, without suffix.
+
+    Raises:
+        InputError: as `noise_scales`.
+    """
+    from gapscope.data import datasets
+    from gapscope.records.cell import write_cell
+    from gapscope.records.provenance import Start
+    from gapscope.training.networks import initial, study_spec
+    from gapscope.training.settings import TrainSettings
+
+    params, start = load_params(), Start.of("noise_scale")
+    settings = params.section("noise_scale", NoiseScaleSettings)
+    training = params.section("train", TrainSettings)
+    set_threads(settings.threads)
+    device, dataset = pick_device(), datasets.load(data)
+    spec = study_spec(params, model, dataset.image_shape, dataset.classes)
+    network = initial(spec, seed).to(device)
+    status, found = noise_scales(network, dataset, training, settings, seed=seed, device=device)
+    record = {"status": status, "model": spec.to_header(), "dataset": dataset.name, "seed": seed}
+    record |= {"settings": vars(settings), "train": training.identity(), "conditions": conditions(found)}
+    write_cell(out, rows(found), record, start, device=describe_device(device), threads=settings.threads)
+    print(printed(found))
 
 
 def noise_scales(

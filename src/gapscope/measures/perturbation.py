@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapscope.config import load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
-from gapscope.records.long import read_long
+from gapscope.records.long import read_long, write_long
+from gapscope.runtime import progress, set_threads
 
 if TYPE_CHECKING:  # a page is drawn without torch
     import pandas as pd
@@ -40,6 +43,22 @@ class PerturbationSettings:
             raise InputError("perturbation: units, repetitions and every entry of samples must be at least 1")
         if not 0 < self.size < 1:
             raise InputError(f"perturbation.size must be between 0 and 1, got {self.size}")
+
+
+def measure_problems(*, out: Path) -> None:
+    """Draw and measure every problem, and write the record.
+
+    Args:
+        out: .csv to write.
+    """
+    settings = load_params().section("perturbation", PerturbationSettings)
+    set_threads(1)
+    results = [
+        perturb(samples, repetition, settings)
+        for samples in progress(settings.samples, "perturbation")
+        for repetition in range(settings.repetitions)
+    ]
+    write_long(out, rows(results))
 
 
 def perturb(samples: int, repetition: int, settings: PerturbationSettings) -> dict[str, float]:

@@ -3,13 +3,18 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING, Any
 
+from gapscope.config import load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import read_long
 from gapscope.records.tables import read_record
+from gapscope.runtime import RuntimeSettings, describe_device, progress
 
 if TYPE_CHECKING:  # a page is drawn without torch
     import pandas as pd
@@ -52,6 +57,41 @@ class RandomMatrixSettings:
     def of_law(self, name: str) -> dict[str, Any]:
         """Return all that a repetition of this law depends on, besides its shape and number."""
         return {"law": name, "seed": self.seed, "spectrum_values": self.spectrum_values, "bins": self.bins}
+
+
+def measure_law(*, law: str, log: Path, out: Path) -> None:
+    """Draw and measure all matrices of one law, in several processes, and write the record.
+
+    Args:
+        law: gaussian, uniform or lognormal.
+        log: file that keeps the finished repetitions; removed at the end.
+        out: path of the record, without suffix.
+    """
+    from gapscope.numerics import random_matrices
+    from gapscope.records.cell import write_cell
+    from gapscope.records.provenance import Start
+    from gapscope.records.resumable import finish
+
+    params, start = load_params(), Start.of("random_matrices")
+    settings = params.section("random_matrices", RandomMatrixSettings)
+    workers = params.section("runtime", RuntimeSettings).workers
+    entries, about = random_matrices.law(law), settings.of_law(law)
+    pieces = [(m, n, index) for m, n in settings.shapes for index in range(settings.repetitions)]
+    identity = about | {"revision": start.revision, "torch": version("torch")}
+    finished = finish(partial(repetition, settings=about), pieces, log, identity, workers)
+    by_piece = {(row["m"], row["n"], row["repetition"]): row for row in progress(finished, law, len(pieces))}
+    measured = [by_piece[piece] for piece in pieces]
+    record = {"law": law, "entry_mean": entries.mean, "entry_std": entries.std, "settings": vars(settings)}
+    write_cell(
+        out,
+        rows(measured, random_matrices.histogram_rows(measured, law, settings.bins)),
+        record,
+        start,
+        device=describe_device("cpu"),
+        threads=1,
+        cpu_s=sum(row["cpu_s"] for row in measured),
+    )
+    log.unlink()
 
 
 def repetition(piece: tuple[int, int, int], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.config import Params
+from gapscope.config import Params, load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.numerics.hosvd.effective_ranks import effective_ranks
 from gapscope.numerics.hosvd.spectrum import METHODS, ModeSpectrum, SpectrumTail, mode_sizes
 from gapscope.records.cells import cells, seed_records
 from gapscope.records.descending import rounded
-from gapscope.records.spectra import DIGITS, RANKS, LayerRecord, ModeRecord, kept_indices
+from gapscope.records.spectra import DIGITS, RANKS, LayerRecord, ModeRecord, kept_indices, write_spectra
+from gapscope.runtime import describe_device, pick_device, progress, set_threads
 
 RUNS_ON = "cell"
 QUANTITIES: dict[str, Quantity] = {}  # what is counted in spectra belongs to near_rank and effective_ranks
@@ -42,6 +43,29 @@ class SpectraSettings:
             raise InputError(f"spectra.method must be one of {', '.join(METHODS)}, got {self.method!r}")
         if not (np.isfinite(self.cut) and self.cut >= 0):
             raise InputError(f"spectra.cut must be a finite number >= 0, got {self.cut}")
+
+
+def measure_activations(*, activations: Path, out: Path) -> None:
+    """Compute the spectra of a run's activations and write their record.
+
+    Args:
+        activations: folder of the activations stage.
+        out: .jsonl to write.
+    """
+    from gapscope.records.activations import read_activations
+    from gapscope.records.provenance import Start, write_provenance
+
+    params, start = load_params(), Start.of("spectra")
+    settings = params.section("spectra", SpectraSettings)
+    set_threads(settings.threads)
+    device = pick_device()
+    header, tensors = read_activations(activations)
+    header["forward_device"] = header.pop("device")
+    layers = progress(tensors, activations.name)
+    found = list(spectra(layers, settings, device=device, errors=header.get("forward_error", {})))
+    kind = describe_device(device)
+    write_spectra(out, header | {"spectra": vars(settings), "cut": settings.cut, "device": kind}, found)
+    write_provenance(out, start, device=kind, threads=settings.threads)
 
 
 def spectra(

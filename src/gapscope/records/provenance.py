@@ -7,6 +7,8 @@ import math
 import platform
 import subprocess
 import sys
+import time
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,27 +23,52 @@ CPUINFO = Path("/proc/cpuinfo")
 INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2"}  # flag -> name, best first
 
 
-def write_provenance(record: Path, *, stage: str, device: str, threads: int, wall_s: float, **more: Any) -> None:
+@dataclass(frozen=True)
+class Start:
+    """A stage at its start, before anybody can edit the code that it has loaded.
+
+    Attributes:
+        stage: its name in dvc.yaml.
+        revision: of the stage.
+        commit: short name of HEAD, with "-dirty" where tracked code differs from it; None outside a repository.
+        code: hash of the stage's code; None where the folder has no script of the stage.
+        clock: `time.perf_counter` at the start.
+    """
+
+    stage: str
+    revision: int
+    commit: str | None
+    code: str | None
+    clock: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def of(cls, stage: str) -> "Start":
+        """Return the start of a stage: now."""
+        script = Path("stages") / f"{stage}.py"
+        return cls(stage, revision(stage), _commit(), closure_hash(stage) if script.exists() else None)
+
+
+def write_provenance(record: Path, start: Start, *, device: str, threads: int, **more: Any) -> None:
     """Write how a record was made to its place.
 
     Args:
         record: the record, metrics/STUDY/STAGE/CELL with any suffix or none.
-        stage: as dvc.yaml names it.
+        start: of the stage; the seconds since then are recorded.
         device: kind of the device, as `gapscope.runtime.describe_device` gives it.
-        threads: of the processor.
-        wall_s: seconds that the stage took.
-        more: what else is known of this stage, such as `ranks` or `training_s`.
+        threads: number of CPU threads.
+        more: further facts about the run, such as `ranks` or `training_s`.
     """
+    seconds_spent = time.perf_counter() - start.clock
     made = {
-        "stage": stage,
-        "revision": revision(stage),
-        "commit": _commit(),
-        "code": closure_hash(stage) if (Path("stages") / f"{stage}.py").exists() else None,
+        "stage": start.stage,
+        "revision": start.revision,
+        "commit": start.commit,
+        "code": start.code,
         "device": device,
         **processor(),
         "threads": threads,
         "ranks": 1,
-        "wall_s": round(wall_s, 3),
+        "wall_s": round(seconds_spent, 3),
         "gapscope": version("gapscope"),
         "torch": version("torch"),
         "numpy": version("numpy"),

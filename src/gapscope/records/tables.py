@@ -41,6 +41,11 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def write_summary(path: Path, numbers: Mapping[str, Any]) -> None:
+    """Write the numbers that `dvc metrics` and `dvc exp show` list, as one JSON object."""
+    write_text(path, json.dumps(numbers, indent=2) + "\n")
+
+
 def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]", *, exact: bool = False) -> None:
     """Write a CSV table; None and NaN are empty.
 
@@ -65,8 +70,7 @@ def read_table(path: Path, *, exact: Sequence[str] = ()) -> "pd.DataFrame":
     Args:
         path: .csv.
         exact: columns of which every float is read as the bits that were written; the parser of older versions of
-            pandas
-            may be off by the last bit.
+            pandas may be off by the last bit.
 
     Raises:
         InputError: the file is missing or is no CSV table.

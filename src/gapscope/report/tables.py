@@ -1,15 +1,37 @@
 """A study's tables, made of what its measures give: by run, by batch size, and the means that DVC shows."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from gapscope import measures
+from gapscope import measures, papers
+from gapscope.config import Params
 from gapscope.measures.study import Study
+from gapscope.records.files import write_text
 from gapscope.records.long import AXES, RUN, text
+from gapscope.records.tables import write_summary, write_table
+from gapscope.report import gap
 
 GROUP = [*RUN[:3]]  # model, data set, batch size
+
+
+def write_tables(params: Params, out: Path) -> None:
+    """Write all tables of a study into a folder."""
+    study = Study(params)
+    values, every_run = runs(study), cells(study)
+    means = batch_sizes(values, every_run)
+    printed, markdown = papers.beside(params.study, means, every_run)
+    tolerance = params.section("tables", gap.TableSettings).tolerance_points
+    write_table(out / "runs.csv", values)
+    write_table(out / "cells.csv", every_run)
+    write_table(out / "batch_sizes.csv", means)
+    write_table(out / "layers.csv", layers(study))
+    write_table(out / "paper.csv", printed)
+    write_table(out / "gap.csv", gap.gap_table(values, every_run, tolerance))
+    write_summary(out / "summary.json", summary(means))
+    write_text(out / "paper.md", markdown or "This study repeats no printed table.\n")
 
 
 def runs(study: Study) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gapscope import seeds
 from gapscope.config import Params
 from gapscope.data.datasets import Dataset
 from gapscope.errors import InputError
@@ -23,6 +24,12 @@ def study_spec(params: Params, name: str, image_shape: tuple[int, int, int], cla
     train = params.section("train", TrainSettings)
     own = params.section("code", CodeSettings).models
     return ModelSpec(name, image_shape, classes, *train.switches, own)
+
+
+def initial(spec: ModelSpec, seed: int) -> nn.Module:
+    """Return a network with the initial weights of a seed, which all batch sizes share."""
+    with seeds.seeded(seed, "initialisation"):
+        return build(spec)
 
 
 def checked_spec(params: Params, header: Mapping[str, Any], dataset: Dataset, weights: Path) -> ModelSpec:
