@@ -29,7 +29,7 @@ from gapscope.training.settings import (
 )
 
 SETTINGS = TrainSettings(
-    batch_norm=True, linear_units=False, average_pooling=False, augment=True,
+    task="classification", batch_norm=True, linear_units=False, average_pooling=False, augment=True,
     optimizer=OptimizerSettings("sgd", momentum=0.9, weight_decay=1e-3, decay="weights", settings={}),
     schedule=ScheduleSettings(
         lr_start=0.1, lr_end=1e-3, lr_shape="cosine", lr_scaling="none", lr_reference_batch=128, warmup_epochs=0.0,

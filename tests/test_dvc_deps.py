@@ -97,7 +97,8 @@ def test_no_op_values_are_pinned() -> None:
     """They never change: old results are read by them. A new param adds a line here."""
     assert noops.NOOPS == {
         "train": {
-            "linear_units": False, "average_pooling": False, "augment": False, "optimizer.settings": {},
+            "task": "classification", "linear_units": False, "average_pooling": False, "augment": False,
+            "optimizer.settings": {},
             "schedule.lr_scaling": "none", "schedule.warmup_epochs": 0.0, "schedule.updates": None,
             "schedule.batch_schedule": [], "schedule.patience": None, "tuning.lr_candidates": [],
             "tuning.validation_images": 0, "batch.drop_last": False, "batch.micro_batch": None,

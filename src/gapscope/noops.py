@@ -14,6 +14,7 @@ from typing import Any
 
 NOOPS: dict[str, dict[str, Any]] = {  # group -> key, dotted where it is nested -> its no-op value
     "train": {
+        "task": "classification",
         "linear_units": False,
         "average_pooling": False,
         "augment": False,

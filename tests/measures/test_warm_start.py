@@ -38,7 +38,7 @@ UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
 SETTINGS = warm_start.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
 TRAINING = runs.changed(lr_shape="constant")
 SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train", "test"), 20, "running", 20, "float64", 1)
-FINAL = [*warm_start_runs.MEASURED, "weight_norm"]
+FINAL = ["train_error_pct", "test_error_pct", "train_cross_entropy", "test_cross_entropy", "weight_norm"]
 Rows = list[dict[str, Any]]
 
 

@@ -340,7 +340,7 @@ def start(epoch: int, small: float | None, large: float | None, status: str) -> 
     for phase, error in (("small", small), ("large", large)):
         if error is not None:
             box = {"split": "train", "space": "full", "epsilon": 1e-3}
-            rows.append({"phase": phase, **warm_start.long_row("test_error_pct", error)})
+            rows.append({"phase": phase, **warm_start.metric_row("test", "error_pct", error)})
             rows.append({"phase": phase, **box, "quantity": "sharpness_pct", "value": 10 * error})
     return {"start_epoch": epoch, "status": status, "values": rows}
 

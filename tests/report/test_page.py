@@ -256,10 +256,13 @@ def test_one_seed_is_said_to_have_no_spread(quick: dict[str, Any]) -> None:
 def start(seed: int, epoch: int, status: str) -> dict[str, Any]:
     box = {"split": "train", "space": "full", "epsilon": 1e-3, "quantity": "sharpness_pct"}
     values = [
-        {"phase": "small", **warm_start.long_row("test_error_pct", 2.0 + seed)},
+        {"phase": "small", **warm_start.metric_row("test", "error_pct", 2.0 + seed)},
         {"phase": "small", **box, "value": 10.0},
     ]
-    large = [{"phase": "large", **warm_start.long_row("test_error_pct", 5.0)}, {"phase": "large", **box, "value": 20.0}]
+    large = [
+        {"phase": "large", **warm_start.metric_row("test", "error_pct", 5.0)},
+        {"phase": "large", **box, "value": 20.0},
+    ]
     return {"start_epoch": epoch, "status": status, "values": values + (large if status == "ok" else [])}
 
 

@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from gapscope.data.datasets import Dataset
 from gapscope.data.images import Augmentation, split_images
-from gapscope.tasks import CLASSIFICATION, TASKS, Batch, Task
+from gapscope.errors import InputError
+from gapscope.measures import evaluation
+from gapscope.tasks import TASKS, make_task
+from gapscope.tasks.classification import CLASSIFICATION, Classification
+from gapscope.tasks.task import Batch, Task
 from gapscope.training.evaluation import evaluate
 from gapscope.training.gradient import backward
 from gapscope.training.objective import Objective
@@ -80,8 +84,26 @@ def test_a_batch_has_images_and_labels() -> None:
     assert CLASSIFICATION.total_weight(images, index) == 3
 
 
-def test_tasks_are_found_by_their_names() -> None:
-    assert all(task.name == name for name, task in TASKS.items())
+def test_a_task_is_made_by_its_name_or_by_its_import_path() -> None:
+    assert all(isinstance(make_task(name), Task) for name in TASKS)
+    for name in ("classification", "gapscope.tasks.classification:Classification"):
+        assert type(make_task(name)) is Classification
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("clasification", "did you mean 'classification'"),
+        ("no such.module:Class", "unknown task"),
+        ("gapscope.tasks.nowhere:Class", "cannot be imported"),
+        ("gapscope.tasks.classification:Nothing", "cannot be imported"),
+        ("gapscope.training.observers:Strides", "not a subclass"),
+        ("gapscope.tasks.task:Task", "cannot be made without arguments"),
+    ],
+)
+def test_what_is_no_task_is_refused(name: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make_task(name)
 
 
 # --- a task of one's own goes through training, evaluation and the objective ------------------------------------------
@@ -96,7 +118,7 @@ def data() -> Dataset:
 class Regression(Task):
     """The label is a number to predict; images of class 0 do not count, those of class 2 count twice."""
 
-    name, unit, error_name = "regression", "image", "root_mean_square"
+    unit, loss_name, error_name = "image", "half_square", "root_mean_square"
 
     def batch(self, examples: Any, index: Any, **how: Any) -> Batch:
         return CLASSIFICATION.batch(examples, index, dtype=torch.float64)
@@ -163,3 +185,22 @@ def test_micro_batches_and_evaluation_are_those_of_the_whole_batch(line: nn.Modu
     known = float((weights * residuals**2).sum() / weights.sum())
     assert error == pytest.approx(known**0.5, rel=DIRECT)
     assert loss == pytest.approx(known / 2, rel=DIRECT)
+
+
+def test_a_run_of_another_task_has_its_loss_and_error_by_their_names() -> None:
+    import runs
+
+    whole = runs.run(model := runs.network(0.0), task=f"{__name__}:Regression", lr_start=1e-4)
+    metrics = {f"{split}_{name}" for split in ("train", "test") for name in ("root_mean_square", "half_square", "loss")}
+    assert metrics <= set(whole.final)
+    assert not any("cross_entropy" in name or "error_pct" in name for name in [*whole.final, *whole.history[0]])
+    images = split_images(runs.data(), "test", "cpu")
+    residuals = model.eval()(images.inputs(slice(None), torch.float64))[:, 0].detach() - images.labels
+    known = float((images.labels * residuals**2).sum() / images.labels.sum() / 2)
+    assert whole.final["test_half_square"] == pytest.approx(known, rel=DIRECT)
+    assert whole.final["test_loss"] == pytest.approx(known + whole.final["penalty"], rel=DIRECT)
+    quantities = {
+        row["quantity"]
+        for row in evaluation.rows(whole.history, whole.final, ("half_square", "root_mean_square", "loss"))
+    }
+    assert {"half_square", "root_mean_square", "loss", "updates"} <= quantities

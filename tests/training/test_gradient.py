@@ -13,8 +13,8 @@ from gapscope import seeds
 from gapscope.data.images import PADDING, Augmentation, Images, split_images
 from gapscope.errors import InputError
 from gapscope.models.lenet5 import LeNet5
-from gapscope.tasks import Batch
 from gapscope.tasks.classification import Classification
+from gapscope.tasks.task import Batch
 from gapscope.training.gradient import backward, needs_recomputation, recompute_units
 from gapscope.training.loop import train
 

@@ -11,6 +11,7 @@ from gapscope.engine import locks
 from gapscope.errors import InputError, did_you_mean
 from gapscope.records.files import write_text
 from gapscope.renamed import answer
+from gapscope.tasks import check_task
 
 
 def add(commands: Any) -> None:
@@ -66,7 +67,9 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
         except YAMLError as error:
             raise InputError(f"{source}: {error}") from error
         try:
-            return load_params(out), out.read_text(encoding="utf-8")
+            params = load_params(out)
+            check_task(params.groups["train"]["task"])
+            return params, out.read_text(encoding="utf-8")
         except InputError as error:
             raise InputError(str(error).replace(str(out), str(source))) from error
 

@@ -29,6 +29,7 @@ from gapscope.models import ModelSpec, build
 from gapscope.records.cells import cells
 from gapscope.records.tables import read_record
 from gapscope.runtime import set_threads
+from gapscope.tasks import make_task
 from gapscope.training.evaluation import evaluate
 from gapscope.training.gradient import make_update, needs_recomputation, recompute_units
 from gapscope.training.graphs import as_cuda_graphs, graphs_possible
@@ -41,8 +42,8 @@ SMALL, LARGE = 8, 512  # images in the probe's batches; the larger one grows no 
 ENOUGH_S = 0.25
 REPEATS = 3
 PROBED = (  # the params that an update's time depends on
-    "optimizer.name", "optimizer.decay", "augment", "batch.micro_batch", "batch.micro_batch_norm", "precision.compute",
-    "precision.channels_last", "precision.cuda_graphs", "evaluation.eval_batch", "threads",
+    "task", "optimizer.name", "optimizer.decay", "augment", "batch.micro_batch", "batch.micro_batch_norm",
+    "precision.compute", "precision.channels_last", "precision.cuda_graphs", "evaluation.eval_batch", "threads",
 )  # fmt: skip
 
 
@@ -199,7 +200,8 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
     augmentation = Augmentation.none(len(images), device) if settings.augment else None
     optimizer = make_optimizer_of(model, settings)
 
-    update = make_update(model, optimizer, images, settings, augmentation=augmentation)
+    task = make_task(settings.task)
+    update = make_update(model, optimizer, images, settings, augmentation=augmentation, task=task)
     graphs = graphs_possible(settings, device) and optimizer.in_graphs
     if graphs:
         update = as_cuda_graphs(update, device)
@@ -219,7 +221,7 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
                 break
             large *= 2
     part = images.subset(torch.arange(large, device=device))
-    evaluation_s = _seconds(partial(evaluate, model, part, settings.evaluation.eval_batch), clock) / large
+    evaluation_s = _seconds(partial(evaluate, model, part, settings.evaluation.eval_batch, task), clock) / large
     image_s = max(large_s - small_s, 0.0) / (large - small)
     return Speed(max(large_s - large * image_s, 0.0), image_s, evaluation_s)
 

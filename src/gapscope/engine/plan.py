@@ -17,6 +17,7 @@ from gapscope.measures.spectra import SpectraSettings
 from gapscope.models import build
 from gapscope.records.cells import cells
 from gapscope.runtime import RuntimeSettings, check_disk
+from gapscope.tasks import make_task
 from gapscope.training.batches import check_batches
 from gapscope.training.distributed import requested_ranks
 from gapscope.training.networks import study_spec
@@ -104,6 +105,7 @@ def check(
         InputError: an unknown model, or a batch size that cannot be trained at, or too little disk for what is to come.
     """
     settings = params.section("train", TrainSettings)
+    make_task(settings.task)
     ranks = requested_ranks(params.section("runtime", RuntimeSettings).launcher)
     check_measures(params, train_images)
     probe = params.section("activations", ActivationSettings).probe_images

@@ -54,7 +54,7 @@ PLAIN = {
     "epochs_run": "epochs",
     "lr": "learning_rate",
 }
-OF_A_SPLIT = ("error_pct", "cross_entropy", "loss")
+OF_A_SPLIT = ("error_pct", "cross_entropy", "loss")  # in classification; another task has its own error and loss
 
 STUCK = "learned nothing"  # a status beside "ok" and "diverged"
 # Our choice: a run has learned nothing if it has at least these parts of the cross-entropy and the error of guessing.
@@ -62,8 +62,12 @@ STUCK = "learned nothing"  # a status beside "ok" and "diverged"
 GUESSING = {"cross_entropy": 0.99, "error_pct": 0.9}
 
 
-def spelled(name: str) -> tuple[str, dict[str, str]] | None:
-    """Return the quantity and the axes of a name that training uses; None for what is no quantity.
+def spelled(name: str, of_a_split: Sequence[str] = OF_A_SPLIT) -> tuple[str, dict[str, str]] | None:
+    """Return the quantity and the axes of a name that training uses; None for a name of no quantity.
+
+    Args:
+        name: of a number of training.
+        of_a_split: the quantities that training gives for each split: the task's error and loss, and "loss".
 
     Example:
         >>> spelled("test_error_pct_running")
@@ -73,33 +77,36 @@ def spelled(name: str) -> tuple[str, dict[str, str]] | None:
         return PLAIN[name], {}
     statistics = "running" if name.endswith("_running") else "reestimated"
     split, _, quantity = name.removesuffix("_running").partition("_")
-    if split in ("train", "test") and quantity in OF_A_SPLIT:
+    if split in ("train", "test") and quantity in of_a_split:
         return quantity, {"split": split, "statistics": statistics}
     return None
 
 
-def rows(history: Sequence[Mapping[str, Any]], final: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def rows(
+    history: Sequence[Mapping[str, Any]], final: Mapping[str, Any], of_a_split: Sequence[str] = OF_A_SPLIT
+) -> Iterator[dict[str, Any]]:
     """Yield the long rows of a run: those of each epoch, to 10 significant digits, then the final ones, exactly.
 
     Args:
         history: one row per evaluated epoch, as training gives it.
         final: what training gives at the end.
+        of_a_split: as in `spelled`.
     """
     for epoch in history:
         for name, value in epoch.items():
-            if found := spelled(name):
+            if found := spelled(name, of_a_split):
                 quantity, axes = found
                 rounded = float(f"{value:.10g}") if isinstance(value, float) else value
                 yield {"epoch": epoch["epoch"], **axes, "quantity": quantity, "value": rounded}
     for name, value in final.items():
-        if found := spelled(name):
+        if found := spelled(name, of_a_split):
             quantity, axes = found
             yield {**axes, "quantity": quantity, "value": value}
 
 
-def beside_numbers(final: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what training gives at the end that is no quantity, without its seconds: the record's own."""
-    return {name: value for name, value in final.items() if not spelled(name) and name != "wall_s"}
+def beside_numbers(final: Mapping[str, Any], of_a_split: Sequence[str] = OF_A_SPLIT) -> dict[str, Any]:
+    """Return the entries of `final` that are no quantities, without the seconds: they go into the JSON record."""
+    return {name: value for name, value in final.items() if not spelled(name, of_a_split) and name != "wall_s"}
 
 
 def run_rows(study: "Study") -> "pd.DataFrame":
@@ -124,8 +131,10 @@ def status(record: Mapping[str, Any], table: "pd.DataFrame") -> str:
     classes = record.get("model", {}).get("classes")
     if record["status"] != "ok" or classes is None:
         return str(record["status"])
-    here = (table["split"] == "train") & (table["statistics"] == "reestimated") & table["epoch"].isna()
-    values = table[here].set_index("quantity")["value"]
+    final = (table["split"] == "train") & (table["statistics"] == "reestimated") & table["epoch"].isna()
+    values = table[final].set_index("quantity")["value"]
+    if not {*GUESSING} <= {*values.index}:  # another task: what guessing gives there is not known
+        return "ok"
     wrong = values["error_pct"] >= GUESSING["error_pct"] * 100 * (1 - 1 / classes)
     return STUCK if wrong and values["cross_entropy"] >= GUESSING["cross_entropy"] * math.log(classes) else "ok"
 

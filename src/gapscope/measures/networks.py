@@ -16,8 +16,11 @@ from gapscope.records.cell import write_cell
 from gapscope.records.provenance import Start
 from gapscope.records.weights import read_weights
 from gapscope.runtime import describe_device, pick_device, set_threads
+from gapscope.tasks import make_task
+from gapscope.tasks.task import Task
 from gapscope.training.networks import restored
 from gapscope.training.objective import Objective
+from gapscope.training.settings import TrainSettings
 
 Rows = Iterable[Mapping[str, Any]]
 
@@ -55,11 +58,20 @@ class LossSettings(Protocol):
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network: its weights' header, and the network itself, None where its run diverged."""
+    """A trained network.
+
+    Attributes:
+        header: of its weights file.
+        model: None if its run diverged.
+        dataset: that it was trained on.
+        task: that it was trained for.
+        device: of the model.
+    """
 
     header: dict[str, Any]
     model: nn.Module | None
     dataset: Dataset
+    task: Task
     device: str
 
     @classmethod
@@ -71,9 +83,10 @@ class Network:
         """
         state, header = read_weights(weights)
         dataset = datasets.load(data)
+        task = make_task(params.section("train", TrainSettings).task)
         if header["status"] != "ok":
-            return cls(header, None, dataset, device)
-        return cls(header, restored(params, state, header, dataset, weights).to(device), dataset, device)
+            return cls(header, None, dataset, task, device)
+        return cls(header, restored(params, state, header, dataset, weights).to(device), dataset, task, device)
 
     def objectives(self, splits: Iterable[str], settings: LossSettings) -> dict[str, Objective]:
         """Return the objective of each split: the training loss over `settings.images`, the test loss over all."""
@@ -86,6 +99,7 @@ class Network:
                 settings.micro_batch,
                 PRECISIONS[settings.precision],
                 batch_norm_statistics=settings.batch_norm_statistics,
+                task=self.task,
             )
             for split in splits
         }

@@ -105,11 +105,12 @@ def noise_scales(
     from gapscope import seeds
     from gapscope.data.images import split_images
     from gapscope.numerics.loss_surface.noise_scale import noise_scale
+    from gapscope.tasks import make_task
     from gapscope.training.loop import Training
     from gapscope.training.objective import Objective
     from gapscope.training.tuning import settings_of_sweep
 
-    images = split_images(data, "train", device)
+    images, task = split_images(data, "train", device), make_task(training.task)
     count = settings.images or len(images)
     if not 3 * settings.gradient_batch <= count <= len(images):
         raise InputError(
@@ -122,7 +123,9 @@ def noise_scales(
     def measured(epoch: int) -> None:
         # statistics of the batch, as in training: at the initial weights the running ones mean nothing
         size = settings.gradient_batch
-        objective = Objective.of_images(model, images, count, size, torch.float32, batch_norm_statistics="batch")
+        objective = Objective.of_images(
+            model, images, count, size, torch.float32, batch_norm_statistics="batch", task=task
+        )
         x = objective.weights()
         try:
             found = noise_scale(lambda: objective.gradients(x, size, order), size)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gapscope.errors import InputError
-from gapscope.measures.evaluation import spelled
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import text
 
@@ -50,11 +49,9 @@ class WarmstartSettings:
             raise InputError(f"warmstart.starts must lie in 0..{self.small_epochs}, got {list(self.starts)}")
 
 
-def long_row(name: str, value: float) -> Row:
-    """Return the long row of an error or a loss that training gives by this name."""
-    found = spelled(name)
-    assert found is not None  # MEASURED are all spelled
-    return {**found[1], "quantity": found[0], "value": value}
+def metric_row(split: str, quantity: str, value: float) -> Row:
+    """Return the long row of an error or a loss of a split, taken with re-estimated statistics."""
+    return {"split": split, "statistics": "reestimated", "quantity": quantity, "value": value}
 
 
 def rows(starts: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

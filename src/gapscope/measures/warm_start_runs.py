@@ -18,7 +18,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from gapscope.data.images import split_images
 from gapscope.errors import InputError
 from gapscope.measures.sharpness import SharpnessSettings
 from gapscope.measures.training_run import run_identity
-from gapscope.measures.warm_start import Row, WarmstartSettings, long_row, statuses
+from gapscope.measures.warm_start import Row, WarmstartSettings, metric_row, statuses
 from gapscope.measures.warm_start import rows as long_rows
 from gapscope.numerics.loss_surface.sharpness import PRECISIONS, keskar_sharpness
 from gapscope.records.cell import write_cell
@@ -42,6 +42,8 @@ from gapscope.records.files import write_text
 from gapscope.records.provenance import Start
 from gapscope.records.weights import read_weights, write_weights
 from gapscope.runtime import RuntimeSettings, describe_device, pick_device, progress, set_threads, stop_requests
+from gapscope.tasks import make_task
+from gapscope.tasks.task import Task
 from gapscope.training.batches import check_batches
 from gapscope.training.evaluation import (
     distance,
@@ -54,7 +56,7 @@ from gapscope.training.networks import initial, study_spec
 from gapscope.training.objective import Objective
 from gapscope.training.settings import TrainSettings
 
-MEASURED = ("train_error_pct", "test_error_pct", "train_cross_entropy", "test_cross_entropy")
+SPLITS = ("train", "test")
 REFUSED = (  # of train: they would give a run another length, size or rate, or rows that are not kept
     "schedule.updates", "schedule.batch_schedule", "tuning.lr_candidates", "observers",
 )  # fmt: skip
@@ -140,6 +142,11 @@ class WarmStart:
             yield self._once(f"row{start}", partial(self._row, start, start in kept))
             self._checkpoint(f"large{start}").remove()
 
+    @cached_property
+    def task(self) -> Task:
+        """The task that is trained."""
+        return make_task(self.training.task)
+
     def remove(self) -> None:
         """Remove the folder, once the rows are written."""
         self._empty()
@@ -221,17 +228,19 @@ class WarmStart:
         None if its loss is not finite: a long run is not evaluated after every epoch.
         """
         model = self._load(start)
-        training, test = (split_images(self.data, split, self.device) for split in ("train", "test"))
+        training, test = (split_images(self.data, split, self.device) for split in SPLITS)
         augmentation = reestimation_augmentation(training, self.training, self.seed)
-        reestimate_batch_norm(model, training, self.training.evaluation.eval_batch, augmentation)
-        metrics = evaluation_metrics(model, training, test, self.training)
+        size = self.training.evaluation.eval_batch
+        reestimate_batch_norm(model, training, size, augmentation, task=self.task)
+        metrics = evaluation_metrics(model, training, test, self.training, task=self.task)
         return (model, metrics) if math.isfinite(metrics["train_loss"]) else None
 
     def _measured(self, model: nn.Module, metrics: Mapping[str, float]) -> list[Row]:
         """Return the long rows of a network with re-estimated statistics: its metrics, norms and sharpness."""
         settings = self.sharpness
         initial_weights = [weights.detach() for weights in self.make().to(self.device).parameters()]
-        rows = [long_row(name, metrics[name]) for name in MEASURED]
+        names = (self.task.error_name, self.task.loss_name)
+        rows = [metric_row(split, name, metrics[f"{split}_{name}"]) for name in names for split in SPLITS]
         rows.append({"quantity": "weight_norm", "value": distance(model)})
         rows.append({"quantity": "distance_from_initial", "value": distance(model, initial_weights)})
         for split in settings.splits:
@@ -242,6 +251,7 @@ class WarmStart:
                 settings.micro_batch,
                 PRECISIONS[settings.precision],
                 batch_norm_statistics=settings.batch_norm_statistics,
+                task=self.task,
             )
             x = objective.weights()
             for epsilon in settings.epsilons:

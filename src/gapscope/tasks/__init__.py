@@ -1,8 +1,46 @@
-"""Tasks by name: what a batch is, which loss is trained, what counts as an error, and what a batch size counts."""
+"""Tasks by name: what a batch is, which loss is trained, what counts as an error, and what a batch size counts.
 
-from gapscope.tasks.classification import Classification
-from gapscope.tasks.task import Batch as Batch
-from gapscope.tasks.task import Task as Task
+A task is imported when it is asked for: `gapscope compose` checks its name without torch.
+"""
 
-CLASSIFICATION = Classification()
-TASKS: dict[str, Task] = {"classification": CLASSIFICATION}
+import re
+from typing import TYPE_CHECKING
+
+from gapscope.errors import InputError, did_you_mean
+from gapscope.import_paths import imported
+
+if TYPE_CHECKING:
+    from gapscope.tasks.task import Task
+
+TASKS = {"classification": "gapscope.tasks.classification:Classification"}  # name -> import path
+IMPORT_PATH = re.compile(r"\w+(\.\w+)*:\w+")
+
+
+def check_task(name: str) -> None:
+    """Raise InputError if a name is neither that of a built-in task nor an import path; nothing is imported."""
+    if name not in TASKS and not IMPORT_PATH.fullmatch(name):
+        raise InputError(
+            f"train.task: unknown task {name!r}; {did_you_mean(name, TASKS)} (or an import path, package.module:Class)"
+        )
+
+
+def make_task(name: str) -> "Task":
+    """Return a task, built-in or given by an import path.
+
+    Args:
+        name: the param `train.task`.
+
+    Raises:
+        InputError: an unknown name, an import path that leads nowhere, or something that is no task.
+    """
+    from gapscope.tasks.task import Task
+
+    check_task(name)
+    cls = imported(TASKS.get(name, name), "train.task")
+    if not (isinstance(cls, type) and issubclass(cls, Task)):
+        raise InputError(f"train.task: {name} is not a subclass of gapscope.tasks.task.Task")
+    try:
+        task: Task = cls()
+    except TypeError as error:  # an abstract method, or an argument that is needed
+        raise InputError(f"train.task: {name} cannot be made without arguments: {error}") from error
+    return task

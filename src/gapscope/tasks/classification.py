@@ -11,8 +11,8 @@ from gapscope.tasks.task import Batch, Task
 class Classification(Task):
     """One label for each image. Outputs are logits (b, classes); targets are labels (b,)."""
 
-    name = "classification"
     unit = "image"
+    loss_name = "cross_entropy"
     error_name = "error_pct"
 
     def batch(
@@ -59,3 +59,6 @@ class Classification(Task):
         probabilities = outputs.detach().softmax(dim=1)
         weighted = probabilities * vector
         return weighted - probabilities * weighted.sum(dim=1, keepdim=True)
+
+
+CLASSIFICATION = Classification()

@@ -23,13 +23,13 @@ class Task(ABC):
     """A task. Its examples are whatever `batch` can index, e.g. `gapscope.data.images.Images`.
 
     Attributes:
-        name: as in `TASKS`.
         unit: what a batch size counts: "image".
-        error_name: name of the error in tables, with its unit: "error_pct".
+        loss_name: name of the mean loss in records and tables: "cross_entropy".
+        error_name: name of the error in records and tables, with its unit: "error_pct".
     """
 
-    name: str
     unit: str
+    loss_name: str
     error_name: str
 
     @abstractmethod

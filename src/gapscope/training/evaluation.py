@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from gapscope import seeds
 from gapscope.data.images import Augmentation, Images
 from gapscope.models import batch_norms
-from gapscope.tasks import CLASSIFICATION, Task
+from gapscope.tasks.classification import CLASSIFICATION
+from gapscope.tasks.task import Task
 from gapscope.training.settings import TrainSettings
 
 
@@ -38,14 +39,18 @@ def evaluation_metrics(
     *,
     task: Task = CLASSIFICATION,
 ) -> dict[str, float]:
-    """Return error, cross-entropy, and loss = cross-entropy + penalty over both sets, in eval mode."""
+    """Return the task's error and loss, and loss + penalty, over both sets, in eval mode.
+
+    For classification the names are `penalty`, and for each split, such as train, `train_error_pct`,
+    `train_cross_entropy` and `train_loss` (the sum of cross-entropy and penalty).
+    """
     weight_penalty = penalty(model, settings)
     row: dict[str, float] = {"penalty": weight_penalty}
     for split, images in (("train", training), ("test", test)):
-        error, entropy = evaluate(model, images, settings.evaluation.eval_batch, task)
+        error, loss = evaluate(model, images, settings.evaluation.eval_batch, task)
         row[f"{split}_{task.error_name}{suffix}"] = error
-        row[f"{split}_cross_entropy{suffix}"] = entropy
-        row[f"{split}_loss{suffix}"] = entropy + weight_penalty
+        row[f"{split}_{task.loss_name}{suffix}"] = loss
+        row[f"{split}_loss{suffix}"] = loss + weight_penalty
     return row
 
 

@@ -14,7 +14,8 @@ from gapscope.data.images import Augmentation, Images
 from gapscope.errors import InputError
 from gapscope.models import batch_norms, unit_layers
 from gapscope.optim.optimizers import Optimizer
-from gapscope.tasks import CLASSIFICATION, Task
+from gapscope.tasks.classification import CLASSIFICATION
+from gapscope.tasks.task import Task
 from gapscope.training.distributed import ALONE, Ranks
 from gapscope.training.observers import Observer
 from gapscope.training.settings import TrainSettings

@@ -25,7 +25,7 @@ from gapscope.data.images import Augmentation, split_images
 from gapscope.errors import StoppedError
 from gapscope.optim.optimizers import Optimizer, make_optimizer
 from gapscope.records.checkpoints import Checkpoint
-from gapscope.tasks import CLASSIFICATION, Task
+from gapscope.tasks import make_task
 from gapscope.training.batches import batches, check_batches
 from gapscope.training.distributed import ALONE, Ranks, global_batch_norm
 from gapscope.training.evaluation import (
@@ -79,11 +79,10 @@ class Training:
             what is there, with the same bits.
         stop: asked before each update.
         ranks: this process among those that train together.
-        task: gives batches, loss and error.
 
     Raises:
         InputError: no epoch, a batch size outside 1..n, a last batch of one image with batch norm, or an unknown
-            optimiser or observer.
+            task, optimiser or observer.
 
     Example:
         >>> training = Training(model, data, settings, batch_size=128, epochs=3, seed=0, device="cpu")
@@ -106,11 +105,9 @@ class Training:
         checkpoint: Checkpoint | None = None,
         stop: Callable[[], bool] = lambda: False,
         ranks: Ranks = ALONE,
-        task: Task = CLASSIFICATION,
     ) -> None:
-        self.settings, self.seed, self.device, self.stop, self.ranks, self.task = (
-            settings, seed, device, stop, ranks, task,
-        )  # fmt: skip
+        self.settings, self.seed, self.device, self.stop, self.ranks = settings, seed, device, stop, ranks
+        self.task = make_task(settings.task)
         self.schedule = settings.lay_out(len(data.y_train), batch_size, epochs, lr)
         check_batches(model, len(data.y_train), self.schedule, settings, ranks)
         self.model = model.to(device)
@@ -166,7 +163,9 @@ class Training:
                 state.observed += [row for observer in state.observers for row in observer.rows(epoch)]
                 if epoch == last or epoch % settings.evaluation.epochs_per_row(last) == 0:
                     state.history.append(self._history_row(epoch))
-                    if not _finite(state.history) or _stale(state.history, settings.schedule.patience):
+                    if not _finite(state.history) or _stale(
+                        state.history, self.task.loss_name, settings.schedule.patience
+                    ):
                         return
                 if state.checkpoint and epoch < last and epoch % state.checkpoint.every == 0:
                     state.save()
@@ -306,9 +305,9 @@ def _finite(history: list[dict[str, Any]]) -> bool:
     return math.isfinite(history[-1]["train_loss_running"])
 
 
-def _stale(history: list[dict[str, Any]], patience: int | None) -> bool:
+def _stale(history: list[dict[str, Any]], loss_name: str, patience: int | None) -> bool:
     """Return whether the training loss has "ceased to improve" (Keskar et al. 2017): no fall for `patience` epochs."""
     if patience is None:
         return False
-    best = min(history, key=lambda row: row["train_cross_entropy_running"])
+    best = min(history, key=lambda row: row[f"train_{loss_name}_running"])
     return bool(history[-1]["epoch"] - best["epoch"] >= patience)

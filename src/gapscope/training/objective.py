@@ -20,7 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gapscope import seeds
 from gapscope.data.images import Images
 from gapscope.errors import InputError
-from gapscope.tasks import CLASSIFICATION, Batch, Task
+from gapscope.tasks.classification import CLASSIFICATION
+from gapscope.tasks.task import Batch, Task
 
 STATISTICS = ("running", "batch")  # of batch norm
 Index = slice | Tensor

@@ -11,6 +11,7 @@ from typing import Any
 from gapscope import noops
 from gapscope.errors import InputError
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
+from gapscope.tasks import check_task
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class EvaluationSettings:
 class TrainSettings:
     """All params of the group `train`; `conf/config.yaml` says what each of them means."""
 
+    task: str
     batch_norm: bool
     linear_units: bool
     average_pooling: bool
@@ -142,6 +144,7 @@ class TrainSettings:
     threads: int
 
     def __post_init__(self) -> None:
+        check_task(self.task)
         for rate in self.tuning.lr_candidates:
             self.schedule.check_rate("train.tuning.lr_candidates", rate)
         _at_least_one("train.threads", self.threads)

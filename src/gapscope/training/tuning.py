@@ -10,6 +10,7 @@ from gapscope import seeds
 from gapscope.data.datasets import Dataset
 from gapscope.errors import InputError
 from gapscope.records.checkpoints import Checkpoint
+from gapscope.tasks import make_task
 from gapscope.training.loop import train
 from gapscope.training.settings import TrainSettings
 
@@ -25,7 +26,7 @@ def tune_rate(
     checkpoint: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[float, list[dict[str, Any]]]:
-    """Choose the learning rate of one batch size: the lowest cross-entropy on held-out training images.
+    """Choose the learning rate of one batch size: the lowest loss of the task on held-out training images.
 
     The test set is not used. Each candidate trains for `lr_sweep_epochs` epochs from the same initial weights, on the
     rest of the training set, with a whole schedule of that length.
@@ -48,7 +49,7 @@ def tune_rate(
         InputError: too few training images to hold out so many.
         StoppedError: `stop` said so.
     """
-    tuning = settings.tuning
+    tuning, task = settings.tuning, make_task(settings.task)
     if not tuning.lr_candidates:
         return settings.schedule.lr_start, []
     images, held_out = len(data.y_train), tuning.validation_images
@@ -75,13 +76,14 @@ def tune_rate(
             lr=lr,
             stop=stop,
         )
-        measured = {f"validation_{name}": result.final.get(f"test_{name}") for name in ("error_pct", "cross_entropy")}
+        names = (task.error_name, task.loss_name)
+        measured = {f"validation_{name}": result.final.get(f"test_{name}") for name in names}
         rows.append({"lr": lr, "status": result.status, **measured})
         if kept:
             kept.save({}, {"rows": rows})
     good = [row for row in rows if row["status"] == "ok"]
     best: float = (
-        min(good, key=lambda row: row["validation_cross_entropy"])["lr"] if good else min(tuning.lr_candidates)
+        min(good, key=lambda row: row[f"validation_{task.loss_name}"])["lr"] if good else min(tuning.lr_candidates)
     )
     return best, rows
 
