@@ -13,8 +13,11 @@ SECTIONS = {  # name -> files touched
         "src/gapscope/models/one_hidden.py", "src/gapscope/models/__init__.py", "tests/test_models.py",
         "docs/networks.md",
     ],
-    "An optimiser": ["conf/study/smoke_adamw.yaml", "src/gapscope/optim/optimizers.py", "tests/optim/test_signum.py"],
-    "A task": ["src/gapscope/tasks/regression.py", "src/gapscope/tasks/__init__.py"],
+    "An optimiser": [
+        "conf/study/smoke_adamw.yaml", "src/gapscope/optim/signum.py", "src/gapscope/optim/optimizers.py",
+        "tests/optim/test_signum.py",
+    ],
+    "A task": ["examples/square_loss.py"],
     "An observer": ["examples/gradient_norm.py"],
 }  # fmt: skip
 NETWORK = """
@@ -79,12 +82,12 @@ def test_optimisers_of_both_kinds_train(extended: Path) -> None:
 
 def test_the_loss_of_a_task_has_the_known_curvature(extended: Path) -> None:
     (example,) = examples("A task")
-    plain = "apart = model.double()(inputs) - examples.targets.double()"
+    plain = "outputs = model.double()(inputs)\napart = outputs - torch.nn.functional.one_hot(labels, 4)"
     python(
         extended,
         f"{example}\n{plain}\n"
-        "assert abs(mean_squared_error - apart.square().mean()) < 1e-12\n"
-        "assert abs(absolute_error - apart.abs().mean()) < 1e-12",
+        "assert abs(squared_error - apart.square().sum(1).mean()) < 1e-12\n"
+        "assert abs(error_pct - 100 * (outputs.argmax(1) != labels).double().mean()) < 1e-12",
     )
 
 
@@ -94,7 +97,7 @@ def test_an_observer_records_and_leaves_the_run_alone(extended: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["A network", "An optimiser", "An observer"])
+@pytest.mark.parametrize("name", ["A network", "An optimiser", "A task", "An observer"])
 def test_the_commands_of_a_section_run(extended: Path, name: str) -> None:
     for command in commands(name):
         output = run(extended, *command)
@@ -105,6 +108,11 @@ def test_the_commands_of_a_section_run(extended: Path, name: str) -> None:
     assert (pd.read_csv(tables / "cells.csv")["status"] != "diverged").all()
     if name == "A network":
         assert set(pd.read_csv(tables / "cells.csv")["model"]) == {"one_hidden", "one_hidden_w2"}
+    if name == "A task":
+        runs = pd.read_csv(tables / "runs.csv")
+        assert {"squared_error", "error_pct"} <= set(runs["quantity"])
+        assert "cross_entropy" not in set(runs["quantity"])
+        assert pd.read_csv(extended / "metrics/claims/smoke.csv")["verdict"].eq("not testable").any()
     if name == "An observer":
         record = pd.read_csv(tables / "train/lenet5-digits-b128-s0.csv")
         assert (record["quantity"] == "gradient_norm").sum() == 1  # an epoch

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from gapscope import seeds
-from gapscope.optim.optimizers import SGD, Adam, Optimizer
+from gapscope.optim.adam import Adam
+from gapscope.optim.optimizer import Optimizer
+from gapscope.optim.sgd import SGD
 
 
 def network() -> nn.Module:

@@ -12,7 +12,8 @@ import torch
 from test_optimizers import descend, network, split
 
 from gapscope.errors import InputError
-from gapscope.optim.optimizers import TorchOptimizer, make_optimizer
+from gapscope.optim.imported import TorchOptimizer
+from gapscope.optim.optimizers import make_optimizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # importing torch._dynamo warns of other packages
 

@@ -13,8 +13,8 @@ from test_resume import After
 from torch import Tensor
 
 from gapscope.errors import InputError, StoppedError
-from gapscope.optim.optimizers import SGD
 from gapscope.optim.schedules import Schedule
+from gapscope.optim.sgd import SGD
 from gapscope.training import graphs
 from gapscope.training.gradient import make_update
 from gapscope.training.observers import OBSERVERS, Observer, Row, Strides, choose_update, make_observers

@@ -13,7 +13,9 @@ from processes import Forked
 
 from gapscope import seeds
 from gapscope.errors import StoppedError
-from gapscope.optim.optimizers import SGD, Adam, TorchOptimizer
+from gapscope.optim.adam import Adam
+from gapscope.optim.imported import TorchOptimizer
+from gapscope.optim.sgd import SGD
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.training import loop
 

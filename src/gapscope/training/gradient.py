@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from gapscope.data.images import Augmentation, Images
 from gapscope.errors import InputError
 from gapscope.models import batch_norms, unit_layers
-from gapscope.optim.optimizers import Optimizer
+from gapscope.optim.optimizer import Optimizer
 from gapscope.tasks.classification import CLASSIFICATION
 from gapscope.tasks.task import Task
 from gapscope.training.distributed import ALONE, Ranks

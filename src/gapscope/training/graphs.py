@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gapscope.errors import InputError
-from gapscope.optim.optimizers import Optimizer
+from gapscope.optim.optimizer import Optimizer
 from gapscope.training.distributed import ALONE, Ranks
 from gapscope.training.observers import Observer
 from gapscope.training.settings import TrainSettings

@@ -23,7 +23,8 @@ from gapscope import seeds
 from gapscope.data.datasets import Dataset
 from gapscope.data.images import Augmentation, split_images
 from gapscope.errors import StoppedError
-from gapscope.optim.optimizers import Optimizer, make_optimizer
+from gapscope.optim.optimizer import Optimizer
+from gapscope.optim.optimizers import make_optimizer
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.tasks import make_task
 from gapscope.training.batches import batches, check_batches

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gapscope.errors import InputError, did_you_mean
 from gapscope.import_paths import imported
-from gapscope.optim.optimizers import Optimizer
+from gapscope.optim.optimizer import Optimizer
 from gapscope.optim.schedules import Schedule
 
 Row = dict[str, Any]  # epoch, layer, quantity, value
