@@ -41,6 +41,7 @@ from torchvision.transforms import ToTensor
 
 from gapscope import config, models, runtime, seeds
 from gapscope.data import datasets as data
+from gapscope.data import sources
 from gapscope.data.images import split_images
 from gapscope.training.loop import Training
 from gapscope.training.settings import TrainSettings
@@ -277,7 +278,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         mnist = Path(folder) / "mnist.npz"
         if any(CASES[case][0].model == "lenet5" for case in cases):
-            data.fetch("mnist", mnist, {})
+            sources.fetch("mnist", mnist, {})
         for case in cases:
             if gpu or CASES[case][0].device == "cpu":
                 lines.append(row(case, args.images, args.repeats, mnist))

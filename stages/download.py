@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gapscope.config import load_params
-from gapscope.data import datasets
+from gapscope.data import sources
 from gapscope.records.tables import write_record
 from gapscope.runtime import arguments, run_stage
 
@@ -15,8 +15,8 @@ def main() -> None:
         dataset=(str, "digits, mnist, fashion_mnist, cifar10, cifar100 or your own"),
         out=(Path, ".npz to write; the record goes beside it as .json"),
     )
-    settings = load_params().section("data", datasets.DataSettings)
-    record = datasets.fetch(args.dataset, args.out, settings.files)
+    settings = load_params().section("data", sources.DataSettings)
+    record = sources.fetch(args.dataset, args.out, settings.files)
     write_record(args.out.with_suffix(".json"), record)
     images = f"{record['train_images']} training and {record['test_images']} test images"
     print(f"{args.dataset}: {images}, {record['source']}")

@@ -15,7 +15,7 @@ from scripts import run
 from gapscope import measures, noops, papers
 from gapscope.claims.verdicts import ClaimSettings
 from gapscope.config import Params, declared_names, load_params
-from gapscope.data.datasets import DataSettings
+from gapscope.data.sources import DataSettings
 from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings
 from gapscope.measures.controls import ControlSettings

@@ -29,10 +29,11 @@ from sklearn.datasets import load_digits
 from torchvision import datasets
 
 from gapscope.data import datasets as data
+from gapscope.data import sources
 from gapscope.errors import InputError
 
 ROUNDING = 1e-12  # both sides are sums of at most some thousand float64 numbers of one sign, on the scale 0..1
-AT_ONCE_S = 0.8 * data.TIMEOUT_S  # a refused connection takes milliseconds, but on a busy machine seconds
+AT_ONCE_S = 0.8 * sources.TIMEOUT_S  # a refused connection takes milliseconds, but on a busy machine seconds
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +95,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     path = tmp_path_factory.mktemp("digits") / "digits.npz"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GAPSCOPE_DATA", raising=False)
-        return data.fetch("digits", path, {}), path
+        return sources.fetch("digits", path, {}), path
 
 
 def test_digits_shapes_and_note(digits):
@@ -148,7 +149,7 @@ def test_digits_labels_belong_to_their_images(digits):
 
 def test_digits_are_the_same_bytes_every_time(digits, out):
     note, path = digits
-    assert data.fetch("digits", out, {}) == note
+    assert sources.fetch("digits", out, {}) == note
     assert out.read_bytes() == path.read_bytes()
 
 
@@ -172,7 +173,7 @@ def test_own_file(supply, out, label_type):
     arrays = some_arrays(0)
     typed = arrays | {name: arrays[name].astype(label_type) for name in ("y_train", "y_test")}
     _, files = supply("mine", **typed)
-    note = data.fetch("mine", out, files)
+    note = sources.fetch("mine", out, files)
     assert_holds(out, arrays)
     digest = hashlib.sha256(b"".join(typed[name].tobytes() for name in ("x_train", "y_train", "x_test", "y_test")))
     assert note["sha256"] == digest.hexdigest()
@@ -185,13 +186,13 @@ def test_own_file(supply, out, label_type):
 @pytest.mark.parametrize("classes", [8, np.array([8])])
 def test_own_file_may_say_how_many_classes(supply, out, classes):
     _, files = supply("mine", **some_arrays(0), classes=classes)
-    assert data.fetch("mine", out, files)["classes"] == 8
+    assert sources.fetch("mine", out, files)["classes"] == 8
     assert data.load(out).classes == 8
 
 
 def test_own_file_under_a_built_in_name_has_that_many_classes(supply, out):
     _, files = supply("cifar100", **some_arrays(0))
-    assert data.fetch("cifar100", out, files)["classes"] == 100
+    assert sources.fetch("cifar100", out, files)["classes"] == 100
     assert data.load(out).classes == 100
 
 
@@ -199,7 +200,7 @@ def test_a_subset_is_some_of_the_training_images_and_every_test_image(supply, ou
     arrays = some_arrays(0)
     arrays["x_train"][:, 0, 0] = np.arange(7)  # each image can be told
     _, files = supply("mine", **arrays, classes=8)
-    note = data.fetch("mine_n5", out, files)
+    note = sources.fetch("mine_n5", out, files)
     assert (note["dataset"], note["train_images"], note["test_images"], note["classes"]) == ("mine_n5", 5, 4, 8)
     assert re.match(r"5 training images of .*\(mine.npz\)", note["source"])
     with np.load(out) as found:
@@ -208,7 +209,7 @@ def test_a_subset_is_some_of_the_training_images_and_every_test_image(supply, ou
         np.testing.assert_array_equal(found["x_train"], arrays["x_train"][chosen])
         np.testing.assert_array_equal(found["y_train"], arrays["y_train"][chosen])
         np.testing.assert_array_equal(found["x_test"], arrays["x_test"])
-    assert data.fetch("mine_n5", out, files) == note
+    assert sources.fetch("mine_n5", out, files) == note
 
 
 def test_a_subset_is_no_prefix(supply, out):
@@ -216,7 +217,7 @@ def test_a_subset_is_no_prefix(supply, out):
     _, files = supply("mine", **arrays)
     firsts = set()
     for images in (1, 2, 3):
-        data.fetch(f"mine_n{images}", out, files)
+        sources.fetch(f"mine_n{images}", out, files)
         with np.load(out) as found:
             firsts.add(np.array_equal(found["x_train"], arrays["x_train"][:images]))
     assert firsts != {True}
@@ -226,18 +227,18 @@ def test_a_subset_is_no_prefix(supply, out):
 def test_a_subset_of_more_images_than_there_are_is_refused(supply, out, images):
     _, files = supply("mine", **some_arrays(0))
     with pytest.raises(InputError, match=rf"mine_n{images}\b.*\b7\b"):
-        data.fetch(f"mine_n{images}", out, files)
+        sources.fetch(f"mine_n{images}", out, files)
 
 
 def test_a_file_of_ones_own_may_be_named_like_a_subset(supply, out):
     _, files = supply("mine_n3", **some_arrays(0))
-    assert data.fetch("mine_n3", out, files)["train_images"] == 7
+    assert sources.fetch("mine_n3", out, files)["train_images"] == 7
 
 
 def test_colour_images_become_channels_first(supply, out):
     arrays = some_arrays(0, image=(5, 4, 3))
     _, files = supply("colour", **arrays)
-    assert data.fetch("colour", out, files)["image_shape"] == [3, 5, 4]
+    assert sources.fetch("colour", out, files)["image_shape"] == [3, 5, 4]
     dataset = data.load(out)
     assert dataset.x_train.shape == (7, 3, 5, 4)
     for channel in range(3):
@@ -249,17 +250,17 @@ def test_first_source_wins(tmp_path, out, monkeypatch):
     named = write_npz(tmp_path / "a" / "digits.npz", **some_arrays(1))
     in_folder = write_npz(tmp_path / "b" / "digits.npz", **some_arrays(2))
     monkeypatch.setenv("GAPSCOPE_DATA", str(in_folder.parent))
-    assert data.fetch("digits", out, {"digits": str(named)})["source"] == "data.files (digits.npz)"
+    assert sources.fetch("digits", out, {"digits": str(named)})["source"] == "data.files (digits.npz)"
     assert_holds(out, some_arrays(1))
-    assert data.fetch("digits", out, {})["source"] == "GAPSCOPE_DATA (digits.npz)"
+    assert sources.fetch("digits", out, {})["source"] == "GAPSCOPE_DATA (digits.npz)"
     assert_holds(out, some_arrays(2))
     in_folder.unlink()
-    assert data.fetch("digits", out, {})["train_images"] == 2874
+    assert sources.fetch("digits", out, {})["train_images"] == 2874
 
 
 def test_data_folder_that_is_none(tmp_path, out, monkeypatch):
     monkeypatch.setenv("GAPSCOPE_DATA", str(tmp_path / "nowhere"))
-    assert f"GAPSCOPE_DATA={tmp_path / 'nowhere'}" in refusal(data.fetch, "digits", out, {})
+    assert f"GAPSCOPE_DATA={tmp_path / 'nowhere'}" in refusal(sources.fetch, "digits", out, {})
     assert left_behind(out) == []
 
 
@@ -289,14 +290,14 @@ FAULTS = {
 def test_bad_arrays(supply, out, changes, facts):
     arrays = {name: array for name, array in (some_arrays(0) | changes).items() if array is not None}
     path, files = supply("mine", **arrays)
-    message = refusal(data.fetch, "mine", out, files)
+    message = refusal(sources.fetch, "mine", out, files)
     assert [fact for fact in (str(path), *facts) if fact not in message] == []
     assert left_behind(out) == []
 
 
 def test_label_beyond_the_classes_of_a_built_in_name(supply, out):
     path, files = supply("mnist", **some_arrays(0) | {"y_test": np.array([0, 1, 2, 10])})
-    message = refusal(data.fetch, "mnist", out, files)
+    message = refusal(sources.fetch, "mnist", out, files)
     assert [fact for fact in (str(path), "y_test", "0..9", "0..10") if fact not in message] == []
 
 
@@ -314,7 +315,7 @@ class Trap:
 def test_pickled_array_is_refused_and_never_unpickled(supply, out, tmp_path, name):
     trap = tmp_path / "sprung"
     path, files = supply("mine", **some_arrays(0) | {name: np.array([Trap(trap)] * 7, dtype=object)})
-    message = refusal(data.fetch, "mine", out, files)
+    message = refusal(sources.fetch, "mine", out, files)
     assert str(path) in message
     assert not trap.exists()
     assert left_behind(out) == []
@@ -328,7 +329,7 @@ def test_bare_pickle_is_refused_and_never_unpickled(out, tmp_path, protocol):
     trap = tmp_path / "sprung"
     path = tmp_path / "mine.npz"
     path.write_bytes(pickle.dumps(Trap(trap), protocol))
-    assert str(path) in refusal(data.fetch, "mine", out, {"mine": str(path)})
+    assert str(path) in refusal(sources.fetch, "mine", out, {"mine": str(path)})
     assert not trap.exists()
     pickle.loads(path.read_bytes())
     assert trap.exists()
@@ -348,28 +349,28 @@ def test_truncated_file(tmp_path, save):
 def test_random_bytes(supply, out):
     path, files = supply("mine", **some_arrays(0))
     path.write_bytes(np.random.default_rng(0).bytes(4096))
-    message = refusal(data.fetch, "mine", out, files)
+    message = refusal(sources.fetch, "mine", out, files)
     assert str(path) in message
     assert left_behind(out) == []
 
 
 def test_missing_file(tmp_path, out):
     path = tmp_path / "absent.npz"
-    assert re.search(f"data.files.*{path}", refusal(data.fetch, "mine", out, {"mine": str(path)}))
+    assert re.search(f"data.files.*{path}", refusal(sources.fetch, "mine", out, {"mine": str(path)}))
     assert re.search(f"{path}.*download", refusal(data.load, path))
     assert left_behind(out) == []
 
 
 def test_folder_in_place_of_a_file(tmp_path, out):
     (tmp_path / "mine.npz").mkdir()
-    message = refusal(data.fetch, "mine", out, {"mine": str(tmp_path / "mine.npz")})
+    message = refusal(sources.fetch, "mine", out, {"mine": str(tmp_path / "mine.npz")})
     assert re.search(f"data.files.*{tmp_path / 'mine.npz'}", message)
 
 
 def test_old_output_survives_a_bad_source(supply, out):
     write_npz(out, **some_arrays(3))
     _, files = supply("mine", **some_arrays(0) | {"x_test": np.zeros(4)})
-    refusal(data.fetch, "mine", out, files)
+    refusal(sources.fetch, "mine", out, files)
     assert_holds(out, some_arrays(3))
     assert left_behind(out) == [out]
 
@@ -457,7 +458,7 @@ def test_constant_channel_has_a_deviation_of_one(level):
 def test_note_carries_the_statistics(supply, out):
     arrays = some_arrays(0, image=(5, 4, 3))
     _, files = supply("colour", **arrays)
-    note = data.fetch("colour", out, files)
+    note = sources.fetch("colour", out, files)
     scaled = arrays["x_train"].astype(np.float64) / 255
     torch.testing.assert_close(
         np.array([note["channel_mean"], note["channel_std"]]),
@@ -559,7 +560,7 @@ def with_one_byte_changed(content: bytes, position: int) -> bytes:
 @pytest.mark.parametrize("name", NAMES)
 def test_download(web, originals, out, name):
     publish(web.folder, originals)
-    note = data.fetch(name, out, {})
+    note = sources.fetch(name, out, {})
     assert_holds(out, some_arrays(5))
     assert note["source"] == "torchvision's download, MD5-checked"
     assert (note["dataset"], note["classes"], note["image_shape"]) == (name, 10, [1, 5, 4])
@@ -570,7 +571,7 @@ def test_download(web, originals, out, name):
 def test_second_mirror_is_tried(web, closed, originals, out, monkeypatch):
     publish(web.folder, originals)
     use_mirrors(monkeypatch, closed, web.address)
-    data.fetch("mnist", out, {})
+    sources.fetch("mnist", out, {})
     assert_holds(out, some_arrays(5))
 
 
@@ -581,7 +582,7 @@ def test_download_with_a_changed_byte_is_refused(web, originals, out, index, pos
     damaged = list(originals)[index]
     position %= len(originals[damaged])
     publish(web.folder, originals | {damaged: with_one_byte_changed(originals[damaged], position)})
-    message = refusal(data.fetch, "mnist", out, {})
+    message = refusal(sources.fetch, "mnist", out, {})
     assert damaged in message
     assert "GAPSCOPE_DATA" in message
     assert left_behind(out) == []
@@ -590,7 +591,7 @@ def test_download_with_a_changed_byte_is_refused(web, originals, out, index, pos
 def test_old_output_survives_a_failed_download(closed, originals, out, monkeypatch):
     write_npz(out, **some_arrays(3))
     use_mirrors(monkeypatch, closed)
-    refusal(data.fetch, "mnist", out, {})
+    refusal(sources.fetch, "mnist", out, {})
     assert_holds(out, some_arrays(3))
     assert left_behind(out) == [out]
 
@@ -603,7 +604,7 @@ def test_no_network_fails_at_once_and_says_what_was_tried_and_what_to_do(
     if not folder_is_set:
         monkeypatch.delenv("GAPSCOPE_DATA")
     start = time.perf_counter()
-    message = refusal(data.fetch, "mnist", out, {})
+    message = refusal(sources.fetch, "mnist", out, {})
     assert time.perf_counter() - start < AT_ONCE_S
     assert "mnist" in message
     assert (f"GAPSCOPE_DATA={data_folder}" if folder_is_set else "GAPSCOPE_DATA (not set)") in message
@@ -621,7 +622,7 @@ def test_silent_server_is_given_up(out, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait in its queue for ever
         use_mirrors(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/")
         start = time.perf_counter()
-        refusal(data.fetch, "mnist", out, {})
+        refusal(sources.fetch, "mnist", out, {})
     assert time.perf_counter() - start < AT_ONCE_S
     assert socket.getdefaulttimeout() == before
     assert left_behind(out) == []
@@ -640,7 +641,7 @@ def test_server_that_speaks_no_http(out, monkeypatch):
         thread.start()
         use_mirrors(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}/")
         try:
-            message = refusal(data.fetch, "mnist", out, {})
+            message = refusal(sources.fetch, "mnist", out, {})
         finally:
             thread.join()
     assert "mnist" in message
@@ -658,7 +659,7 @@ def test_server_that_speaks_no_http(out, monkeypatch):
 def test_original_files_in_the_data_folder(web, originals, data_folder, out, source):
     name, place = source
     publish(data_folder / place, originals)
-    note = data.fetch(name, out, {})
+    note = sources.fetch(name, out, {})
     assert_holds(out, some_arrays(5))
     assert note["source"] == "original files in GAPSCOPE_DATA, MD5-checked"
     assert web.asked == []
@@ -671,7 +672,7 @@ def test_damaged_original_file_is_refused_by_name_and_not_replaced(web, original
     publish(web.folder, originals)
     damaged = list(originals)[index]
     publish(data_folder / "mnist", originals | {damaged: with_one_byte_changed(originals[damaged], 4)})
-    message = refusal(data.fetch, "mnist", out, {})
+    message = refusal(sources.fetch, "mnist", out, {})
     assert str(data_folder / "mnist" / damaged) in message
     assert hashlib.md5(originals[damaged]).hexdigest() in message
     assert web.asked == []
@@ -682,7 +683,7 @@ def test_missing_original_file_is_downloaded_and_the_note_says_so(web, originals
     publish(web.folder, originals)
     *present, absent = originals
     publish(data_folder / "mnist", {name: originals[name] for name in present})
-    assert data.fetch("mnist", out, {})["source"] == "torchvision's download, MD5-checked"
+    assert sources.fetch("mnist", out, {})["source"] == "torchvision's download, MD5-checked"
     assert_holds(out, some_arrays(5))
     assert {path.strip("/") for path in web.asked} == {absent}
 
@@ -690,12 +691,12 @@ def test_missing_original_file_is_downloaded_and_the_note_says_so(web, originals
 def test_mnist_files_without_a_folder_of_their_own_are_not_taken_for_fashion_mnist(web, originals, data_folder, out):
     publish(web.folder, originals)
     publish(data_folder, {name: with_one_byte_changed(file, 4) for name, file in originals.items()})
-    assert data.fetch("fashion_mnist", out, {})["source"] == "torchvision's download, MD5-checked"
+    assert sources.fetch("fashion_mnist", out, {})["source"] == "torchvision's download, MD5-checked"
 
 
 def test_classes_follow_the_name_that_was_asked_for(supply, out):
     path, _ = supply("mine", **some_arrays(0))
-    assert data.fetch("mnist", out, {"mnist": str(path)})["classes"] == 10
+    assert sources.fetch("mnist", out, {"mnist": str(path)})["classes"] == 10
 
 
 @pytest.fixture
@@ -726,7 +727,7 @@ def cifar10(monkeypatch: pytest.MonkeyPatch) -> tuple[bytes, dict[str, np.ndarra
 def test_cifar10_archive(web, cifar10, data_folder, out, from_folder):
     archive, arrays = cifar10
     publish(data_folder / "cifar10" if from_folder else web.folder, {datasets.CIFAR10.filename: archive})
-    note = data.fetch("cifar10", out, {})
+    note = sources.fetch("cifar10", out, {})
     assert (note["image_shape"], note["classes"]) == ([3, 32, 32], 10)
     assert_holds(out, {n: a.transpose(0, 3, 1, 2) if n.startswith("x") else a for n, a in arrays.items()})
     assert bool(web.asked) != from_folder
@@ -736,7 +737,7 @@ def test_cifar10_archive(web, cifar10, data_folder, out, from_folder):
 def test_damaged_cifar10_archive_is_refused(web, cifar10, out):
     archive, _ = cifar10
     publish(web.folder, {datasets.CIFAR10.filename: with_one_byte_changed(archive, 4)})
-    message = refusal(data.fetch, "cifar10", out, {})
+    message = refusal(sources.fetch, "cifar10", out, {})
     assert "cifar10" in message
     assert left_behind(out) == []
 
@@ -748,7 +749,7 @@ def test_damaged_cifar10_archive_is_refused(web, cifar10, out):
     ("wrong", "right"), [("fashion-mnist", "fashion_mnist"), ("minst", "mnist"), ("digit", "digits")]
 )
 def test_unknown_name_suggests_the_nearest(out, wrong, right):
-    message = refusal(data.fetch, wrong, out, {})
+    message = refusal(sources.fetch, wrong, out, {})
     assert re.search(f"'{wrong}'.*'{right}'", message)
     assert f"$GAPSCOPE_DATA/{wrong}.npz" in message
     assert re.search(r"data\.files \(data: \{files: ", message)
@@ -756,4 +757,4 @@ def test_unknown_name_suggests_the_nearest(out, wrong, right):
 
 
 def test_name_near_to_none_lists_the_known(out):
-    assert "cifar10, cifar100, digits, fashion_mnist, mnist" in refusal(data.fetch, "zzz", out, {})
+    assert "cifar10, cifar100, digits, fashion_mnist, mnist" in refusal(sources.fetch, "zzz", out, {})

@@ -17,7 +17,7 @@ from dvc.utils.hydra import compose_and_dump
 from torch import Tensor, nn
 
 from gapscope.config import Params, load_params
-from gapscope.data import datasets
+from gapscope.data import datasets, sources
 from gapscope.engine import cost, plan
 from gapscope.models import MODELS, ModelSpec, build
 from gapscope.optim.schedules import Switch
@@ -106,7 +106,7 @@ def test_the_estimate_counts_what_training_does(changes: dict[str, Any], batch_s
 def test_the_sizes_are_those_of_the_data() -> None:
     assert {name: size.classes for name, size in cost.SIZES.items()} == datasets.CLASSES
     with TemporaryDirectory() as folder:
-        found = datasets.fetch("digits", Path(folder) / "digits.npz", {})
+        found = sources.fetch("digits", Path(folder) / "digits.npz", {})
     digits = cost.SIZES["digits"]
     assert (digits.train_images, digits.test_images) == (found["train_images"], found["test_images"])
     assert list(digits.image_shape) == found["image_shape"]

@@ -21,7 +21,7 @@ from processes import Forked
 from scripts import run
 
 from gapscope import runtime
-from gapscope.data import datasets
+from gapscope.data import sources
 from gapscope.data.images import split_images
 from gapscope.errors import InputError, StoppedError
 from gapscope.measures import warm_start, warm_start_runs
@@ -247,7 +247,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of 250 digits: params, data, and the declarations that stages read."""
     made = tmp_path_factory.mktemp("stage")
     compose_and_dump(str(made / "params.yaml"), str(ROOT / "conf"), None, "config", str(ROOT), TINY)
-    datasets.fetch("digits", made / "all.npz", {})
+    sources.fetch("digits", made / "all.npz", {})
     with np.load(made / "all.npz") as arrays:
         few = {name: array[:250] for name, array in arrays.items() if name != "classes"}
     np.savez(made / "digits.npz", **few)

@@ -17,7 +17,7 @@ from gapscope.optim.adam import Adam
 from gapscope.optim.imported import TorchOptimizer
 from gapscope.optim.sgd import SGD
 from gapscope.records.checkpoints import Checkpoint
-from gapscope.training import loop
+from gapscope.training import state
 
 IDENTITY = {"batch_size": 20, "settings": {"momentum": 0.9}}
 Ended = tuple[dict[str, torch.Tensor], list[dict]]
@@ -83,8 +83,8 @@ def test_a_state_item_left_out_is_seen(
     checkpoint = stopped(tmp_path / "checkpoint", 13)
     tensors, progress = checkpoint.load() or ({}, {})
     if item in LEFT_OUT:
-        whole = loop._State.tensors
-        monkeypatch.setattr(loop._State, "tensors", lambda state: LEFT_OUT[item](whole(state), None))
+        whole = state.TrainingState.tensors
+        monkeypatch.setattr(state.TrainingState, "tensors", lambda state: LEFT_OUT[item](whole(state), None))
     elif item == "velocities":
         monkeypatch.setattr(SGD, "restore", lambda *_: None)
     else:

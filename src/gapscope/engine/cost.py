@@ -21,8 +21,8 @@ import torch
 
 from gapscope import seeds
 from gapscope.config import Params
-from gapscope.data.datasets import SUBSET, DataSettings
 from gapscope.data.images import Augmentation, Images
+from gapscope.data.sources import SUBSET, DataSettings
 from gapscope.measures.activations import ActivationSettings, activation_bytes
 from gapscope.measures.warm_start import WarmstartSettings
 from gapscope.models import ModelSpec, build

@@ -9,9 +9,8 @@ that goes on from a checkpoint therefore has the same bits without saving the st
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -40,6 +39,7 @@ from gapscope.training.gradient import make_update, needs_recomputation, recompu
 from gapscope.training.graphs import Update, as_cuda_graphs, graphs_possible, why_not_graphs
 from gapscope.training.observers import Observer, Row, choose_update, make_observers
 from gapscope.training.settings import TrainSettings
+from gapscope.training.state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Training:
         self.initial = [p.detach().clone() for p in self.model.parameters()]
         optimizer = make_optimizer_of(self.model, settings)
         observers = make_observers(settings.observers, dict(self.model.named_parameters()), optimizer, self.schedule)
-        self.state = _State(self.model, optimizer, observers, checkpoint, ranks)
+        self.state = TrainingState(self.model, optimizer, observers, checkpoint, ranks)
         self.state.load(device)
 
     @property
@@ -245,61 +245,6 @@ def make_optimizer_of(model: nn.Module, settings: TrainSettings) -> Optimizer:
         momentum=own.momentum,
         settings=own.settings,
     )
-
-
-@dataclass
-class _State:
-    """All that changes from update to update, and how to save it and go on after a stop."""
-
-    model: nn.Module
-    optimizer: Optimizer
-    observers: list[Observer]
-    checkpoint: Checkpoint | None
-    ranks: Ranks
-    step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    observed: list[Row] = field(default_factory=list)
-    before: float = 0.0  # seconds before the latest stop
-    start: float = field(default_factory=time.perf_counter)
-
-    def seconds(self) -> float:
-        """Return the seconds of training, including those before a stop."""
-        return self.before + time.perf_counter() - self.start
-
-    def save(self) -> None:
-        if self.checkpoint and self.ranks.writes:
-            optimizer = {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
-            progress = {"step": self.step, "history": self.history, "seconds": self.seconds()}
-            progress |= {"observed": self.observed, "optimizer": self.optimizer.numbers()}
-            self.checkpoint.save(self.tensors() | optimizer, progress)
-
-    def load(self, device: str) -> None:
-        found = self.checkpoint.load() if self.checkpoint else None
-        if found is None:
-            return
-        saved, progress = found
-        with torch.no_grad():
-            for name, tensor in self.tensors().items():
-                tensor.copy_(saved[name].to(device))
-        self.optimizer.restore(_within("optimizer.", saved), progress["optimizer"])
-        self.step, self.history, self.before = progress["step"], progress["history"], progress["seconds"]
-        self.observed = progress["observed"]
-        print(f"going on from update {self.step}, saved in {self.checkpoint.path}", flush=True)  # type: ignore[union-attr]
-
-    def where_saved(self) -> str:
-        """Return in words where the state is."""
-        return f"{self.checkpoint.path} has the state" if self.checkpoint else "nothing was saved"
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors of the model and the observers, by name."""
-        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for observer in self.observers:
-            tensors |= {f"observer.{observer.name}.{name}": tensor for name, tensor in observer.state().items()}
-        return tensors
-
-
-def _within(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _finite(history: list[dict[str, Any]]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from gapscope.config import Params
-from gapscope.data.datasets import SUBSET
+from gapscope.data.sources import SUBSET
 from gapscope.engine.proofs import code_proof
 from gapscope.engine.proofs.cases import Case, is_declared
 from gapscope.engine.proofs.legacy import made_by
