@@ -8,7 +8,8 @@ A module here is a measure if it has a line `RUNS_ON = ...`; so a new one needs 
 records), `run_rows`
   (its rows in `runs.csv`; by default every row of its records), `study_table` (a table of a measure that does not run
   on cells), `notes` (what it says of each run that is no number), `HEADLINES` (quantities in `summary.json`) and
-  `SHOWN` (rows of a reader's table; by default every quantity);
+  `SHOWN` (rows of a reader's table; by default every quantity), and in the measure that gives the test error `GAP`
+  (column of the gap's table -> quantity and axes);
 - `FIGURES`: its figures, in the module or in its sibling `NAME_figures`, so that a stage that only measures does not
   import matplotlib, and an edit of a caption is no edit of the code that measures.
 
@@ -97,6 +98,17 @@ def stage(name: str) -> str:
 def quantities() -> "dict[str, Quantity]":
     """Return every quantity by name; two measures may give the same one."""
     return {name: quantity for module in _all().values() for name, quantity in module.QUANTITIES.items()}
+
+
+def gap_columns() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the quantities that the table of gaps is made of: column -> quantity and axes.
+
+    They are the test error, and how far each run was trained: train error and updates.
+    """
+    columns: dict[str, tuple[str, dict[str, Any]]] = next(
+        module.GAP for module in _all().values() if hasattr(module, "GAP")
+    )
+    return columns
 
 
 def figures(name: str) -> "list[Figure]":

@@ -36,6 +36,11 @@ HEADLINES = [
     ("cross_entropy", {"split": "train", "statistics": "reestimated"}),
 ]
 REESTIMATED = {"statistics": "reestimated"}
+GAP: dict[str, tuple[str, dict[str, str]]] = {
+    "test_error_pct": ("error_pct", {"split": "test", **REESTIMATED}),
+    "train_error_pct": ("error_pct", {"split": "train", **REESTIMATED}),
+    "updates": ("updates", {}),
+}
 SHOWN: list[tuple[str, dict[str, Any]]] = [
     ("updates", {}),
     *(

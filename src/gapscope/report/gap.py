@@ -1,6 +1,7 @@
 """The largest batch that costs little: test error at each batch size minus that at the smallest, seed by seed.
 
-Updates and train error stand beside it: a run of few updates may be under-trained, and its gap no more than that.
+Updates and train error stand beside it, because a run of few updates may be under-trained, and that may be all of its
+gap.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from gapscope import measures
 from gapscope.claims import hypothesis_tests
 from gapscope.drawing.numbers import number
 from gapscope.records.long import RUN, by_run
@@ -18,11 +20,6 @@ COLUMNS = [
     *("model", "dataset", "batch_size", "smallest", "n", "updates", "train_error_pct"),
     *("smallest_updates", "smallest_train_error_pct", "gap", "gap_low", "gap_high", "tolerance", "verdict"),
 ]
-USED = {  # column -> quantity and axes
-    "updates": ("updates", {}),
-    "train_error_pct": ("error_pct", {"split": "train", "statistics": "reestimated"}),
-    "test_error_pct": ("error_pct", {"split": "test", "statistics": "reestimated"}),
-}
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,9 @@ def gap_table(values: pd.DataFrame, cells: pd.DataFrame, tolerance: float) -> pd
 def _wide(values: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with their updates and errors in columns; NaN where a run has none."""
     runs = cells[[*RUN, "status"]]
-    for name, (quantity, axes) in USED.items():
-        found = by_run(values, quantity, axes).rename(name).astype(float)
-        runs = runs.join(found, on=[*RUN])
+    for name, (quantity, axes) in measures.gap_columns().items():
+        column = by_run(values, quantity, axes).rename(name).astype(float)
+        runs = runs.join(column, on=[*RUN])
     return runs
 
 
