@@ -23,5 +23,11 @@ def measured(name: str, place: str, *, _root_: DictConfig) -> str:
     return place if name in listed else next((RECORDS[one] for one in RECORDS if one in listed), "params.yaml")
 
 
+def verdicts(*, _root_: DictConfig) -> str:
+    """Return where in metrics/ the study's verdicts are; its own folder, which exists anyway, if it tests no claims."""
+    return f"claims/{_root_.study}.csv" if asked(*TRAINED, _root_=_root_) else str(_root_.study)
+
+
 OmegaConf.register_new_resolver("gapscope.asked", asked, replace=True)
+OmegaConf.register_new_resolver("gapscope.verdicts", verdicts, replace=True)
 OmegaConf.register_new_resolver("gapscope.measured", measured, replace=True)

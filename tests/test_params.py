@@ -110,12 +110,20 @@ def test_every_study_runs_its_pipelines_under_its_own_name(study: str, tmp_path:
 def test_the_folders_that_tables_and_figures_depend_on_are_those_of_the_measures(tmp_path: Path) -> None:
     """A stage cannot depend on what is not there, so that a measure that is not listed is replaced by one that is."""
     alone = load(compose(tmp_path, "measures=[evaluation]")).groups["records"]
-    assert set(alone.values()) == {"train", "runs.csv"}
+    assert set(alone.values()) == {"train", "runs.csv", "claims/quick.csv"}
     whole = load(compose(tmp_path)).groups["records"]
     assert (whole["sharpness"], whole["near_rank"], whole["curvature"]) == ("sharpness", "near_rank.csv", "train")
     assert set(load(compose(tmp_path, "study=keskar_warmstart")).groups["records"].values()) == {
-        "warmstart", "warmstart.csv",
+        "warmstart", "warmstart.csv", "claims/keskar_warmstart.csv",
     }  # fmt: skip
+
+
+def test_a_page_depends_on_no_verdicts_but_its_own(tmp_path: Path) -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert "metrics/${records.verdicts}" in stages["report"]["deps"]
+    assert not any("claims" in dep for dep in stages["report"]["deps"])
+    for study, place in (("quick", "claims/quick.csv"), ("random_matrices", "random_matrices")):
+        assert load(compose(tmp_path, f"study={study}")).groups["records"]["verdicts"] == place
 
 
 def test_the_landscape_lies_between_two_batch_sizes_of_its_study(tmp_path: Path) -> None:
