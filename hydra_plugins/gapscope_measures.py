@@ -1,11 +1,16 @@
 """Which stages a study runs, from the measures that it lists. DVC and `gapscope compose` let Hydra import this."""
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-TRAINED = ("evaluation", "warm_start")  # measures that train networks; the records of each are there if it is listed
-RECORDS = {"evaluation": "train", "warm_start": "warmstart", "random_matrices": "random_matrices"}
+from gapscope.errors import InputError
+
+DECLARED = Path(__file__).parents[1] / "conf/config.yaml"
+DERIVED = ("pipelines", "records")  # groups of params that follow from `measures`
+TRAINED = ("evaluation", "warm_start")  # measures that train networks
+RECORDS = {"evaluation": "train", "warm_start": "warmstart", "random_matrices": "random_matrices"}  # in metrics/STUDY
 
 
 def asked(*names: str, _root_: DictConfig) -> ListConfig:
@@ -15,9 +20,9 @@ def asked(*names: str, _root_: DictConfig) -> ListConfig:
 
 
 def measured(name: str, place: str, *, _root_: DictConfig) -> str:
-    """Return where the records of a measure lie, or those of another one if the study does not list it.
+    """Return the place of a measure's records, or that of another measure's if the study does not list it.
 
-    A stage cannot depend on a folder that is not there, and a dependency that is listed twice counts once.
+    A stage cannot depend on a folder that does not exist, and a dependency that is listed twice counts once.
     """
     listed: Any = _root_.measures
     return place if name in listed else next((RECORDS[one] for one in RECORDS if one in listed), "params.yaml")
@@ -28,6 +33,19 @@ def verdicts(*, _root_: DictConfig) -> str:
     return f"claims/{_root_.study}.csv" if asked(*TRAINED, _root_=_root_) else str(_root_.study)
 
 
+def refuse_set(*, _root_: DictConfig) -> str:
+    """Refuse a study or a command line that has set a param that follows from `measures`; else return a constant."""
+    declared: Any = OmegaConf.load(DECLARED)
+    own: dict[str, Any] = {"study": _root_.study, "measures": _root_.measures}
+    derived: Any = OmegaConf.create(own | {group: declared[group] for group in DERIVED})
+    for group in DERIVED:
+        for name, value in derived[group].items():
+            if _root_[group].get(name) != value:
+                raise InputError(f"{group}.{name} follows from measures and cannot be set; change measures instead")
+    return "derived"
+
+
 OmegaConf.register_new_resolver("gapscope.asked", asked, replace=True)
 OmegaConf.register_new_resolver("gapscope.verdicts", verdicts, replace=True)
 OmegaConf.register_new_resolver("gapscope.measured", measured, replace=True)
+OmegaConf.register_new_resolver("gapscope.refuse_set", refuse_set, replace=True)

@@ -11,7 +11,7 @@ from gapscope import noops
 from gapscope.errors import InputError
 
 
-def leave_out(*, _root_: DictConfig) -> str:
+def leave_out(_checked: str = "", *, _root_: DictConfig) -> str:
     """Delete each param at its no-op value from the composed tree, and return a constant text."""
     groups = {
         name: OmegaConf.to_container(_root_[name], resolve=True)

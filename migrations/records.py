@@ -326,12 +326,13 @@ def _without_seconds(record: Record, name: str = "") -> tuple[Record, list[Any]]
 
 def _table(content: bytes) -> Rows:
     rows = csv.DictReader(io.StringIO(content.decode()))
-    return [{name: _typed(text) for name, text in row.items()} for row in rows]
+    return [{name: typed(text) for name, text in row.items()} for row in rows]
 
 
-def _typed(text: str) -> Any:
-    if text == "":
-        return None
+def typed(text: str) -> Any:
+    """Return the value of a CSV cell: a number, a truth value, None for an empty cell, or the text."""
+    if text in ("", "True", "False"):
+        return {"": None, "True": True, "False": False}[text]
     for kind in (int, float):
         try:
             return kind(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from migrations.plain_names import plain
+from migrations.records import typed
 from migrations.runs import BOUNDS, quantity
 
 RUN = ("model", "dataset", "batch_size", "seed")
@@ -166,18 +167,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Return a table's rows; empty cells are None."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{name: _typed(plain(text) if name == "model" else text) for name, text in row.items()} for row in rows]
-
-
-def _typed(text: str) -> Any:
-    if text in ("", "True", "False"):
-        return {"": None, "True": True, "False": False}[text]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    return [{name: typed(plain(text) if name == "model" else text) for name, text in row.items()} for row in rows]
 
 
 def main() -> None:

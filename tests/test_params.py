@@ -14,6 +14,7 @@ from scripts import run
 
 from gapscope import measures, noops, papers
 from gapscope.claims.verdicts import ClaimSettings
+from gapscope.cli import compose as compose_command
 from gapscope.config import Params, declared_names, load_params
 from gapscope.data.sources import DataSettings
 from gapscope.errors import InputError
@@ -116,6 +117,21 @@ def test_the_folders_that_tables_and_figures_depend_on_are_those_of_the_measures
     assert set(load(compose(tmp_path, "study=keskar_warmstart")).groups["records"].values()) == {
         "warmstart", "warmstart.csv", "claims/keskar_warmstart.csv",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("override", ["pipelines.evaluation=[other]", "pipelines.sharpness=[]", "records.runs=other"])
+def test_a_param_that_follows_from_measures_cannot_be_set(override: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    name = override.partition("=")[0]
+    with pytest.raises(InputError, match=f"^{name} follows from measures and cannot be set") as refused:
+        compose_command.composed(["study=quick", override])
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_task_is_refused_when_it_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match=r"train\.task: unknown task 'clasification'; did you mean 'classification'"):
+        compose_command.composed(["study=quick", "train.task=clasification"])
 
 
 def test_a_page_depends_on_no_verdicts_but_its_own(tmp_path: Path) -> None:

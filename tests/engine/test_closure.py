@@ -55,6 +55,21 @@ def test_the_closure_is_the_script_and_what_it_imports(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_bytecode_is_no_file_that_a_module_opens(tmp_path: Path) -> None:
+    opens = 'from importlib.resources import files\n\nTABLES = files("gapscope") / "*"\n'
+    folder = project(tmp_path, opens)
+    (folder / "src/gapscope/table.csv").write_text("a\n")
+    before = closure.closure_hash("square", folder)
+    cache = folder / "src/gapscope/__pycache__"
+    cache.mkdir()
+    (cache / "area.pyc").write_bytes(b"bytecode")
+    (folder / "src/gapscope/stray.pyc").write_bytes(b"bytecode")
+    names = {path.name for path in closure.closure("square", folder)}
+    assert "table.csv" in names
+    assert not {name for name in names if name.endswith(".pyc")}
+    assert closure.closure_hash("square", folder) == before
+
+
 @pytest.mark.parametrize(
     ("was", "becomes"),
     [

@@ -58,6 +58,8 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
         try:
             compose_and_dump(str(out), folder, None, DECLARED.stem, _plugins(), overrides)
         except (HydraException, OmegaConfBaseException) as error:
+            if own := _own_error(error):
+                raise own from None
             known = declared_names()
             # what is added with + is new by intent
             names = [override.partition("=")[0] for override in overrides if not override.startswith(("+", "~"))]
@@ -72,6 +74,13 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
             return params, out.read_text(encoding="utf-8")
         except InputError as error:
             raise InputError(str(error).replace(str(out), str(source))) from error
+
+
+def _own_error(error: BaseException | None) -> InputError | None:
+    """Return the InputError of one of our resolvers (hydra_plugins/), which OmegaConf wraps; None for other errors."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _plugins() -> str:

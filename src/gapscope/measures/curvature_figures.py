@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Drawing
 from gapscope.drawing import axes as drawing
 from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
-from gapscope.records.long import RUN, text
+from gapscope.records.long import RUN, axis_text
 
 EIGENVALUE, RISE = "extreme eigenvalue", "rise of the loss (nats)"
 SERIES = (  # panel, series, quantity
@@ -32,7 +32,9 @@ def against_batch_size(study: Study) -> pd.DataFrame:
     for panel, series, quantity in SERIES:
         of = runs[runs["quantity"] == quantity]
         counted = quantity.endswith("above_level") and len(of)
-        frames.append(drawing.rows_of(of, panel, f"{series}, above {text(of['level'].iloc[0])}" if counted else series))
+        frames.append(
+            drawing.rows_of(of, panel, f"{series}, above {axis_text(of['level'].iloc[0])}" if counted else series)
+        )
     return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
 
 

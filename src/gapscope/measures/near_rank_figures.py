@@ -9,7 +9,8 @@ from matplotlib.figure import Figure as Drawing
 from gapscope.drawing import axes as drawing
 from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
-from gapscope.records.long import RUN, text
+from gapscope.records.long import RUN
+from gapscope.records.long import axis_text as text
 
 AS_PAPER, EXCESS, REMAINS = "as the paper counts", "excess over b images", "what remains"
 QUESTIONS = (AS_PAPER, EXCESS, REMAINS)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure as Drawing
 from gapscope.drawing import axes as drawing
 from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
-from gapscope.records.long import select, text
+from gapscope.records.long import axis_text, select
 
 ACCURACY = "test accuracy (%)"
 
@@ -21,7 +21,7 @@ def table(study: Study) -> pd.DataFrame:
         ["split", "space", "dimension", "epsilon"], sort=False, dropna=False
     ):
         panel = f"sharpness φ of the {split} loss (%)"
-        frames.append(drawing.rows_of(of, panel, f"{space_text(space, dimension)}, ε = {text(epsilon)}"))
+        frames.append(drawing.rows_of(of, panel, f"{space_text(space, dimension)}, ε = {axis_text(epsilon)}"))
     return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
-from gapscope.records.long import text
+from gapscope.records.long import axis_text
 
 if TYPE_CHECKING:  # a page is drawn without torch
     import pandas as pd
@@ -114,6 +114,6 @@ def summary(values: "pd.DataFrame", starts: "pd.DataFrame") -> dict[str, Any]:
             if epsilon == "nan":
                 here[name] = group["value"].mean()
             else:
-                here.setdefault(name, {})[f"epsilon {text(float(epsilon))}"] = group["value"].mean()
+                here.setdefault(name, {})[f"epsilon {axis_text(float(epsilon))}"] = group["value"].mean()
         found.setdefault(f"{start['model']}-{start['dataset']}", {})[f"start{start['start_epoch']}"] = place
     return found

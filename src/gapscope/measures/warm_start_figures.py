@@ -11,7 +11,7 @@ from gapscope.drawing import numbers
 from gapscope.drawing.figure import Figure
 from gapscope.measures.sharpness_figures import space_text
 from gapscope.measures.study import Study
-from gapscope.records.long import text
+from gapscope.records.long import axis_text
 from gapscope.records.tables import read_table
 
 PAIR = ["model", "dataset"]
@@ -27,7 +27,7 @@ def table(study: Study) -> pd.DataFrame:
     sharp = values[values["quantity"] == "sharpness_pct"]
     for (split, space, epsilon), of in sharp.groupby(["split", "space", "epsilon"], sort=False):
         whose = "" if split == "train" else f" of the {split} loss"
-        panels[f"sharpness φ (%){whose}, {space_text(space, None)}, ε = {text(epsilon)}"] = of
+        panels[f"sharpness φ (%){whose}, {space_text(space, None)}, ε = {axis_text(epsilon)}"] = of
     frames = []
     for panel, of in panels.items():
         for phase, series in SIDES.items():

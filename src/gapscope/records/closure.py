@@ -74,7 +74,7 @@ def files_read(module: Path, root: Path = Path()) -> list[Path]:
         for package, pattern in _code(module.read_bytes()).opens
         for file in (root / "src").joinpath(*package.split(".")).glob(pattern)
     ]
-    return sorted(file for file in found if file.is_file())
+    return sorted(file for file in found if file.is_file() and file.suffix != ".pyc")
 
 
 def content_hash(path: Path) -> str:

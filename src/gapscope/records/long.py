@@ -68,20 +68,21 @@ def _empty() -> "pd.DataFrame":
     return pd.DataFrame(columns=["quantity", "value"])
 
 
-def text(value: Any) -> str:
-    """Return an axis's value as a reader writes it.
+def axis_text(value: Any) -> str:
+    """Return an axis's value as a reader writes it: 10 significant digits at most, small numbers with an exponent.
 
     Example:
-        >>> [text(value) for value in (1e-4, 0.05, 5e-4, 100, "full")]
-        ['1e-4', '0.05', '5e-4', '100', 'full']
+        >>> [axis_text(value) for value in (1e-4, 0.05, 5e-4, 100, 100.0, "full", False)]
+        ['1e-4', '0.05', '5e-4', '100', '100', 'full', 'false']
     """
+    if str(value) in ("True", "False"):  # also numpy's
+        return str(value).lower()
     if not isinstance(value, float):
         return str(value)
-    mantissa, _, power = f"{value:.10g}".partition("e") if value and abs(value) < 1e-2 else ("", "", "")
-    if mantissa and not power:
-        mantissa, _, power = f"{value:.9e}".partition("e")
-        mantissa = mantissa.rstrip("0").rstrip(".")
-    return f"{mantissa}e{int(power)}" if mantissa else f"{value:g}"
+    if value == 0 or abs(value) >= 1e-2:
+        return f"{value:g}"
+    digits, _, exponent = f"{value:.9e}".partition("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def select(table: "pd.DataFrame", quantity: str, where: Mapping[str, Any], *, along: str = "") -> "pd.DataFrame":

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gapscope import measures
 from gapscope.drawing.numbers import seeds
-from gapscope.records.long import AXES, BESIDE, read_long, text
+from gapscope.records.long import AXES, BESIDE, axis_text, read_long
 from gapscope.records.tables import read_table
 from gapscope.report.page_tables import Cell, Table, cell_of, counted, of_gaps, of_markdown, row_of, spread
 
@@ -145,7 +145,7 @@ def _axis(item: tuple[str, Any]) -> str:
     axis, value = item
     if pd.isna(value):
         return ""
-    return WORDS.get(axis, {}).get(value, f"{SIGNS.get(axis, f'{axis} ')}{text(value)}")
+    return WORDS.get(axis, {}).get(value, f"{SIGNS.get(axis, f'{axis} ')}{axis_text(value)}")
 
 
 def _at(rows: pd.DataFrame, name: str) -> Any:

@@ -10,7 +10,7 @@ from gapscope import measures, papers
 from gapscope.config import Params
 from gapscope.measures.study import Study
 from gapscope.records.files import write_text
-from gapscope.records.long import AXES, RUN, text
+from gapscope.records.long import AXES, RUN, axis_text
 from gapscope.records.tables import write_summary, write_table
 from gapscope.report import gap
 
@@ -96,7 +96,7 @@ def _at(axis: tuple[str, Any]) -> str:
     name, value = axis
     if name == "relative":
         return "of the largest" if value else ""
-    return f"{name} {text(value)}"
+    return f"{name} {axis_text(value)}"
 
 
 def _rounded(value: float) -> float | None:
