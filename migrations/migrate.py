@@ -143,7 +143,7 @@ class Tree:
         """Return the entries of each lock file."""
         from dvc.utils.serialize import parse_yaml
 
-        names = [str(locks.LOCK), *sorted(path for path in self.paths if path.startswith(f"{locks.WAITING}/"))]
+        names = [str(locks.LOCK), *sorted(path for path in self.paths if path.startswith(f"{locks.OTHERS}/"))]
         return {name: parse_yaml(self.read(name).decode(), name)["stages"] for name in names}
 
 

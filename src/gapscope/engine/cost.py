@@ -1,12 +1,14 @@
 """What a study's training costs on this machine: a short probe of each network, then arithmetic.
 
-In the estimate: every update of every run, the evaluation of each epoch and of the end, the choice of a rate where
-`train.tuning.lr_candidates` ask for one, and the runs of a warm start; on disk, activations and weights. Not in it: the
-other stages (activations, spectra, controls, sharpness, curvature, noise scale, landscape), the start of each stage's
-process (seconds), several ranks (`runtime.launcher`), and that a run with `train.schedule.patience` may end early.
+The estimate covers all updates, the evaluations after epochs and at the end, the choice of a learning rate
+(`train.tuning.lr_candidates`) and the runs of warm starts. On disk it covers activations and weights.
 
-An update is taken to last `update_s + images * image_s`, from one small and one larger batch of random images.
-On a CPU it is the time of an idle core: runs beside others, or on a shared machine, last longer.
+It does not cover the other stages (activations, spectra, controls, sharpness, curvature, noise scale, landscape) or the
+seconds in which each stage's process starts. It assumes one rank (`runtime.launcher`), and that no run ends early
+because of `train.schedule.patience`.
+
+The model of an update's time is `update_s + images * image_s`, fitted to one small and one larger batch of random
+images. On a CPU it is the time on an idle core: several runs at once, or on a shared machine, take longer.
 """
 
 import time
@@ -38,7 +40,7 @@ from gapscope.training.networks import study_spec
 from gapscope.training.settings import TrainSettings
 from gapscope.training.tuning import settings_of_sweep
 
-SMALL, LARGE = 8, 512  # images in the probe's batches; the larger one grows no further once it lasts ENOUGH_S
+SMALL, LARGE = 8, 512  # images in the probe's batches; the larger one grows until it takes ENOUGH_S
 ENOUGH_S = 0.25
 REPEATS = 3
 PROBED = (  # the params that an update's time depends on
@@ -49,7 +51,7 @@ PROBED = (  # the params that an update's time depends on
 
 @dataclass(frozen=True)
 class Size:
-    """What a data set is to a network."""
+    """The sizes of a data set."""
 
     train_images: int
     test_images: int
@@ -57,7 +59,7 @@ class Size:
     classes: int
 
 
-SIZES = {  # of the known data sets, so that they need not be here
+SIZES = {  # of the built-in data sets, so that an estimate needs no download
     "digits": Size(2874, 360, (1, 28, 28), 10),
     "mnist": Size(60_000, 10_000, (1, 28, 28), 10),
     "fashion_mnist": Size(60_000, 10_000, (1, 28, 28), 10),
@@ -68,7 +70,13 @@ SIZES = {  # of the known data sets, so that they need not be here
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of one network on this machine: of an update, of each image in it, of an image in evaluation."""
+    """Seconds that one network takes on this machine.
+
+    Attributes:
+        update_s: per update, whatever its batch size.
+        image_s: per image of an update, in addition.
+        evaluation_s: per image of an evaluation.
+    """
 
     update_s: float
     image_s: float
@@ -77,7 +85,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run to come."""
+    """One training run that a study needs."""
 
     model: str
     dataset: str
@@ -87,17 +95,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a whole study, its runs one after the other."""
+    """The cost of a whole study whose runs follow one another."""
 
     seconds: float
     disk_bytes: int
 
 
 def size_of(dataset: str, params: Params) -> Size | None:
-    """Return the size of a data set that is here or known; None: a user's own, not yet seen by the download stage."""
-    found = Path("data/datasets") / f"{dataset}.json"
-    if found.is_file():
-        record = read_record(found)
+    """Return the size of a data set; None for a user's own one that the download stage has not read yet."""
+    path = Path("data/datasets") / f"{dataset}.json"
+    if path.is_file():
+        record = read_record(path)
         channels, height, width = record["image_shape"]
         return Size(record["train_images"], record["test_images"], (channels, height, width), record["classes"])
     if dataset in params.section("data", DataSettings).files:
@@ -110,7 +118,7 @@ def size_of(dataset: str, params: Params) -> Size | None:
 
 
 def runs(params: Params) -> list[Run]:
-    """Return a study's training runs: its cells, or those of its warm starts, or none."""
+    """Return a study's training runs: those of its cells, those of its warm starts, or none."""
     if "evaluation" in params.groups["measures"]:
         return [Run(cell.model, cell.dataset, cell.batch_size, params.epochs) for cell in cells(params)]
     if "warm_start" not in params.groups["measures"]:
@@ -122,7 +130,7 @@ def runs(params: Params) -> list[Run]:
 
 
 def estimate(params: Params, speed: Callable[[ModelSpec, TrainSettings], Speed]) -> Cost | None:
-    """Return what a study costs; None: it has a data set whose size is not known yet.
+    """Return what a study costs; None if the size of one of its data sets is not known yet.
 
     Raises:
         InputError: a network that cannot be built, or a batch size that its data set does not allow.
@@ -145,24 +153,24 @@ def estimate(params: Params, speed: Callable[[ModelSpec, TrainSettings], Speed])
 
 
 def run_seconds(speed: Speed, size: Size, settings: TrainSettings, batch_size: int, epochs: int) -> float:
-    """Return the seconds of one run: what `training.loop.train` does, counted.
+    """Return the seconds of one run, by counting the updates and evaluations of `training.loop.train`.
 
     Example:
-        One epoch of 10 updates on 1,000 images, at 1 s an update: 10 s, if images cost nothing.
+        One epoch of 10 updates at 1 s per update takes 10 s if images cost nothing.
     """
     schedule = settings.lay_out(size.train_images, batch_size, epochs)
     per_epoch = list(zip(schedule.updates, schedule.batch_sizes, strict=True))
     trained = sum(min(updates * images, size.train_images) for updates, images in per_epoch)
     length = len(per_epoch)
-    rows = -(-length // settings.evaluation.epochs_per_row(length))  # the last epoch's too
+    rows = -(-length // settings.evaluation.epochs_per_row(length))  # the last epoch always has one
     watched = min(settings.evaluation.history_images or size.train_images, size.train_images)
     whole = size.train_images + size.test_images
-    # the end: both whole sets twice, and the training set once for batch norm's statistics, also where there is none
+    # at the end: both whole sets twice, and the training set once to re-estimate batch norm (also without batch norm)
     evaluated = rows * (watched + size.test_images) + 2 * whole + size.train_images
     seconds = sum(schedule.updates) * speed.update_s + trained * speed.image_s + evaluated * speed.evaluation_s
     if settings.tuning.lr_candidates:
-        held = settings.tuning.validation_images
-        rest = replace(size, train_images=size.train_images - held, test_images=held)
+        held_out = settings.tuning.validation_images
+        rest = replace(size, train_images=size.train_images - held_out, test_images=held_out)
         plain = settings_of_sweep(settings).changed({"tuning.lr_candidates": ()})
         sweep = run_seconds(speed, rest, plain, min(batch_size, rest.train_images), settings.tuning.lr_sweep_epochs)
         seconds += len(settings.tuning.lr_candidates) * sweep
@@ -170,18 +178,18 @@ def run_seconds(speed: Speed, size: Size, settings: TrainSettings, batch_size: i
 
 
 class Probe:
-    """Measures the speed of networks on a device, each one once."""
+    """Measures the speed of networks on a device, and remembers it."""
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self._found: dict[tuple[object, ...], Speed] = {}
+        self._speeds: dict[tuple[object, ...], Speed] = {}
 
     def __call__(self, spec: ModelSpec, settings: TrainSettings) -> Speed:
         """Return a network's speed with the settings of a study."""
         key = (spec, *attrgetter(*PROBED)(settings))
-        if key not in self._found:
-            self._found[key] = measure(spec, settings, self.device)
-        return self._found[key]
+        if key not in self._speeds:
+            self._speeds[key] = measure(spec, settings, self.device)
+        return self._speeds[key]
 
 
 def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
@@ -205,7 +213,7 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
     graphs = graphs_possible(settings, device) and optimizer.in_graphs
     if graphs:
         update = as_cuda_graphs(update, device)
-    first = 2 if graphs else 1  # calls that do not count: kernels are loaded, then recorded
+    warmup = 2 if graphs else 1  # calls that are not timed: they load the kernels and record the graph
 
     def call(batch: torch.Tensor) -> None:
         seeds.reseed("probe", "dropout")
@@ -214,9 +222,9 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
     with recompute_units(model, needs_recomputation(model, settings)), seeds.kept():
         model.train()
         small, large = SMALL, 2 * SMALL
-        small_s = _seconds(partial(call, torch.arange(small, device=device)), clock, first)
+        small_s = _seconds(partial(call, torch.arange(small, device=device)), clock, warmup)
         while True:
-            large_s = _seconds(partial(call, torch.arange(large, device=device)), clock, first)
+            large_s = _seconds(partial(call, torch.arange(large, device=device)), clock, warmup)
             if large_s >= ENOUGH_S or large >= LARGE:
                 break
             large *= 2
@@ -235,15 +243,15 @@ def _random_images(spec: ModelSpec, device: str) -> Images:
     return Images(*(tensor.to(device) for tensor in (pixels, labels, mean, std)))
 
 
-def _seconds(call: Callable[[], object], clock: Callable[[], float], first: int = 1) -> float:
-    """Return the least of a few times of a call, after `first` that do not count: other processes only add to it."""
+def _seconds(call: Callable[[], object], clock: Callable[[], float], warmup: int = 1) -> float:
+    """Return the shortest of a few times of a call, after warm-up calls: other processes can only add to a time."""
 
     def timed() -> float:
         start = clock()
         call()
         return clock() - start
 
-    for _ in range(first):
+    for _ in range(warmup):
         timed()
     least = timed()
     return least if least >= ENOUGH_S else min(least, *(timed() for _ in range(REPEATS - 1)))
@@ -251,11 +259,11 @@ def _seconds(call: Callable[[], object], clock: Callable[[], float], first: int 
 
 def _clock(device: str, threads: int) -> Callable[[], float]:
     if device == "cpu":
-        # of one thread the processor's own time: on a busy machine the estimate is still that of an idle core
+        # with one thread, processor time: on a busy machine it is still the time on an idle core
         return time.process_time if threads == 1 else time.perf_counter
 
-    def waited() -> float:
+    def synchronized() -> float:
         torch.cuda.synchronize(device)
         return time.perf_counter()
 
-    return waited
+    return synchronized

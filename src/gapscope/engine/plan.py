@@ -1,4 +1,4 @@
-"""What a study costs, and whether it can run, before its first cell starts."""
+"""Whether a study can run, and how many updates it takes, before its first cell starts."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from gapscope.training.objective import STATISTICS
 from gapscope.training.settings import TrainSettings
 from gapscope.training.tuning import settings_of_sweep
 
-SETTINGS: dict[str, Any] = {  # of the measures that take a loss over training images
+SETTINGS: dict[str, Any] = {  # of the measures that have a loss over training images
     "sharpness": SharpnessSettings,
     "curvature": CurvatureSettings,
     "noise_scale": NoiseScaleSettings,
@@ -34,32 +34,34 @@ SETTINGS: dict[str, Any] = {  # of the measures that take a loss over training i
 
 
 def check_measures(params: Params, train_images: int) -> None:
-    """Raise InputError where a measure of the study cannot be taken: now, and not after the training."""
-    asked, settings = params.groups["measures"], {}
+    """Raise InputError if a measure of the study cannot be taken, before hours of training."""
+    listed, settings = params.groups["measures"], {}
     for name, kind in SETTINGS.items():
-        if name in asked:
+        if name in listed:
             settings[name] = params.section(name, kind)
-    if "landscape" in asked:
+    if "landscape" in listed:
         _check_landscape(params, settings["landscape"])
     for name, group in settings.items():
         if group.images is not None and not 1 <= group.images <= train_images:
             raise InputError(f"{name}.images must be in 1..{train_images}, the training images, got {group.images}")
         if (mode := getattr(group, "batch_norm_statistics", STATISTICS[0])) not in STATISTICS:
             raise InputError(f"{name}.batch_norm_statistics must be one of {', '.join(STATISTICS)}, got {mode!r}")
-    if "spectra" not in asked:
+    if "spectra" not in listed:
         return
     probe = params.section("activations", ActivationSettings).probe_images
     if not 1 <= probe <= train_images:
         raise InputError(f"activations.probe_images must be in 1..{train_images}, the training images, got {probe}")
-    if not (of := params.groups["controls"]["seeds"]):
-        raise InputError(f"controls.seeds must name at least one of the study's seeds, {list(params.seeds)}; got {of}")
+    if not (seeds := params.groups["controls"]["seeds"]):
+        raise InputError(
+            f"controls.seeds must name at least one of the study's seeds, {list(params.seeds)}; got {seeds}"
+        )
     cut = params.section("spectra", SpectraSettings).cut
     if (highest := max(params.thresholds)) > cut:
         raise InputError(
             f"spectra.cut must be at least the highest threshold, {highest:g}, to count there; got {cut:g}"
         )
-    if unknown := set(of) - set(params.seeds):
-        raise InputError(f"controls.seeds must be of the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
+    if unknown := set(seeds) - set(params.seeds):
+        raise InputError(f"controls.seeds must be among the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
 
 
 def _check_landscape(params: Params, landscape: LandscapeSettings) -> None:
@@ -70,12 +72,12 @@ def _check_landscape(params: Params, landscape: LandscapeSettings) -> None:
     if (size := landscape.small) == landscape.large:
         raise InputError(
             f"landscape.small and landscape.large must be two batch sizes, both are {size}; set landscape.large "
-            "(or batch_size, where the study's large one is that)"
+            "(or batch_size, if landscape.large is ${batch_size})"
         )
 
 
 def check_sweep(model: nn.Module, train_images: int, batch_size: int, settings: TrainSettings) -> None:
-    """Raise InputError where a rate cannot be chosen: the sweep trains on the images that are not held out."""
+    """Raise InputError if the learning-rate sweep cannot run on the images that are not held out."""
     if not settings.tuning.lr_candidates:
         return
     held_out = settings.tuning.validation_images
@@ -99,17 +101,17 @@ def check(
     classes: int,
     train_images: int,
 ) -> str:
-    """Check the study's cells on one data set before any of them starts, and say in words what they cost.
+    """Check the study's cells on one data set, and return in words how many there are and what they need.
 
     Raises:
-        InputError: an unknown model, or a batch size that cannot be trained at, or too little disk for what is to come.
+        InputError: an unknown model or task, an impossible batch size, or too little disk.
     """
     settings = params.section("train", TrainSettings)
     make_task(settings.task)
     ranks = requested_ranks(params.section("runtime", RuntimeSettings).launcher)
     check_measures(params, train_images)
     probe = params.section("activations", ActivationSettings).probe_images
-    asked = params.groups["measures"]
+    listed = params.groups["measures"]
     todo = [cell for cell in cells(params) if cell.dataset == dataset]
     updates = needed_bytes = 0
     for cell in todo:
@@ -120,11 +122,12 @@ def check(
         check_sweep(model, train_images, cell.batch_size, settings)
         weights = sum(p.numel() for p in model.parameters())
         dimension = params.groups["sharpness"]["manifold_dimension"]
-        if "sharpness" in asked and dimension > weights:
+        if "sharpness" in listed and dimension > weights:
             raise InputError(
-                f"sharpness.manifold_dimension must be at most {weights}, the weights of {cell.model}; got {dimension}"
+                f"sharpness.manifold_dimension must be at most {weights}, the number of weights of {cell.model}; "
+                f"got {dimension}"
             )
         updates += sum(run.updates)
-        if "spectra" in asked and not cell.run("activations").exists():
+        if "spectra" in listed and not cell.run("activations").exists():
             needed_bytes += activation_bytes(model, image_shape) * (cell.batch_size + probe)
     return f"study {params.study}, {dataset}: {len(todo)} cells, {updates} updates; {check_disk(Path(), needed_bytes)}"

@@ -1,7 +1,8 @@
-"""Several cells of a study at once on one machine: each stage as a process of one thread, or one a GPU.
+"""Several cells of a study at once on one machine: each stage is a process of one thread, or one process per GPU.
 
-Two runs of one thread side by side are faster than one run of two. DVC still decides what has changed and writes its
-lock file: each stage is a `dvc --wait-for-lock repro --single-item`, started once what it depends on is done.
+Two runs of one thread each, side by side, are faster than one run of two threads. DVC still decides what has changed
+and writes its lock file: each stage is a `dvc --wait-for-lock repro --single-item`, which starts when the stages that
+it depends on are done.
 """
 
 import io
@@ -26,8 +27,8 @@ from gapscope.runtime import stop_requests
 
 LOGS = Path("data/logs")
 POLL_S = 0.2
-LOOK_S = {True: 1, False: 60}  # how often to say how far the running stages are: on a terminal, and in a file
-TAIL = 4096  # bytes of a log in which to look for it
+LOOK_S = {True: 1, False: 60}  # seconds between progress lines: on a terminal, and in a file
+TAIL = 4096  # bytes at the end of a log that are searched for progress
 
 Graph = Mapping[str, set[str]]  # stage -> the stages that it depends on
 Running = dict[str, tuple[int, "subprocess.Popen[bytes]", float]]  # stage -> its slot, process and start
@@ -35,22 +36,23 @@ Running = dict[str, tuple[int, "subprocess.Popen[bytes]", float]]  # stage -> it
 
 @dataclass
 class Progress:
-    """Where a run of a graph stands; each stage is in exactly one of these, or still to come."""
+    """Which stages of a graph have ended, and how; a stage that is running or waiting is in none of the lists."""
 
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)  # they depend on one that failed
+    left_out: list[str] = field(default_factory=list)  # depend on a stage that failed
 
 
 def changed() -> tuple[Graph, set[str]]:
-    """Return the part of the pipeline that is not up to date, or may not be once what it depends on has run.
+    """Return the part of the pipeline that is out of date, or may be once the stages before it have run.
 
-    As for `dvc repro --allow-missing`, results that only their records in git are left of are up to date; where another
-    stage reads them, they are made again. The stage `check` is run here, since all others wait for it. Unsafe names
-    are refused even before: stages are started one by one, and DVC skips what they depend on then.
+    As for `dvc repro --allow-missing`, a result is up to date if its records are in git, even if its large files are
+    missing; these are made again if another stage reads them. This function runs the stage `check` itself, since all
+    other stages wait for it. It refuses unsafe names even before that, because DVC starts single stages without their
+    dependencies.
 
     Returns:
-        That part of the graph, and those of its stages that run only if what the others leave has changed.
+        That part of the graph, and those of its stages that run only if the outputs of others have changed.
 
     Raises:
         InputError: DVC cannot read the pipeline, or a name in its params is unsafe.
@@ -80,31 +82,31 @@ def changed() -> tuple[Graph, set[str]]:
 
 
 def refuse_unsafe_names() -> None:
-    """Raise InputError where params.yaml has a name that is unsafe in the commands that DVC makes of it."""
+    """Raise InputError if params.yaml has a name that is unsafe in DVC's commands."""
     if PARAMS.exists():
         check_names(read_yaml(PARAMS))
 
 
 def _is_changed(stage: Any, upstream: Sequence[Any]) -> bool:
-    records = [out for out in stage.outs if not out.use_cache]  # in git: only a run brings one back
+    records = [out for out in stage.outs if not out.use_cache]  # kept in git, not in DVC's cache: only a run makes them
     return stage.changed(allow_missing=True, upstream=upstream) or not all(out.exists for out in records)
 
 
 def _gives(other: Any, stage: Any) -> bool:
-    """Whether a stage reads something of another's that is not there."""
+    """Whether a stage reads a missing output of another stage."""
     read = {dep.fs_path for dep in stage.deps}
     return any(out.fs_path in read and not out.exists for out in other.outs)
 
 
 def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jobs: int) -> Progress:
-    """Run the stages of a graph, up to `jobs` at once; a failure stops only what depends on it.
+    """Run the stages of a graph, up to `jobs` at once; a failure stops only the stages that depend on it.
 
-    However it ends, none of its processes is left: those that run are sent SIGINT and waited for.
+    However it ends, it leaves no process behind: running ones are sent SIGINT and waited for.
 
     Args:
-        graph: stage -> the stages that it depends on; all of them are run.
+        graph: stage -> the stages that it depends on, all of them keys of the graph too.
         start: (stage, slot in 0..jobs-1) -> its process.
-        jobs: at least 1.
+        jobs: number of processes, at least 1.
 
     Raises:
         InputError: fewer than one job.
@@ -112,7 +114,7 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
     """
     if jobs < 1:
         raise InputError(f"-j must be at least 1, got {jobs}")
-    progress, waiting, said, looked = Progress(), dict(graph), "", time.monotonic()
+    progress, waiting, line, looked = Progress(), dict(graph), "", time.monotonic()
     running: Running = {}
     with stop_requests() as stop, _none_left(running):
         while waiting or running:
@@ -134,21 +136,21 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
                     seconds = time.monotonic() - since
                     _say(f"[{_finished(progress)}/{len(graph)}] {name}: {outcome}, {seconds:.0f} s")
             if running and time.monotonic() - looked >= LOOK_S[sys.stdout.isatty()]:
-                looked, before = time.monotonic(), said
-                said = f"[{_finished(progress)}/{len(graph)}] running: {', '.join(map(how_far, running))}"
-                if said != before:
-                    _say(said, lasting=False)
+                looked, before = time.monotonic(), line
+                line = f"[{_finished(progress)}/{len(graph)}] running: {', '.join(map(how_far, running))}"
+                if line != before:
+                    _say(line, lasting=False)
             time.sleep(POLL_S)
     return progress
 
 
 def how_far(name: str) -> str:
-    """Return a stage's name and, where its log says so, how much of its work is done: "train@... 18/60"."""
+    """Return a stage's name, with the progress that its log shows, if any: "train@... 18/60"."""
     path = log_of(name)
     with path.open("rb") if path.exists() else io.BytesIO() as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
-        found = re.findall(rb": (\d+/\d+)\s*$", log.read(), re.MULTILINE)
-    return f"{name} {found[-1].decode()}" if found else name
+        counts = re.findall(rb": (\d+/\d+)\s*$", log.read(), re.MULTILINE)
+    return f"{name} {counts[-1].decode()}" if counts else name
 
 
 def _finished(progress: Progress) -> int:
@@ -156,7 +158,7 @@ def _finished(progress: Progress) -> int:
 
 
 def _say(line: str, *, lasting: bool = True) -> None:
-    """Print a line; on a terminal one that does not last is written over by the next."""
+    """Print a line; on a terminal the next line overwrites one that is not lasting."""
     if not sys.stdout.isatty():
         print(line, flush=True)
         return
@@ -166,7 +168,7 @@ def _say(line: str, *, lasting: bool = True) -> None:
 
 @contextmanager
 def _none_left(running: Running) -> Iterator[None]:
-    """Stop what still runs when the block ends, whatever ends it, and wait for it."""
+    """When the block ends, for whatever reason, stop the running processes and wait for them."""
     try:
         yield
     finally:
@@ -176,17 +178,17 @@ def _none_left(running: Running) -> Iterator[None]:
 def _stop(running: Running) -> None:
     alive = [process for _, process, _ in running.values() if process.poll() is None]
     for process in alive:
-        os.killpg(process.pid, signal.SIGINT)  # DVC and its stage, which saves its state
+        os.killpg(process.pid, signal.SIGINT)  # to DVC and its stage, which saves its state
     try:
         for process in alive:
             process.wait()
-    except KeyboardInterrupt:  # a second Ctrl-C: it stops a stage at once, and is passed on too
+    except KeyboardInterrupt:  # a second Ctrl-C stops a stage at once: pass it on
         _stop(running)
         raise
 
 
 def check(progress: Progress) -> None:
-    """Raise InputError where a stage failed, in one line."""
+    """Raise InputError if a stage failed, in one line."""
     if progress.failed:
         left_out = f"; {len(progress.left_out)} that depend on them were left out" if progress.left_out else ""
         raise InputError(f"failed: {', '.join(progress.failed)}{left_out}; see {LOGS}/")
@@ -197,13 +199,15 @@ def _repro(stage: str, *options: str) -> list[str]:
 
 
 def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
-    """Return a function that starts one stage through DVC, its output in a log file; slots take turns on the GPUs.
+    """Return a function that starts one stage through DVC and writes its output to a log file.
 
-    Those of `unsure` run only if what they read has changed, not for results that are missing.
+    Args:
+        gpus: number of GPUs; slots are dealt out over them. 0: the processor.
+        unsure: stages that run only if their dependencies have changed, and not because of missing outputs.
     """
 
     def start(name: str, slot: int) -> "subprocess.Popen[bytes]":
-        refuse_unsafe_names()  # params.yaml may have been edited since the plan was made
+        refuse_unsafe_names()  # params.yaml may have been edited since `changed` read it
         device = {"GAPSCOPE_DEVICE": f"cuda:{slot % gpus}"} if gpus else {}
         options = ["--allow-missing"] if name in unsure else []
         path = log_of(name)
@@ -215,12 +219,12 @@ def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], 
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"} | device,
-                start_new_session=True,  # Ctrl-C comes from us, once
+                start_new_session=True,  # so that Ctrl-C reaches it only through us
             )
 
     return start
 
 
 def log_of(name: str) -> Path:
-    """Return where a stage's output goes."""
+    """Return the log file of a stage."""
     return LOGS / f"{name.replace(':', '.')}.log"

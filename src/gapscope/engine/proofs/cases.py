@@ -1,9 +1,9 @@
-"""The cases of code proofs: small studies that between them run every stage with every kind of network and setting.
+"""The cases of code proofs: small studies that together run every stage with every kind of network and setting.
 
-They stand in `verified/cases.yaml`, each a study of conf/ with overrides. A version composes them from its own conf/.
-Where params have been renamed, an override has several spellings, the newest first; a version takes the first one
-whose params it declares. A spelling may be several overrides, with ` & ` between them, and may name another param that
-must be declared: `runtime? sharpness.batch_norm=batch`.
+`verified/cases.yaml` lists them, each as a study of conf/ with overrides. Each version of the code composes them from
+its own conf/. An override of a renamed param has several spellings, the newest first, and a version takes the first
+spelling whose params it declares. A spelling may be several overrides with ` & ` between them. It may also begin with
+another param that must be declared: `runtime? sharpness.batch_norm=batch`.
 """
 
 import re
@@ -18,7 +18,7 @@ import yaml
 from gapscope.errors import InputError, did_you_mean
 
 CASES = Path("verified/cases.yaml")
-IMAGES = Path("data/tiny.npz")  # of a version's folder: the data set `tiny`
+IMAGES = Path("data/tiny.npz")  # the data set `tiny`, in a version's folder
 _SPELLING = re.compile(r"(?:(?P<declared>[\w.]+)\? )?(?P<override>\S.*)")
 
 
@@ -27,10 +27,10 @@ class Case:
     """One small study.
 
     Attributes:
-        name: in `verified/code.csv`.
-        study: of conf/study, to compose from.
+        name: as in `verified/code.csv`.
+        study: name of the study in conf/study.
         overrides: each a list of spellings, the newest first.
-        stages: those to compare; empty: all that the study has.
+        stages: names of the stages to compare; empty: all stages of the study.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Case:
 
 
 def spelled(spellings: tuple[str, ...], declared: Collection[str]) -> list[str]:
-    """Return the first spelling of an override whose params are declared; one that has no other is taken as it is.
+    """Return the first spelling of an override whose params are declared; a single spelling is not checked.
 
     Raises:
-        InputError: there is none.
+        InputError: the params of no spelling are declared.
 
     Example:
         >>> spelled(("train.optimizer.name=adam", "train.optimizer=adam"), {"train", "train.optimizer"})
@@ -63,7 +63,7 @@ def spelled(spellings: tuple[str, ...], declared: Collection[str]) -> list[str]:
         needed = {condition} if condition else {_key(override) for override in overrides}
         if needed <= set(declared) or (len(spellings) == 1 and not condition):
             return overrides
-    raise InputError(f"{CASES}: no spelling of {' | '.join(spellings)} has params that this version declares")
+    raise InputError(f"{CASES}: this version declares the params of no spelling of {' | '.join(spellings)}")
 
 
 def is_declared(spellings: tuple[str, ...], declared: Collection[str]) -> bool:
@@ -74,7 +74,7 @@ def is_declared(spellings: tuple[str, ...], declared: Collection[str]) -> bool:
 def _parts(spelling: str) -> tuple[str | None, list[str]]:
     parts = _SPELLING.fullmatch(spelling)
     if parts is None:
-        raise InputError(f"{CASES}: {spelling!r} is no override")
+        raise InputError(f"{CASES}: {spelling!r} is not an override")
     return parts["declared"], parts["override"].split(" & ")
 
 
@@ -83,12 +83,12 @@ def _key(override: str) -> str:
 
 
 def read_cases(names: Collection[str] = (), path: Path = CASES) -> list[Case]:
-    """Read the cases of these names, or all.
+    """Read the cases with these names, or all.
 
     Raises:
-        InputError: an unknown name, or a case that is not written as one.
+        InputError: an unknown name, or a case with unknown keys.
     """
-    shared, found = yaml.safe_load(path.read_text(encoding="utf-8")), list[Case]()
+    shared, cases = yaml.safe_load(path.read_text(encoding="utf-8")), list[Case]()
     for name, case in shared["cases"].items():
         if unknown := case.keys() - {"study", "with", "overrides", "stages"}:
             raise InputError(f"{path}: case {name} has unknown keys {', '.join(sorted(unknown))}")
@@ -97,20 +97,20 @@ def read_cases(names: Collection[str] = (), path: Path = CASES) -> list[Case]:
             keys = {key for item in own for key in _oldest(item)}
             own += [item for item in shared["common"].get(common, []) if not _oldest(item) & keys]
         overrides = tuple(tuple(item) if isinstance(item, list) else (item,) for item in own)
-        found.append(Case(name, case["study"], overrides, tuple(case.get("stages", ()))))
-    known = [case.name for case in found]
+        cases.append(Case(name, case["study"], overrides, tuple(case.get("stages", ()))))
+    known = [case.name for case in cases]
     if unknown_names := sorted({*names} - {*known}):
         raise InputError(f"unknown case {unknown_names[0]!r}; {did_you_mean(unknown_names[0], known)}")
-    return [case for case in found if not names or case.name in names]
+    return [case for case in cases if not names or case.name in names]
 
 
 def _oldest(item: Any) -> frozenset[str]:
-    """Return the params of an override in its oldest spelling: by these two of the same are known."""
+    """Return the params of an override in its oldest spelling, by which two overrides of the same param are matched."""
     return frozenset(_key(override) for override in _parts(item[-1] if isinstance(item, list) else item)[1])
 
 
 def write_images(path: Path) -> None:
-    """Write the data set `tiny`: 96 and 48 colour images of ten classes, brighter in one place the higher the class."""
+    """Write the data set `tiny`: 96 training and 48 test images in colour, of ten classes with a bright spot each."""
     draw, arrays = np.random.default_rng(0), dict[str, np.ndarray]()
     for split, count in (("train", 96), ("test", 48)):
         labels = np.arange(count) % 10

@@ -1,8 +1,8 @@
-"""Code proofs: an old and the present code of every stage on the same inputs on this machine, asked for the same bits.
+"""Code proofs: old and present code run every stage on this machine, and must give the same bits from the same inputs.
 
-In each case both versions run their own pipeline from the data on, stage by stage. A stage reads what its own version's
-stages before it wrote; these were compared as numbers first, so both read the same. Where they differ, the present code
-gets the old weights and activations, so that each stage is judged for itself.
+In each case both versions run their own pipeline from the data on, stage by stage, and the outputs of each stage are
+compared before the next one reads them. If they differ, the present code continues with the old weights and
+activations, so that a later stage is judged by itself.
 """
 
 import datetime
@@ -26,20 +26,20 @@ from gapscope.records import proofs
 from gapscope.records.closure import closure_hash
 from gapscope.records.proofs import CodeProof
 
-# stages whose outputs are no numbers of a result: nothing to compare, and no stage reads a number from them
+# stages whose outputs hold no numbers, so that there is nothing to compare
 NO_NUMBERS = {
     "check": "refuses unsafe names, and writes one constant line",
-    "code": "wrote hashes of files, in 0.1.0",
+    "code": "wrote hashes of files in version 0.1",
     "plan": "checks settings, and writes one constant line",
-    "report": "a page of text and figures, made of tables that are compared",
+    "report": "makes a page of tables that are compared",
     "settings": "a copy of params.yaml",
 }
-Outs = Sequence[Sequence[str]]  # paths of a stage's outputs, cell by cell
+Outs = Sequence[Sequence[str]]  # for each cell, the paths of a stage's outputs
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One stage of one case."""
+    """The outcome for one stage of one case."""
 
     stage: str
     verdict: str
@@ -49,17 +49,17 @@ class Compared:
 def prove(
     against: str, cases: Iterable[Case], wanted: Mapping[str, Sequence[str]], *, jobs: int, say: Callable[[str], None]
 ) -> Iterator[list[CodeProof]]:
-    """Run cases with a commit's code and the present code, and yield the proofs of each as it ends.
+    """Run cases with a commit's code and the present code, and yield the proofs of each case when it ends.
 
     Args:
         against: a commit.
         cases: to run.
         wanted: case -> stages to compare there.
         jobs: cases at once, each in a process of its own of one thread.
-        say: takes a line for each stage and each failure.
+        say: called with a line for each stage and each failure. A case that fails has no proof.
 
     Raises:
-        InputError: no such commit. A case that fails is said, and has no proof.
+        InputError: no such commit.
     """
     with tempfile.TemporaryDirectory(prefix="gapscope-verify-") as temporary:
         folder = Path(temporary)
@@ -94,19 +94,19 @@ def prove(
 def what_to_prove(
     against: str, cases: Sequence[Case], stages: Sequence[str], *, everything: bool, root: Path = Path()
 ) -> tuple[list[CodeProof], dict[str, list[str]]]:
-    """Return what is proved without a run, and for each case the stages that are to be compared in it.
+    """Return the proofs that need no run, and for each case the stages to compare in it.
 
-    A stage whose revision is higher than at the commit changed its numbers on purpose: its code is taken as it is.
+    A stage whose revision is higher than at the commit changed its numbers on purpose, so its code needs no run.
 
     Args:
         against: a commit.
         cases: to choose from.
         stages: to prove.
-        everything: also those whose present code is proved.
+        everything: also stages whose present code is proved already.
         root: folder of the project.
 
     Raises:
-        InputError: no such commit, or it has other code of a stage than what was proved before.
+        InputError: no such commit, or the commit's code of a stage was never proved itself.
     """
     rows = proofs.read_rows(root / proofs.CODE, CodeProof)
     raised, todo = list[CodeProof](), {case.name: list[str]() for case in cases}
@@ -126,13 +126,13 @@ def what_to_prove(
 
 
 def check_chain(stage: str, old_code: str, rows: Sequence[CodeProof], at: int, commit: str) -> None:
-    """Raise InputError where a commit's code of a stage is not tied to its results by the proofs before."""
+    """Raise InputError if no earlier proof connects a commit's code of a stage with the stage's results."""
     proved = [row for row in rows if row.revision == at and row.verdict in proofs.PROVED]
     known = {row.code for row in proved} | {row.against_code for row in proved}
     if proved and old_code not in known:
         commits = ", ".join(sorted({row.against for row in proved}))
         raise InputError(
-            f"the code of {stage} at {commit} was never proved itself; take {commits}, or a commit with proved code"
+            f"the code of {stage} at {commit} was never proved itself; name {commits}, or a commit with proved code"
         )
 
 
@@ -162,7 +162,7 @@ def proof_of(compared: Compared, case: str, old: Version, new: Version) -> CodeP
 
 
 def today() -> str:
-    """Return the date, as proofs have it."""
+    """Return today's date in UTC, as in a proof."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
@@ -185,18 +185,18 @@ def prove_case(  # noqa: PLR0917
 
     Args:
         case: what to compose.
-        wanted: names of stages; what they read is run too.
+        wanted: names of stages to compare; the stages that they read from run too.
         versions: old and present.
         using: runs the stages.
         folder: to work in.
-        say: takes a line for each stage.
-        files: path in a version's folder -> file to copy there, such as a data set of one's own.
+        say: called with a line for each stage.
+        files: path in a version's folder -> file to copy there, such as a user's data set.
 
     Raises:
-        InputError: a version cannot compose the case, a stage failed, or a stage that is wanted is in neither pipeline.
+        InputError: a version cannot compose the case, a stage failed, or a wanted stage is in neither pipeline.
     """
     old, new = (
-        _made_ready(case, version, folder / name, using, files or {})
+        _prepared(case, version, folder / name, using, files or {})
         for name, version in zip(("old", "new"), versions, strict=True)
     )
     todo = [needed(pipeline, wanted) for _, pipeline in (old, new)]
@@ -204,7 +204,7 @@ def prove_case(  # noqa: PLR0917
         raise InputError(f"no stage {', '.join(sorted(unknown))} in case {case.name}")
     for stage in todo[0]:
         old[0].run(stage, using)
-    found, migration = [], migration_from(old[0].name)
+    outcomes, migration = [], migration_from(old[0].name)
     for name in dict.fromkeys(stage.name for stage in todo[1]):
         for stage in (stage for stage in todo[1] if stage.name == name):
             new[0].run(stage, using)
@@ -217,12 +217,12 @@ def prove_case(  # noqa: PLR0917
         if verdict == proofs.DIFFERENT:
             hand_over(old[0].folder, new[0].folder, [out for cell in outs[0] for out in cell])
         if name in wanted:
-            found.append(Compared(name, verdict, difference))
+            outcomes.append(Compared(name, verdict, difference))
             say(f"{case.name}: {name}: {verdict}; {difference.in_words()}")
-    return found
+    return outcomes
 
 
-def _made_ready(
+def _prepared(
     case: Case, version: Version, folder: Path, using: Worker, files: Mapping[str, Path]
 ) -> tuple[Version, list[Stage]]:
     own = version.copy(folder)
@@ -235,16 +235,16 @@ def _made_ready(
 
 
 def needed(pipeline: Sequence[Stage], wanted: Iterable[str]) -> list[Stage]:
-    """Return the stages of these names and all that they read, in order; none that makes no numbers."""
+    """Return the stages with these names and those that they read from, in order, without stages in NO_NUMBERS."""
     by_address = {stage.addressing: stage for stage in pipeline}
     todo = [stage for stage in pipeline if stage.name in set(wanted)]
-    found = dict.fromkeys(stage.addressing for stage in todo)
+    needed_ones = {stage.addressing for stage in todo}
     while todo:
         for other in (by_address[name] for name in todo.pop().after):
-            if other.name not in NO_NUMBERS and other.addressing not in found:
-                found[other.addressing] = None
+            if other.name not in NO_NUMBERS and other.addressing not in needed_ones:
+                needed_ones.add(other.addressing)
                 todo.append(other)
-    return [stage for stage in pipeline if stage.addressing in found]
+    return [stage for stage in pipeline if stage.addressing in needed_ones]
 
 
 def compare_outputs(
@@ -252,8 +252,8 @@ def compare_outputs(
 ) -> tuple[str, Difference]:
     """Return the verdict on a stage's outputs, and how they differ.
 
-    Where the present code writes another form, the migration of committed records brings the old outputs to it. For a
-    stage without a migration each number of the old output must stand in the new one under whatever name.
+    If the present code writes another form, the migration of committed records first converts the old outputs. For a
+    stage without a migration, each number of the old output must be somewhere in the new one, under any name.
     """
     after = read_numbers([out for cell in new[1] for out in cell], new[0])
     before = read_numbers([out for cell in old[1] for out in cell], old[0])
@@ -273,7 +273,7 @@ def compare_outputs(
 
 
 def hand_over(old: Path, new: Path, outs: Iterable[str]) -> None:
-    """Put the old code's weights and activations in the place of the present code's, whose headers stay."""
+    """Replace the present code's weights and activations by those of the old code; the headers stay."""
     for out in outs:
         for source in sorted((old / out).rglob("*")) if (old / out).is_dir() else [old / out]:
             target = new / source.relative_to(old)

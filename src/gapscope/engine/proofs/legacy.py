@@ -1,7 +1,7 @@
-"""What is left out of a record's numbers: how it was made, how long it took, with which settings.
+"""The parts of records that are no numbers of a result: provenance, seconds and settings.
 
-Records of 0.1.0 hold provenance and settings beside the numbers; later versions have files of their own for them.
-`numbers.py` reads the numbers of either, so that two versions of the code can be compared.
+Records of version 0.1 hold them beside the numbers; later versions keep them in files of their own. `numbers.py` leaves
+them out in both, so that two versions of the code can be compared.
 """
 
 import json
@@ -16,7 +16,7 @@ SETTINGS = frozenset({"settings", "model", "conditions", "activations", "spectra
 
 
 def made_by(record: Path) -> dict[str, Any]:
-    """Return how a record was made: from `provenance/STUDY/STAGE/CELL.json`, or from within a record of 0.1.0.
+    """Return a record's provenance: from `provenance/STUDY/STAGE/CELL.json`, or from within a record of version 0.1.
 
     Args:
         record: metrics/STUDY/STAGE/CELL.SUFFIX.
@@ -29,5 +29,5 @@ def made_by(record: Path) -> dict[str, Any]:
         return {}
     with record.open(encoding="utf-8") as file:
         within = json.loads(next(file, "{}") if record.suffix == ".jsonl" else file.read())
-    seconds = {"wall_s": within["wall_s"]} if within.get("wall_s") else {}  # the seconds before a stop among them
+    seconds = {"wall_s": within["wall_s"]} if within.get("wall_s") else {}  # they include those before a stop
     return {**within.get("provenance", {}), **seconds}

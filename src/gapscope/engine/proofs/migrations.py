@@ -1,7 +1,8 @@
-"""The scripts in `migrations/` bring committed records to a new form; here they bring an old version's outputs to it.
+"""Conversion of an old version's outputs to the present form, by the scripts in `migrations/`.
 
-A script holds `MIGRATION`: the commit `old`, up to which the form is the old one; `steps`, for each stage what is done
-to the files of one cell, each with `convert(stage, files)`, path -> content; and `path(old)`, a file's new path.
+These scripts were written to convert committed records. A script has an object `MIGRATION` with three members: `old`,
+the last commit with the old form; `steps`, for each stage the conversions of one cell's files, each a function
+`convert(stage, files)` of a mapping path -> content; and `path(old)`, a file's new path.
 """
 
 import importlib
@@ -19,17 +20,17 @@ FOLDER = Path("migrations")
 
 @dataclass(frozen=True)
 class Migration:
-    """Migrations, one after the other: those that a commit has before it."""
+    """The migrations that a commit's outputs need, one after the other."""
 
     scripts: tuple[Any, ...]
 
     def convert(self, stage: str, root: Path, outs: Sequence[str], target: Path) -> list[str]:
-        """Write the outputs of one cell in the new form, and return their paths.
+        """Write the outputs of one cell in the present form, and return their paths.
 
         Args:
             stage: its name.
             root: folder of the old outputs.
-            outs: their paths there; files in metrics/ are records, all else keeps its content.
+            outs: their paths in it; files in metrics/ are converted, and other files keep their content.
             target: folder to write into.
         """
         files = {out: (root / out).read_bytes() for out in outs if out.startswith("metrics/")}
@@ -49,7 +50,7 @@ class Migration:
 
 
 def migration_from(commit: str, folder: Path = FOLDER) -> Migration | None:
-    """Return what brings a commit's outputs to the present form; None where they have it."""
+    """Return the migrations of a commit's outputs; None if they have the present form."""
     sys.path.insert(0, str(folder.resolve().parent))  # scripts import each other as `migrations.NAME`
     try:
         names = sorted(f"{folder.name}.{path.stem}" for path in folder.glob("v*.py"))

@@ -1,8 +1,8 @@
 """All numbers in a stage's outputs as one mapping, whatever the files' form, and how far two such mappings differ.
 
-A number's name is its file, then its place there: `metrics/smoke/train/lenet5-digits-b128-s0.csv/3/penalty`. In a long
-table the place is what identifies the row (quantity and axes), in any other table the row's number. Left out are how
-and when a record was made and its settings (`legacy.py`), and what is no number: pictures, pages, Markdown.
+A number's name is its file and its place there, such as `metrics/smoke/train/lenet5-digits-b128-s0.csv/3/penalty`. In a
+long table the place is the row's quantity and axes; in any other table it is the number of the row. Provenance and
+settings are left out (`legacy.py`), and so are pictures, pages and Markdown.
 """
 
 import csv
@@ -22,7 +22,7 @@ from gapscope.errors import InputError
 LEFT_OUT = PROVENANCE | SETTINGS
 NO_NUMBERS = frozenset({".png", ".svg", ".html", ".md", ".txt", ".yaml", ".log"})
 VALUES = frozenset({"value", "low", "high", "n", "mean", "std"})  # columns of a long table that identify no row
-DIGITS = 10  # significant ones of a number in a record
+DIGITS = 10  # significant digits of a number in a record
 
 Value = float | str | np.ndarray
 Numbers = dict[str, Value]
@@ -36,18 +36,19 @@ class Difference:
     differing: int = 0
     largest: float = 0.0
     where: str = ""  # the name of the largest difference
-    missing: list[str] = field(default_factory=list)  # names in the old one alone
-    more: list[str] = field(default_factory=list)  # names in the new one alone
+    missing: list[str] = field(default_factory=list)  # names that only the old mapping has
+    more: list[str] = field(default_factory=list)  # names that only the new mapping has
 
     @property
     def same_bits(self) -> bool:
-        """Whether every old number is among the new ones, to the last bit."""
+        """Whether the new mapping has every old number, to the last bit."""
         return not self.differing and not self.missing and self.numbers > 0
 
     def in_words(self) -> str:
         """Return what differs, in one line."""
-        parts = [f"{self.differing} of {self.numbers} numbers differ, most {self.where}: {self.largest:.3g} of it"]
-        parts = parts if self.differing else [f"{self.numbers} numbers are the same bits"]
+        largest = f"the largest relative difference is {self.largest:.3g}, in {self.where}"
+        parts = [f"{self.differing} of {self.numbers} numbers differ; {largest}"]
+        parts = parts if self.differing else [f"{self.numbers} numbers have the same bits"]
         if self.missing:
             parts.append(f"{len(self.missing)} are missing, such as {self.missing[0]}")
         if self.more:
@@ -77,10 +78,10 @@ def _is_provenance(path: Path) -> bool:
 
 
 def numbers_of(path: Path) -> Iterator[tuple[str, Value]]:
-    """Yield (place, value) of each number of a file; of arrays and tensors each as a whole.
+    """Yield (place, value) for each number of a file; an array or tensor is one value.
 
     Raises:
-        InputError: a file of no known form.
+        InputError: a file of an unknown form.
     """
     if path.suffix == ".csv":
         yield from _of_table(path)
@@ -134,7 +135,7 @@ def _value(text: str | None) -> Value:
 
 
 def compare(old: Mapping[str, Value], new: Mapping[str, Value]) -> Difference:
-    """Return how new numbers differ from old ones of the same names."""
+    """Return how the new numbers differ from the old ones with the same names."""
     result = Difference()
     for name, value in old.items():
         if name not in new:
@@ -150,7 +151,7 @@ def compare(old: Mapping[str, Value], new: Mapping[str, Value]) -> Difference:
 
 
 def _differences(old: Value, new: Value) -> tuple[int, float]:
-    """Return how many values differ in a bit, and the largest difference relative to the larger of the two."""
+    """Return the number of values that differ in any bit, and the largest difference relative to the larger value."""
     if isinstance(old, np.ndarray) and isinstance(new, np.ndarray):
         return _array_differences(old, new)
     if isinstance(old, float) and isinstance(new, float):
@@ -173,7 +174,7 @@ def _array_differences(old: np.ndarray, new: np.ndarray) -> tuple[int, float]:
 
 
 def relative_difference(old: float, new: float) -> float:
-    """Return the difference of two numbers, relative to the larger one."""
+    """Return the absolute difference of two numbers over the larger absolute value."""
     if old == new:
         return 0.0
     if not (math.isfinite(old) and math.isfinite(new)):
@@ -182,20 +183,20 @@ def relative_difference(old: float, new: float) -> float:
 
 
 def absent(old: Mapping[str, Value], new: Mapping[str, Value]) -> list[str]:
-    """Return the names of old numbers that stand nowhere among the new ones, under whatever name.
+    """Return the names of the old numbers that the new outputs have under no name at all.
 
-    For outputs whose form has changed and that no converter brings to the new form. A number counts once for each
-    time that it is found, to the ten digits that records keep; arrays by their bits.
+    This is for outputs whose form has changed without a converter. Numbers are compared to the ten digits that records
+    keep, and arrays by their bits. A number that occurs twice in the old outputs must occur twice in the new ones.
     """
-    there = Counter(_plain(value) for value in new.values())
-    left = []
+    unmatched = Counter(_plain(value) for value in new.values())
+    names = []
     for name, value in old.items():
         plain = _plain(value)
-        if there[plain]:
-            there[plain] -= 1
-        elif value != "":  # an empty cell of a wide table is no row of a long one
-            left.append(name)
-    return left
+        if unmatched[plain]:
+            unmatched[plain] -= 1
+        elif value != "":  # an empty cell of a wide table has no row in a long one
+            names.append(name)
+    return names
 
 
 def _plain(value: Value) -> object:

@@ -1,4 +1,4 @@
-"""On what a proof was made: the processor's model and its instruction set, or the GPU."""
+"""The hardware that a proof ran on: the processor's model and instruction set, or the GPU."""
 
 import os
 
@@ -6,10 +6,10 @@ from gapscope.records import provenance
 
 
 def processor() -> str:
-    """Return the processor's model and instruction set, e.g. "AMD EPYC 7B13, avx2"; of a GPU its name."""
+    """Return the processor's model and instruction set, e.g. "AMD EPYC 7B13, avx2", or the name of the GPU."""
     if os.environ.get("GAPSCOPE_DEVICE", "cpu").startswith("cuda"):
         from gapscope.runtime import describe_device
 
         return describe_device(os.environ["GAPSCOPE_DEVICE"])
-    found = provenance.processor()
-    return f"{found['processor']}, {os.environ.get('ATEN_CPU_CAPABILITY', found['instructions'])}"
+    cpu = provenance.processor()
+    return f"{cpu['processor']}, {os.environ.get('ATEN_CPU_CAPABILITY', cpu['instructions'])}"

@@ -1,15 +1,15 @@
-"""Result proofs: committed cells computed again with the present code on this machine, and how far they lie off.
+"""Result proofs: committed cells are computed again on this machine with the present code, and compared.
 
-Other processors sum in other orders, so a network trained elsewhere is seldom the same to the last bit, and training
-multiplies such differences. A cell is sorted into the first of these classes that it fits:
+Other processors sum in another order, so a network that was trained elsewhere seldom has the same last bits, and
+training multiplies such differences. A cell belongs to the first of these classes that it fits:
 
-- *same bits*: all numbers of the record, to the ten digits that it keeps.
-- *same up to rounding*: at each evaluated epoch every cross-entropy, penalty and norm differs, relative to its value,
-  by at most `ROUNDINGS` times the unit of rounding for each update so far. Errors that merely add up grow no faster. A
-  chaotic run leaves this bound early, a wrong formula at once.
-- *within seed spread*: at the end each of these, and each error, differs by at most `SPREADS` standard deviations over
-  the seeds of the same cell. Two runs of other seeds would pass, so this says little about the code.
-- *different*: all else; also where there is only one seed.
+- *same bits*: all numbers of the record agree to the ten digits that it keeps.
+- *same up to rounding*: at each evaluated epoch, the relative difference of every cross-entropy, penalty and norm is at
+  most `ROUNDINGS` times the unit of rounding, times the number of updates so far. Errors that merely add up grow no
+  faster. A chaotic run leaves this bound early, and a wrong formula at once.
+- *within seed spread*: at the end, each of these numbers and each error differs by at most `SPREADS` standard
+  deviations over the seeds of the same cell. Runs with two seeds would also pass, so this says little about the code.
+- *different*: everything else, and every other cell with only one seed.
 """
 
 import json
@@ -39,7 +39,7 @@ UNITS = {"float32": 2.0**-24, "bfloat16": 2.0**-8, "float64": 2.0**-53}  # unit 
 ROUNDINGS = 100.0  # multiples of the unit per update; 100: an update adds up some thousand products of random sign
 SPREADS = 3 * math.sqrt(2)  # standard deviations; the difference of two runs has sqrt(2) times one's own
 DIGITS = 5e-10  # a record keeps ten significant digits
-CAP_S = 120.0  # a cell that took longer is computed for its first epochs only
+CAP_S = 120.0  # of a cell that took longer, only the first epochs are computed
 FIRST_ROWS = 3  # evaluated epochs of such a cell
 POLL_S = 0.5
 CONTINUOUS = ("cross_entropy", "penalty", "weight_norm", "distance_from_initial")
@@ -50,14 +50,15 @@ History = Mapping[int, Mapping[str, float]]  # updates so far -> quantity -> val
 
 @dataclass(frozen=True)
 class Verdict:
-    """Where a cell belongs, and how far it lies off.
+    """The class of a cell, and how far it differs from its record.
 
     Attributes:
         kind: the class.
         first: difference at the first evaluated epoch, in units of rounding per update; None: not known.
-        end: the same at the last one that was compared.
-        spread: difference at the end in standard deviations over seeds; None: the end was not reached, or one seed.
-        largest: largest relative difference of all.
+        end: the same at the last evaluated epoch that was compared.
+        spread: difference at the end in standard deviations over seeds; None: only the first epochs were computed, or
+            there is one seed.
+        largest: the largest relative difference.
     """
 
     kind: str
@@ -75,21 +76,21 @@ def classify(
     ends: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
     deviations: Mapping[str, float] | None = None,
 ) -> Verdict:
-    """Sort a cell into its class.
+    """Return the class of a cell.
 
     Args:
-        recorded: of the record.
-        computed: of this machine, as many rows as were computed.
-        unit: of rounding, of the precision of training.
-        ends: recorded and computed final numbers; None: the end was not reached.
-        deviations: standard deviation over seeds of each final number; those with none are not judged by spread.
+        recorded: history in the record.
+        computed: history on this machine, which may be shorter.
+        unit: unit of rounding of the training's precision.
+        ends: recorded and computed final numbers; None: only the first epochs were computed.
+        deviations: standard deviation over seeds of each final number; numbers without one are not judged by spread.
 
     Raises:
-        InputError: no row in common.
+        InputError: the histories have no epoch in common.
     """
     shared = [updates for updates in recorded if updates in computed]
     if not shared and ends is None:
-        raise InputError("the record and what was computed have no evaluated epoch in common")
+        raise InputError("the record and the computed run have no evaluated epoch in common")
     rows = [_differences(recorded[updates], computed[updates]) for updates in shared]
     roundings = [
         max(
@@ -114,7 +115,7 @@ def classify(
 
 def _differences(old: Mapping[str, float], new: Mapping[str, float]) -> dict[str, float]:
     if absent := sorted(old.keys() - new.keys()):
-        raise InputError(f"what was computed has no {absent[0]}")
+        raise InputError(f"the computed run has no {absent[0]}")
     return {name: relative_difference(value, new[name]) for name, value in old.items()}
 
 
@@ -140,7 +141,7 @@ def _in_deviations(
 def history(numbers: Numbers) -> dict[int, dict[str, float]]:
     """Return a training record's evaluated epochs: updates so far -> quantity -> value.
 
-    Of a table with a row per epoch, or a long one with the epoch as an axis.
+    The record may be a table with one row per epoch, or a long table with the epoch as an axis.
     """
     rows: dict[str, dict[str, float]] = {}
     for name, value in numbers.items():
@@ -160,7 +161,7 @@ def history(numbers: Numbers) -> dict[int, dict[str, float]]:
 
 
 def final(numbers: Numbers) -> dict[str, float]:
-    """Return a training record's numbers of the end: of a JSON record, or of the long table's rows without an epoch."""
+    """Return a training record's final numbers: those of its JSON file, and the long table's rows without an epoch."""
     found: dict[str, float] = {}
     for name, value in numbers.items():
         if not isinstance(value, float):
@@ -180,7 +181,7 @@ def _of_axes(parts: Mapping[str, str]) -> str:
 
 
 def deviations(cell: Cell, params: Params) -> dict[str, float]:
-    """Return the standard deviation of each final number over the recorded seeds of a cell; nothing for one seed."""
+    """Return the standard deviation of each final number over a cell's recorded seeds; empty if there is only one."""
     seeds = [c for c in cells(params) if c.columns() | {"seed": 0} == cell.columns() | {"seed": 0}]
     ends = [final(_recorded(other)) for other in seeds if other.record("train", ".json").exists()]
     if len(ends) < 2:
@@ -195,36 +196,36 @@ def _recorded(cell: Cell) -> Numbers:
 
 
 def cheapest(params: Params, count: int) -> list[Cell]:
-    """Return the cells with a record that took least to train, as recorded.
+    """Return the recorded cells whose training took the fewest seconds.
 
     Raises:
         InputError: the study has no record of training.
     """
     if "evaluation" not in params.groups["measures"]:
-        raise InputError(f"{params.study} trains no cells; take gapscope verify {params.study} --against recorded")
-    there = [cell for cell in cells(params) if cell.record("train", ".json").exists()]
-    if not there:
+        raise InputError(f"{params.study} trains no cells; run gapscope verify {params.study} --against recorded")
+    recorded = [cell for cell in cells(params) if cell.record("train", ".json").exists()]
+    if not recorded:
         raise InputError(f"metrics/{params.study}/train has no record of the study's cells")
-    return sorted(there, key=seconds)[:count]
+    return sorted(recorded, key=seconds)[:count]
 
 
 def seconds(cell: Cell) -> float:
-    """Return how long a cell took to train, as recorded."""
+    """Return the recorded seconds of a cell's training."""
     return float(made_by(cell.record("train", ".json")).get("wall_s") or 0)
 
 
 def prove(  # noqa: PLR0917
     cell: Cell, params: Params, version: Version, using: Worker, say: Callable[[str], None], cap_s: float = CAP_S
 ) -> StudyProof:
-    """Train a committed cell again, a dear one for its first evaluated epochs, and compare it with its record.
+    """Train a committed cell again and compare it with its record; of a slow cell only the first evaluated epochs.
 
     Raises:
-        InputError: it cannot be trained here.
+        InputError: the cell cannot be trained on this machine.
     """
-    dear = seconds(cell) > cap_s
+    slow = seconds(cell) > cap_s
     overrides = [f"study={params.study}", f"batch_sizes=[{cell.batch_size}]", f"batch_size={cell.batch_size}"]
     overrides += [f"seeds=[{cell.seed}]", f"controls.seeds=[{cell.seed}]"]
-    if dear:
+    if slow:
         overrides += spelled(("runtime.checkpoint_epochs=1", "train.checkpoint_epochs=1"), version.declared)
     for place in (Path(name) for name in params.groups["data"]["files"].values()):
         if not place.exists():
@@ -241,7 +242,7 @@ def prove(  # noqa: PLR0917
         if stage.name != "train":
             version.run(stage, using)
     recorded = _recorded(cell)
-    if dear:
+    if slow:
         computed, ends = first_rows(version, own, FIRST_ROWS), None
     else:
         version.run(own, using)
@@ -249,8 +250,8 @@ def prove(  # noqa: PLR0917
         computed, ends = history(numbers), (final(recorded), final(numbers))
     precision = leaf(params.groups["train"], "precision")
     unit = UNITS[precision["compute"] if isinstance(precision, dict) else precision or "float32"]
-    found = classify(history(recorded), computed, unit=unit, ends=ends, deviations=deviations(cell, params))
-    say(f"{cell.name}: {found.kind}; {time.perf_counter() - start:.0f} s")
+    verdict = classify(history(recorded), computed, unit=unit, ends=ends, deviations=deviations(cell, params))
+    say(f"{cell.name}: {verdict.kind}; {time.perf_counter() - start:.0f} s")
     return StudyProof(
         cell=cell.name,
         stage="train",
@@ -259,21 +260,21 @@ def prove(  # noqa: PLR0917
         kind=proofs.RESULT_KIND,
         against=commit_of(made_by(cell.record("train", ".json"))),
         processor=processor(),
-        conditions=f"first {len(computed)} evaluated epochs" if dear else "whole run",
-        first_rounding=_shown(found.first),
-        end_rounding=_shown(found.end),
-        end_spread=_shown(found.spread),
-        largest_difference=_shown(found.largest),
-        verdict=found.kind,
+        conditions=f"first {len(computed)} evaluated epochs" if slow else "whole run",
+        first_rounding=_shown(verdict.first),
+        end_rounding=_shown(verdict.end),
+        end_spread=_shown(verdict.spread),
+        largest_difference=_shown(verdict.largest),
+        verdict=verdict.kind,
         date=code_proof.today(),
     )
 
 
 def first_rows(version: Version, stage: Stage, count: int) -> dict[int, dict[str, float]]:
-    """Train until so many epochs have been evaluated, and return them; its checkpoints, one per epoch, hold them.
+    """Train until so many epochs have been evaluated, and return them, as the run's checkpoints hold them.
 
     Raises:
-        InputError: it ended without.
+        InputError: the run ended before its first checkpoint.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -287,9 +288,9 @@ def first_rows(version: Version, stage: Stage, count: int) -> dict[int, dict[str
                 with safe_open(checkpoint, framework="np") as file:
                     rows = json.loads((file.metadata() or {})["checkpoint"])["progress"]["history"]
             except (FileNotFoundError, SafetensorError, KeyError):
-                continue  # none yet
+                continue  # no checkpoint yet
     if not rows:
-        raise InputError(f"{stage.addressing} ended before its first evaluated epoch was kept; see above")
+        raise InputError(f"{stage.addressing} ended before its first checkpoint; see above")
     return {int(row["updates"]): {k: v for k, v in row.items() if k != "wall_s"} for row in rows[:count]}
 
 

@@ -1,7 +1,7 @@
 """Two versions of gapscope side by side: each in a folder of its own, with its own conf/, dvc.yaml, scripts and source.
 
 Both run with this Python environment on this machine. The command of a stage comes from the version's own dvc.yaml, as
-DVC resolves it for the version's own params.yaml, so other arguments and other files are no obstacle.
+DVC resolves it for the version's own params.yaml. So the two versions may have different arguments and files.
 """
 
 import compileall
@@ -25,11 +25,11 @@ import yaml
 from gapscope.engine.proofs import worker
 from gapscope.errors import InputError
 
-PARTS = (  # of a version, what its stages may need; a version has those that it has
+PARTS = (  # files and folders that stages may need; an old version lacks some of them
     *(".dvc", "conf", "digests", "dvc.yaml", "examples", "hydra_plugins", "migrations", "pyproject.toml"),
     *("revisions.yaml", "src", "stages"),
 )
-LIMIT_S = 1800.0  # of one stage
+LIMIT_S = 1800.0  # time limit of one stage
 PRESENT = "present"
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
 
@@ -46,7 +46,7 @@ class Stage:
 
 
 class Worker:
-    """A process that has imported what stages import, and runs one job at a time."""
+    """A process with the stages' libraries already imported, which runs one job at a time."""
 
     def __init__(self) -> None:
         if not hasattr(os, "fork"):
@@ -69,7 +69,7 @@ class Worker:
         print(json.dumps(job), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise InputError("the process that runs the stages has ended; is there memory enough?")
+            raise InputError("the process that runs the stages has ended; the machine may be out of memory")
         return int(answer), log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
     def __enter__(self) -> "Worker":
@@ -92,7 +92,7 @@ class Version:
 
     Attributes:
         name: a commit, or `PRESENT`.
-        folder: where its files lie; what its stages write goes there too.
+        folder: has its files; its stages write there too.
     """
 
     name: str
@@ -100,21 +100,21 @@ class Version:
 
     @cached_property
     def declared(self) -> set[str]:
-        """Every param that its conf/config.yaml declares, those within groups as group.name, at any depth."""
-        found = dict[str, Any]()
+        """The names of all params that its conf/ declares; those within groups, at any depth, as group.name."""
+        declared = dict[str, Any]()
         for path in sorted((self.folder / "conf").rglob("*.yaml")):
             place = path.relative_to(self.folder / "conf").parts
-            if place[0] in ("study", "cluster"):  # what these set is declared elsewhere
+            if place[0] in ("study", "cluster"):  # these set params that are declared elsewhere
                 continue
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
             packaged = "@package _global_" in path.read_text(encoding="utf-8")
             for part in reversed(place[:-1] if not packaged else ()):
                 values = {part: values}
-            found = _merged(found, values)
-        return set(_names(found))
+            declared = _merged(declared, values)
+        return set(_names(declared))
 
     def copy(self, folder: Path) -> "Version":
-        """Return the same version in another folder: the files are shared, what is written there is not."""
+        """Return the same version in another folder, by hard links; files that its stages write are not shared."""
         shutil.copytree(self.folder, folder, copy_function=os.link, dirs_exist_ok=True)
         return Version(self.name, folder)
 
@@ -122,19 +122,19 @@ class Version:
         """Compose its params.yaml.
 
         Raises:
-            InputError: it cannot be composed so.
+            InputError: the overrides cannot be composed.
         """
-        status, said = using.run("compose", self.folder, ["gapscope", "compose", *overrides])
+        status, output = using.run("compose", self.folder, ["gapscope", "compose", *overrides])
         if status:
-            raise InputError(f"{self.name}: gapscope compose {shlex.join(overrides)} failed: {_last(said)}")
+            raise InputError(f"{self.name}: gapscope compose {shlex.join(overrides)} failed: {_last_line(output)}")
 
     def stages(self, using: Worker) -> list[Stage]:
         """Return the stages of its params.yaml, each after those that it depends on."""
-        status, said = using.run("stages", self.folder, ["stages", "stages.json"])
+        status, output = using.run("stages", self.folder, ["stages", "stages.json"])
         if status:
-            raise InputError(f"{self.name}: DVC cannot read the pipeline: {_last(said)}")
-        found = json.loads((self.folder / "stages.json").read_text(encoding="utf-8"))
-        return [Stage(**one | {"outs": tuple(one["outs"]), "after": tuple(one["after"])}) for one in found]
+            raise InputError(f"{self.name}: DVC cannot read the pipeline: {_last_line(output)}")
+        stages = json.loads((self.folder / "stages.json").read_text(encoding="utf-8"))
+        return [Stage(**one | {"outs": tuple(one["outs"]), "after": tuple(one["after"])}) for one in stages]
 
     def run(self, stage: Stage, using: Worker, *, limit_s: float = LIMIT_S) -> str:
         """Run one stage as DVC would, and return what it printed.
@@ -146,16 +146,16 @@ class Version:
             (self.folder / out).parent.mkdir(parents=True, exist_ok=True)
         python, script, *arguments = shlex.split(stage.command)
         if python != "python":
-            raise InputError(f"{self.name}: the command of {stage.addressing} is no Python script: {stage.command}")
-        status, said = using.run("script", self.folder, [script, *arguments], limit_s=limit_s)
+            raise InputError(f"{self.name}: the command of {stage.addressing} is not a Python script: {stage.command}")
+        status, output = using.run("script", self.folder, [script, *arguments], limit_s=limit_s)
         if status:
-            why = f"took over {limit_s:.0f} s" if status == 124 else _last(said)
+            why = f"took over {limit_s:.0f} s" if status == 124 else _last_line(output)
             raise InputError(f"{self.name}: {stage.addressing} failed: {why}")
-        return said
+        return output
 
     @contextmanager
     def started(self, stage: Stage) -> Iterator["subprocess.Popen[bytes]"]:
-        """Yield a stage's process, which is ended when the block ends."""
+        """Start a stage, yield its process, and kill it when the block ends."""
         _, script, *arguments = shlex.split(stage.command)
         environment = {"GAPSCOPE_DEVICE": "cpu", **os.environ, **ENVIRONMENT, "PYTHONPATH": str(self.folder / "src")}
         with (self.folder / "log.txt").open("wb") as log:
@@ -170,7 +170,7 @@ class Version:
 
 
 def unpacked(commit: str, folder: Path) -> Version:
-    """Unpack what a commit's stages need.
+    """Unpack the files of a commit that its stages need.
 
     Raises:
         InputError: the history has no such commit.
@@ -178,8 +178,8 @@ def unpacked(commit: str, folder: Path) -> Version:
     full = git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").decode().strip()
     if not full:
         raise InputError(f"no commit {commit} in this history; in a shallow clone: git fetch --unshallow")
-    there = git("ls-tree", "--name-only", "-z", full).decode().split("\0")
-    archive = git("archive", "--format=tar", full, *(part for part in PARTS if part in there))
+    names = git("ls-tree", "--name-only", "-z", full).decode().split("\0")
+    archive = git("archive", "--format=tar", full, *(part for part in PARTS if part in names))
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
@@ -187,7 +187,7 @@ def unpacked(commit: str, folder: Path) -> Version:
 
 
 def present(folder: Path) -> Version:
-    """Copy what the present code's stages need: the working tree, with edits that are not committed."""
+    """Copy the files that the present code's stages need, from the working tree with its uncommitted edits."""
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS).decode().split("\0")
     for name in filter(None, listed):
         if (source := Path(name)).is_file():  # a deleted file is still listed
@@ -197,35 +197,35 @@ def present(folder: Path) -> Version:
 
 
 def short(commit: str) -> str:
-    """Return a commit's name of seven digits; "" where the history has none."""
+    """Return a commit's name of seven digits; "" if the history has no such commit."""
     return git("rev-parse", "--short=7", "--verify", "--quiet", f"{commit}^{{commit}}").decode().strip()
 
 
 def follows(later: str, commit: str) -> bool:
-    """Whether a commit is another one, or comes after it."""
+    """Whether `later` is the commit itself or a descendant of it."""
     ancestor = ["git", "merge-base", "--is-ancestor", commit, later]
     return subprocess.run(ancestor, capture_output=True, check=False).returncode == 0
 
 
 def in_history(commit: str) -> bool:
-    """Whether HEAD is a commit or follows it."""
+    """Whether HEAD is the commit itself or a descendant of it."""
     return follows("HEAD", commit)
 
 
 def git(*arguments: str) -> bytes:
-    """Return the output of a git command; empty where it failed."""
+    """Return the output of a git command; empty if it failed."""
     done = subprocess.run(["git", *arguments], capture_output=True, check=False)
     return done.stdout if done.returncode == 0 else b""
 
 
 def _ready(version: Version) -> Version:
-    compileall.compile_dir(version.folder / "src", quiet=1)  # once, and not in every process that imports it
+    compileall.compile_dir(version.folder / "src", quiet=1)  # once here, not in every process that imports it
     (version.folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = true\n", encoding="utf-8")
     return version
 
 
-def _last(said: str) -> str:
-    return (said.strip().splitlines() or ["it says nothing"])[-1]
+def _last_line(output: str) -> str:
+    return (output.strip().splitlines() or ["it printed nothing"])[-1]
 
 
 def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A process that runs stages' scripts of any version, each in a fork of itself: torch and others are imported once.
+"""A process that runs the stage scripts of any version, each in a fork of itself, so that torch is imported only once.
 
-It reads one JSON object per line, a job, and answers each with the exit status. It imports nothing of gapscope itself:
-a job says in which folder and with which source it runs. `Worker` in `versions.py` is the other side.
+It reads jobs, one JSON object per line, and answers each with its exit status. It does not import gapscope itself: a
+job names the folder and the source that it runs with. `Worker` in `versions.py` is the other side.
 """
 
 import importlib
@@ -23,7 +23,7 @@ POLL_S = 0.02
 
 def serve() -> None:
     """Run jobs until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the job; then the input ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the job, and then the end of input ends this process
     for name in PRELOADED:
         __import__(name)
     for line in sys.stdin:
@@ -31,7 +31,7 @@ def serve() -> None:
 
 
 def run(job: dict[str, Any]) -> int:
-    """Run a job in a fork and return its exit status; after `limit_s` seconds it is ended, with status 124."""
+    """Run a job in a fork and return its exit status; it is killed after `limit_s` seconds, with status 124."""
     child = os.fork()
     if child == 0:
         _child(job)
@@ -60,7 +60,7 @@ def _child(job: dict[str, Any]) -> None:
         sys.argv = job["arguments"]
         sys.path.insert(0, os.path.join(job["folder"], "src"))
         if job["kind"] == "script":
-            script = os.path.join(job["folder"], sys.argv[0])  # processes that it spawns import it by this path
+            script = os.path.join(job["folder"], sys.argv[0])  # the path by which spawned processes import it
             sys.path.insert(0, os.path.dirname(script))
             runpy.run_path(script, run_name="__main__")
         else:
@@ -68,7 +68,7 @@ def _child(job: dict[str, Any]) -> None:
         status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # the boundary of a process: whatever it was, its log says so
+    except BaseException:  # the boundary of a process: the log shows every error
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -82,7 +82,7 @@ def compose() -> None:
 
 
 def stages() -> None:
-    """Write the stages of params.yaml as the version's dvc.yaml has them, in an order in which they can run."""
+    """Write the stages of the version's dvc.yaml, for its params.yaml, in an order in which they can run."""
     import networkx as nx  # type: ignore[import-untyped]  # comes with DVC
     from dvc.repo import Repo
 
