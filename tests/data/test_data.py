@@ -617,7 +617,7 @@ def test_no_network_fails_at_once_and_says_what_was_tried_and_what_to_do(
 
 
 def test_silent_server_is_given_up(out, monkeypatch):
-    monkeypatch.setattr(data, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(sources, "TIMEOUT_S", 0.2)
     before = socket.getdefaulttimeout()
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connections wait in its queue for ever
         use_mirrors(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}/")

@@ -20,7 +20,6 @@ from dvc.utils.hydra import compose_and_dump
 from processes import Forked
 from scripts import run
 
-from gapscope import runtime
 from gapscope.data import sources
 from gapscope.data.images import split_images
 from gapscope.errors import InputError, StoppedError
@@ -294,7 +293,7 @@ def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
 
 def test_the_state_of_other_code_is_refused(folder: Path, records: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "stop_requests", lambda: nullcontext(After(9)))
+        patch.setattr(warm_start_runs, "stop_requests", lambda: nullcontext(After(9)))
         with pytest.raises(SystemExit, match="130"):
             run(folder, "warmstart", *training("edited"))
     before = (folder / "revisions.yaml").read_text()

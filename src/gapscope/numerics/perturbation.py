@@ -1,9 +1,9 @@
 """How far a small change of the input moves the solution of a linear problem: Oyedotun et al. 2022, Proposition 3.
 
 Y = theta X, with theta (h, h) invertible and X (h, b). The proof multiplies Delta theta X = -theta Delta X (eq. 8) by
-the pseudo-inverse of X and takes X X^+ = I: that needs full row rank, b >= h. It then bounds the norm of
-X^+ = sum 1/sigma_i v_i u_i^T by the sum of the terms' norms (eq. 5), where 1/sigma_min, the norm itself, is enough.
-All norms are spectral; the paper does not say which it means.
+the pseudo-inverse of X and uses X X^+ = I, which needs full row rank, b >= h. It then bounds the norm of
+X^+ = sum 1/sigma_i v_i u_i^T by the sum of the terms' norms (eq. 5); the norm itself is only 1/sigma_min. All norms are
+spectral; the paper does not say which norm it means.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SolutionChange:
-    """Relative changes ||Delta theta|| / ||theta||, and what is to bound them.
+    """Relative changes ||Delta theta|| / ||theta||, and their bounds.
 
     Attributes:
-        estimate: of the least-squares solution of smallest norm, Y (X + Delta X)^+, against theta.
-        smallest: of the smallest Delta theta that fits eq. 6 in the least-squares sense. With b >= h the same; with
-            b < h many fit, and the estimate is another of them.
+        estimate: change from theta to the least-squares solution of smallest norm, Y (X + Delta X)^+.
+        smallest: the smallest Delta theta that fits eq. 6 in the least-squares sense. For b >= h it is the estimate;
+            for b < h many changes fit, and the estimate is another one.
         bound: right side of eq. 5, ||Delta X|| sum 1 / sigma_i.
-        tight: ||Delta X|| / sigma_min, what eq. 10 has before the sum is taken.
+        tight: ||Delta X|| / sigma_min, as in eq. 10 before the sum.
     """
 
     estimate: float
@@ -31,7 +31,7 @@ class SolutionChange:
 
 
 def solution_change(theta: Tensor, X: Tensor, change: Tensor) -> SolutionChange:
-    """Return how far theta moves when X moves by `change` and Y = theta X stays.
+    """Return how far theta moves if X moves by `change` and Y = theta X does not change.
 
     Args:
         theta: shape (h, h), float64, invertible.
@@ -52,7 +52,7 @@ def solution_change(theta: Tensor, X: Tensor, change: Tensor) -> SolutionChange:
 def worst_change(theta: Tensor, X: Tensor, size: float) -> Tensor:
     """Return the Delta X (h, b) of spectral norm `size` that moves theta most: by ||theta|| size / sigma_min (b >= h).
 
-    It maps X's weakest right singular vector onto theta's strongest: eq. 10 is then an equality, in first order.
+    It maps X's weakest right singular vector onto theta's strongest one. Eq. 10 is then an equality, in first order.
     """
     strongest = torch.linalg.svd(theta).Vh[0]
     weakest = torch.linalg.svd(X, full_matrices=False).Vh[-1]

@@ -1,11 +1,13 @@
 """Singular values of random matrices: Oyedotun et al. 2022, Propositions 1 and 2, sections 4.3 and A1.
 
-Every value is found in float64 by backward-stable steps: A = Q R by Householder's reflections, then the values of the
-n x n triangle R, which are those of A up to a modest multiple of eps64 sigma_max (Weyl). The two extreme ones come by
-Lanczos's iteration on R^T R and on its inverse (two triangular solves), each exact to `TOLERANCE` / 2 of itself
-besides. Both errors are far below a standard error over 100 matrices, also for square ones, whose sigma_min is about
-1 / sqrt(n). The eigenvalues of a Gram matrix would leave sigma_min an error of about eps64 sigma_max^2 / sigma_min, and
-take longer for large n; a float32 computation would leave sigma_min of a square matrix no digit.
+Every value is computed in float64 by backward-stable steps. Householder's reflections give A = Q R. The n x n triangle
+R has the singular values of A up to a modest multiple of eps64 sigma_max (Weyl). The two extreme values come from
+Lanczos's iteration on R^T R and on its inverse (two triangular solves), which adds a relative error of at most
+`TOLERANCE` / 2. Both errors are far below a standard error over 100 matrices, also for square ones, whose sigma_min is
+about 1 / sqrt(n).
+
+The eigenvalues of a Gram matrix would have an error of about eps64 sigma_max^2 / sigma_min in sigma_min, and take
+longer for large n. In float32, no digit of a square matrix's sigma_min would be right.
 """
 
 import math
@@ -25,12 +27,12 @@ from gapscope.errors import InputError, did_you_mean
 # Relative, of the residual of an eigenpair; the eigenvalue's own error is of the order of its square. Against LAPACK's
 # gesdd, for n up to 1000, no value was off by more than 3 eps64 sigma_max.
 TOLERANCE = 1e-8
-SMALL = 200  # columns up to which all values of R cost no more than the two iterations
+SMALL = 200  # up to so many columns, all values of R cost no more than the two iterations
 
 
 @dataclass(frozen=True)
 class Law:
-    """The law of a matrix's independent entries: mean, standard deviation, and how a shape is drawn of it."""
+    """The law of a matrix's independent entries: mean, standard deviation, and a function that draws a matrix."""
 
     mean: float
     std: float
@@ -45,7 +47,7 @@ def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
-LAWS = {  # the paper names the laws and no parameters: of those tried, these fit its tables, and U(-1, 1) does not
+LAWS = {  # the paper gives no parameters. These fit its tables; of the others that we tried, U(-1, 1) does not
     "gaussian": Law(0.0, 1.0, _normal),
     "uniform": Law(0.5, 12**-0.5, _uniform),  # U(0, 1)
     "lognormal": Law(np.e**0.5, ((np.e - 1) * np.e) ** 0.5, lambda *args: _normal(*args).exp_()),  # exp(N(0, 1))
@@ -64,7 +66,7 @@ def law(name: str) -> Law:
 
 
 def bin_width(name: str, m: int, bins: int) -> float:
-    """Return the width of a histogram's bins: `bins` of them cover 0 to sqrt(m) standard deviations of an entry."""
+    """Return the width of a histogram's bins; `bins` of them cover 0 to sqrt(m) standard deviations of an entry."""
     return law(name).std * math.sqrt(m) / bins
 
 
@@ -81,11 +83,11 @@ def triangle(matrix: Tensor) -> Tensor:
 
 
 def extreme_singular_values(R: Tensor, generator: torch.Generator) -> tuple[float, float]:
-    """Return the smallest and the largest singular value of an upper triangle, with the errors that the module states.
+    """Return the smallest and the largest singular value of an upper triangle; the module's docstring has the errors.
 
     Args:
         R: shape (n, n), upper triangular, float64, of full rank.
-        generator: draws the start of the iterations.
+        generator: draws the start vector of the iterations.
 
     Example:
         >>> extreme_singular_values(torch.diag(torch.tensor([3.0, 5.0, 4.0], dtype=torch.float64)), torch.Generator())
@@ -96,7 +98,7 @@ def extreme_singular_values(R: Tensor, generator: torch.Generator) -> tuple[floa
         values = torch.linalg.svdvals(R)
         return float(values[-1]), float(values[0])
     start = torch.randn(n, generator=generator, dtype=torch.float64).numpy()
-    A = np.asfortranarray(R.numpy())  # as BLAS takes it without a copy
+    A = np.asfortranarray(R.numpy())  # BLAS needs this order; with it, no call makes a copy
     smallest = _largest_eigenvalue(lambda x: dtrsv(A, dtrsv(A, x, trans=1)), start) ** -0.5
     largest = _largest_eigenvalue(lambda x: dtrmv(A, dtrmv(A, x), trans=1), start) ** 0.5
     return smallest, largest
@@ -125,15 +127,16 @@ def marchenko_pastur_cdf(x: float, ratio: float) -> float:
 
 
 def histogram_rows(rows: list[dict[str, Any]], name: str, bins: int) -> list[dict[str, Any]]:
-    """Return each shape's pooled histogram, a row a bin, beside the counts that Marchenko and Pastur's law expects.
+    """Return each shape's pooled histogram, one row per bin, with the counts that Marchenko and Pastur's law expects.
 
     Args:
-        rows: results of `repetition`, of one law.
-        name: the law.
+        rows: results of `repetition`, for one law.
+        name: of the law.
         bins: as in the settings.
 
     Returns:
-        m, n, repetitions pooled, low and high of the bin, count, expected; every bin that either of the last two fills.
+        Rows with m, n, number of repetitions pooled, low and high end of the bin, count and expected count. Bins in
+        which both counts are 0 are left out.
     """
     table = []
     for m, n in dict.fromkeys((row["m"], row["n"]) for row in rows):

@@ -1,4 +1,4 @@
-"""Activations: a folder of .npy files, one a layer, memory-mapped on both sides so that no layer need fit in memory."""
+"""Activations: a folder with one .npy file per layer, memory-mapped, so that a layer may be larger than memory."""
 
 import tokenize
 from collections.abc import Callable, Iterator
@@ -18,9 +18,11 @@ OpenLayer = Callable[[str, str, tuple[int, ...]], np.ndarray]
 
 @contextmanager
 def write_activations(folder: Path, header: dict[str, Any]) -> Iterator[OpenLayer]:
-    """Yield a function (sample, layer, shape) -> float64 array on disk to fill; the folder appears when all is written.
+    """Yield a function (sample, layer, shape) -> float64 array on disk to fill; the folder appears when the block ends.
 
-    `header` (status and what the samples are) is kept in the folder's index.
+    Args:
+        folder: to write.
+        header: the run's status and conditions, for the folder's index.
     """
     layers: list[dict[str, Any]] = []
     with atomic_path(folder) as temporary:
@@ -46,12 +48,12 @@ def read_activations(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str,
     if not isinstance(entries, list) or not all(
         isinstance(entry, dict) and {"sample", "layer", "file"} <= entry.keys() for entry in entries
     ):
-        raise InputError(f"{folder / INDEX} is no index of layers; run the activations stage again")
+        raise InputError(f"{folder / INDEX} is not an index of layers; run the activations stage again")
     layers = []
     for entry in entries:
         path = folder / entry["file"]
         try:
             layers.append((entry["sample"], entry["layer"], np.load(path, mmap_mode="r", allow_pickle=False)))
         except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
-            raise InputError(f"{path} is no whole array ({error}); run the activations stage again") from error
+            raise InputError(f"{path} is not a complete array ({error}); run the activations stage again") from error
     return header, layers

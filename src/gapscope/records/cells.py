@@ -1,4 +1,4 @@
-"""A study's cells, one training run each, and the paths of their files."""
+"""A study's cells, each of which is one training run, and the paths of their files."""
 
 import re
 from collections.abc import Iterable
@@ -42,10 +42,7 @@ class Cell:
 
 
 def seed_records(params: Params, stage: str, seeds: Iterable[int]) -> list[tuple[dict[str, Any], Path]]:
-    """Return the records of a stage that has one per model, data set and seed: what identifies each, and its path.
-
-    The path has no suffix.
-    """
+    """Return the columns and the path, without suffix, of each record of a stage with one per model, data set and seed."""
     folder = Path("metrics") / params.study / stage
     return [
         ({"model": model, "dataset": dataset, "seed": seed}, folder / f"{model}-{dataset}-s{seed}")
@@ -54,7 +51,7 @@ def seed_records(params: Params, stage: str, seeds: Iterable[int]) -> list[tuple
 
 
 def cells(params: Params) -> list[Cell]:
-    """Return the study's cells in the order of its lists; a value listed twice gives one cell.
+    """Return the study's cells in the order of its lists; a value that is listed twice gives one cell.
 
     Raises:
         InputError: a list is empty, as in a study that trains nothing.

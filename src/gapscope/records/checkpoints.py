@@ -1,6 +1,6 @@
-"""Checkpoints of a training run: one safetensors file, replaced whole; a checkpoint of another run is refused.
+"""Checkpoints of a training run: one safetensors file, which is replaced as a whole. That of another run is refused.
 
-They lie outside DVC's outputs, which DVC removes before a stage runs.
+They are no outputs of a DVC stage, because DVC removes outputs before a stage runs.
 """
 
 import hashlib
@@ -19,11 +19,11 @@ from gapscope.records.files import atomic_path
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a run keeps its state, and what run it is.
+    """The file that keeps a run's state.
 
     Attributes:
         path: of the file.
-        identity: all that determines the run's bits, as a JSON object; a checkpoint with another is not taken.
+        identity: all that determines the run's bits, as a JSON object; a checkpoint with another identity is refused.
         every: epochs between checkpoints.
     """
 
@@ -32,14 +32,14 @@ class Checkpoint:
     every: int
 
     def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        """Replace the file, atomically and fsynced; `progress` is a JSON object."""
+        """Replace the file, atomically and with fsync; `progress` is a JSON object."""
         header = json.dumps({"identity": self.identity, "progress": progress})
         with atomic_path(self.path) as temporary:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
             save_file(plain, temporary, metadata={"checkpoint": header})
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the tensors and the progress that were saved; None, and a line saying why, if they are of no use."""
+        """Return the saved tensors and progress; None if there are none, or none of this run (it prints why)."""
         if not self.path.exists():
             return None
         try:
@@ -47,16 +47,16 @@ class Checkpoint:
                 header = json.loads((file.metadata() or {})["checkpoint"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-            print(f"checkpoint {self.path} is not whole ({error}): training starts afresh", flush=True)
+            print(f"checkpoint {self.path} is damaged ({error}): training starts afresh", flush=True)
             return None
         if changed := _differences(header["identity"], json.loads(json.dumps(self.identity))):
-            print(f"checkpoint {self.path} is of another run ({changed}): training starts afresh", flush=True)
+            print(f"checkpoint {self.path} belongs to another run ({changed}): training starts afresh", flush=True)
             return None
         return tensors, header["progress"]
 
     @property
     def sweep(self) -> "Checkpoint":
-        """Where the same run keeps what it found in choosing its learning rate."""
+        """The file that keeps the same run's results of choosing a learning rate."""
         return replace(self, path=self.path.with_suffix(f".sweep{self.path.suffix}"))
 
     def remove(self) -> None:
@@ -66,7 +66,7 @@ class Checkpoint:
 
 
 def code_digest(own: Path) -> str:
-    """Return a hash of a user's own models, to be part of a run's identity.
+    """Return a hash of a user's own models, for a run's identity.
 
     Args:
         own: file or folder of the models.
@@ -82,4 +82,4 @@ def _differences(saved: Any, wanted: Any, name: str = "") -> str:
             for key in dict.fromkeys([*saved, *wanted])
         )
         return ", ".join(part for part in parts if part)
-    return "" if saved == wanted else f"{name} was {saved}, is {wanted}"
+    return "" if saved == wanted else f"{name} was {saved}, is now {wanted}"

@@ -1,16 +1,16 @@
 """The code that a stage runs, as one hash: its script, every module that it imports, every file that these read.
 
 Code with equal hashes does the same: comments, docstrings, formatting and imports for type checking are left out. A
-stage's results are bound to a revision (`revisions.yaml`), not to this hash. The hash says whether the revision was
-proved for the code as it is now (`gapscope verify --check`).
+stage's results belong to a revision (`revisions.yaml`), not to this hash. The hash tells whether the revision was
+proved for the present code (`gapscope verify --check`).
 
-Nothing is listed by hand. An import within a function counts, and so does a module that is named in a string
-(`"gapscope.measures.curvature"`). A package that imports its modules by name (`import_module(f"{__name__}.{name}")`)
-counts with all of them where it is imported by itself (`from gapscope import measures`). A file of the package counts
-for the module that opens it, as one of
+The files are found in the code; no list of them is kept. Imports within functions count, and so do modules named in a
+string (`"gapscope.measures.curvature"`). Some packages import their modules by name, as in
+`import_module(f"{__name__}.{name}")`. Such a package counts with all its modules if it is imported itself, as in
+`from gapscope import measures`. A file of the package counts if a module opens it in one of two ways:
 
-- `files("gapscope.claims") / "claims.yaml"`, where what is filled in by an f-string may be any text;
-- `PackageLoader("gapscope.report")`: all of `report/templates`.
+- `files("gapscope.claims") / "claims.yaml"`; the fields of an f-string may stand for any text;
+- `PackageLoader("gapscope.report")`, which stands for all files in `report/templates`.
 """
 
 import ast
@@ -22,22 +22,28 @@ from pathlib import Path
 
 PACKAGE = "gapscope"
 MODULE = re.compile(rf"{PACKAGE}(\.\w+)+", re.ASCII)
-WHOLE = "*"  # in place of a module's name: the package by itself
-DIGITS = 16  # of a hash that are kept
+WHOLE = "*"  # in place of a module's name: the package itself
+DIGITS = 16  # hexadecimal digits that are kept of a hash
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
 class _Code:
-    """What one module holds: the hash of its syntax tree, the modules that it names, the files that it opens."""
+    """The facts about one module.
+
+    Attributes:
+        digest: hash of its syntax tree.
+        modules: the modules that it names.
+        opens: the files that it opens, each as a package and a pattern within the package's folder.
+    """
 
     digest: str
     modules: tuple[str, ...]
-    opens: tuple[tuple[str, str], ...]  # package, pattern within its folder
+    opens: tuple[tuple[str, str], ...]
 
 
 def closure_hash(stage: str, root: Path = Path()) -> str:
-    """Return the hash of what a stage runs.
+    """Return the hash of the code that a stage runs.
 
     Args:
         stage: its name; its script is `stages/STAGE.py`.
@@ -48,37 +54,37 @@ def closure_hash(stage: str, root: Path = Path()) -> str:
 
 
 def closure(stage: str, root: Path = Path()) -> list[Path]:
-    """Return the files that a stage runs and reads, sorted: its script, modules with their packages, data."""
+    """Return the files that a stage runs and reads, sorted: its script, modules with their packages, data files."""
     script = root / "stages" / f"{stage}.py"
-    found, todo = {script}, [script]
+    files, todo = {script}, [script]
     while todo:
         path = todo.pop()
         for module in _code(path.read_bytes()).modules:
             for other in _files_of(module, root):
-                if other not in found:
-                    found.add(other)
+                if other not in files:
+                    files.add(other)
                     todo.append(other)
-        found |= set(files_read(path, root))
-    return sorted(found)
+        files |= set(files_read(path, root))
+    return sorted(files)
 
 
 def stages(root: Path = Path()) -> list[str]:
-    """Return the names of the stages: those of the scripts."""
+    """Return the names of the stages, which are those of the scripts."""
     return sorted(path.stem for path in (root / "stages").glob("*.py"))
 
 
 def files_read(module: Path, root: Path = Path()) -> list[Path]:
     """Return the package's files that a module opens."""
-    found = [
+    candidates = [
         file
         for package, pattern in _code(module.read_bytes()).opens
         for file in (root / "src").joinpath(*package.split(".")).glob(pattern)
     ]
-    return sorted(file for file in found if file.is_file() and file.suffix != ".pyc")
+    return sorted(file for file in candidates if file.is_file() and file.suffix != ".pyc")
 
 
 def content_hash(path: Path) -> str:
-    """Return the hash of what a file does: of Python its syntax tree, of another file its bytes."""
+    """Return the hash of a file's meaning: the syntax tree of a Python file, the bytes of any other."""
     content = path.read_bytes()
     return _code(content).digest if path.suffix == ".py" else hashlib.sha256(content).hexdigest()
 
@@ -104,7 +110,7 @@ def _code(source: bytes) -> _Code:
 
 
 def _tree(source: bytes) -> ast.Module:
-    """Return a module's syntax tree without docstrings and without what is imported for type checking only."""
+    """Return a module's syntax tree without docstrings and without imports for type checking."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(
@@ -121,7 +127,7 @@ def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Async
 
 
 def _dump(node: object) -> str:
-    """Return a syntax tree as text: fields in order, empty ones left out, since Python's versions differ in these."""
+    """Return a syntax tree as text, fields in order; empty fields are left out, since Python versions differ there."""
     if isinstance(node, ast.Constant):
         return repr(node.value)
     if isinstance(node, ast.AST):
@@ -134,7 +140,7 @@ def _dump(node: object) -> str:
 
 
 def _files_of(module: str, root: Path) -> list[Path]:
-    """Return a module's file and those of the packages around it; of a package by itself what it imports by name."""
+    """Return a module's file and those of the packages around it; for a package itself, also the modules by name."""
     *parts, last = module.split(".")
     names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)] + ([] if last == WHOLE else [module])
     files = [path for name in names if (path := _file_of(name, root))]
@@ -151,7 +157,7 @@ def _imports_by_name(source: bytes) -> bool:
 
 
 def _file_of(module: str, root: Path) -> Path | None:
-    """Return a module's file; None for what is no module of the package, such as a function in one."""
+    """Return a module's file; None for a name that is not a module, such as that of a function."""
     path = (root / "src").joinpath(*module.split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
@@ -167,7 +173,7 @@ def _opened(node: ast.BinOp) -> list[tuple[str, str]]:
 
 
 def _argument(node: ast.AST, function: str) -> str | None:
-    """Return the package that a call names, where it is a call of `function`."""
+    """Return the package that a call of `function` names; None for other nodes."""
     if not (isinstance(node, ast.Call) and node.args):
         return None
     called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
@@ -176,7 +182,7 @@ def _argument(node: ast.AST, function: str) -> str | None:
 
 
 def _pattern(node: ast.AST) -> str:
-    """Return the pattern of a file's name; what an f-string fills in may be anything."""
+    """Return the pattern of a file's name, with `*` for each field of an f-string."""
     if isinstance(node, ast.JoinedStr):
         return "".join(str(v.value) if isinstance(v, ast.Constant) else "*" for v in node.values)
     return str(node.value) if isinstance(node, ast.Constant) else "*"

@@ -1,11 +1,11 @@
-"""Descending numbers as short text: each is rounded to so many significant digits and written as a difference.
+"""Descending numbers as short text: each is rounded to d significant digits and written as a difference.
 
 A number >= 0 of d significant digits has an integer code that keeps the order. The code of zero is 0. The code of
 mantissa * 10^(exponent - d + 1) is 1 + (exponent + 324) * 9 * 10^(d - 1) + mantissa - 10^(d - 1).
 
-The text has one word per number, in base 36: the code of the number before it minus its own code. `0*N` stands for N
-numbers that equal the one before. The first number is compared with a start that writer and reader know. Nothing is
-lost beyond the rounding, and values that lie close together need few characters.
+The text has one word per number, in base 36: the previous number's code minus its own code. `0*N` stands for N numbers
+that equal the previous one. The first number is compared with a start value that writer and reader know. Nothing is
+lost beyond the rounding, and values that are close together need few characters.
 """
 
 import string
@@ -19,7 +19,7 @@ ALPHABET = string.digits + string.ascii_lowercase
 
 
 def rounded(value: float, digits: int) -> float:
-    """Return a number rounded to so many significant digits."""
+    """Return a number rounded to `digits` significant digits."""
     return float(f"{value:.{digits}g}")
 
 
@@ -29,7 +29,7 @@ def encode(values: Iterable[float], *, digits: int, start: float) -> str:
     Args:
         values: finite, >= 0. An ascent is allowed and costs a sign.
         digits: significant digits to keep.
-        start: number that the first one is compared with.
+        start: the value that the first number is compared with.
 
     Raises:
         ValueError: a number that is negative, infinite or NaN.
@@ -44,7 +44,7 @@ def encode(values: Iterable[float], *, digits: int, start: float) -> str:
 
 
 def decode(text: str, *, digits: int, start: float) -> np.ndarray:
-    """Return the numbers whose text `encode` gave.
+    """Return the numbers of a text that `encode` has written; arguments as there.
 
     Raises:
         ValueError: the text is damaged.
@@ -79,7 +79,7 @@ def _value(code: int, digits: int) -> float:
     least = 10 ** (digits - 1)
     exponent, mantissa = divmod(code - 1, 9 * least)
     if code < 0:
-        raise ValueError("a number below zero")
+        raise ValueError("the text has a number below zero")
     return float(f"{mantissa + least}e{exponent + LOWEST - digits + 1}")
 
 

@@ -1,4 +1,4 @@
-"""Atomic writing: a path holds a whole output or none, also after a kill or on a full disk."""
+"""Atomic writing: a path holds a complete output or none, also after a kill or on a full disk."""
 
 import os
 import shutil
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write a file or folder at; it takes the name when the block ends well."""
+    """Yield a temporary path for a file or folder, which is renamed to `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # ignored by git and DVC, should a kill leave it
-    _remove(temporary)  # of a killed process that had this one's id
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # git and DVC ignore it if a kill leaves it behind
+    _remove(temporary)  # left by a killed process with the same id
     try:
         yield temporary
         _sync(temporary)
@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _sync_name(path: Path) -> None:
-    if os.name == "posix":  # a folder holds its files' names, and can be opened to be synced nowhere else
+    if os.name == "posix":  # names are synced with their folder, which only POSIX systems can open
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

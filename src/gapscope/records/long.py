@@ -1,7 +1,7 @@
-"""Long tables: one row per value, with its quantity and axes in columns. A reader filters; nobody parses a name.
+"""Long tables: one row per value, with its quantity and axes in columns, so that no column name has to be parsed.
 
-Columns are those of `RUN`, `quantity`, the `AXES` that the table needs, `value`, and `low` and `high` where a value has
-bounds. An empty cell says that the quantity has no such axis.
+Columns are those of `RUN`, `quantity`, the `AXES` that the table needs, `value`, and `low` and `high` if values have
+bounds. An empty cell means that the quantity does not have this axis.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,12 +17,12 @@ RUN = ("model", "dataset", "batch_size", "seed")
 AXES = (
     *("split", "statistics", "chosen_on", "sample", "layer", "mode", "threshold", "relative", "space", "dimension"),
     *("epsilon", "operator", "level", "radius", "epoch", "start_epoch", "phase"),
-    # of single measures: a solution of two, a direction from it and steps along it; the index of an eigenvalue
+    # of single measures: one of two solutions, a direction from it and steps along it; the index of an eigenvalue
     *("end", "direction", "index", "step", "second_step"),
-    # of random problems: law, rows and columns of a matrix, a histogram's bin; unknowns and samples; repetition
+    # of random problems: a matrix's law, rows and columns; a histogram's bin; unknowns and samples; repetition
     *("law", "rows", "columns", "bin_low", "bin_high", "units", "samples", "repetition"),
 )
-BESIDE = ("threshold", "relative", "epsilon")  # values of these stand side by side in a reader's table
+BESIDE = ("threshold", "relative", "epsilon")  # axes whose values stand side by side in a reader's table
 
 INTEGERS = (
     *("batch_size", "seed", "mode", "dimension", "epoch", "start_epoch"),
@@ -35,7 +35,7 @@ def ordered(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return rows of a long table with their columns in one order, and only the axes that some row has.
 
     Raises:
-        ValueError: a column that is neither of a run nor an axis nor a value.
+        ValueError: a column that is none of `RUN`, `AXES` and `VALUES`.
     """
     listed = list(rows)
     names = [*RUN, "quantity", *AXES, *VALUES]
@@ -53,7 +53,7 @@ def write_long(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_long(path: Path) -> "pd.DataFrame":
-    """Read a long table. Axes that count things are integers, with <NA> where a quantity has no such axis.
+    """Read a long table. Axes that count are integers, with <NA> for a quantity that does not have the axis.
 
     Raises:
         InputError: as `read_table`.
@@ -91,11 +91,11 @@ def select(table: "pd.DataFrame", quantity: str, where: Mapping[str, Any], *, al
     Args:
         table: a long table.
         quantity: its name.
-        where: axis -> value. An axis that is not named may have one value only.
-        along: an axis that may have several values all the same.
+        where: axis -> value. Any other axis may have one value only.
+        along: the one axis that may have several values.
 
     Raises:
-        ValueError: an axis that is not named has several values, so that the rows are of several quantities.
+        ValueError: another axis has several values.
 
     Example:
         >>> import pandas as pd
@@ -110,7 +110,7 @@ def select(table: "pd.DataFrame", quantity: str, where: Mapping[str, Any], *, al
     for axis in AXES:
         if axis in rows and axis not in where and axis != along and rows[axis].nunique(dropna=False) > 1:
             values = ", ".join(map(str, rows[axis].unique()))
-            raise ValueError(f"{quantity} is given at several values of {axis}: {values}; name one")
+            raise ValueError(f"{quantity} has several values of {axis}: {values}; name one")
     return rows
 
 

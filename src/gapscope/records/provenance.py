@@ -1,6 +1,7 @@
-"""How a record was made: a JSON file beside the numbers, `provenance/STUDY/STAGE/CELL.json`, on which no stage depends.
+"""Provenance: how a record was made, in a JSON file of its own, `provenance/STUDY/STAGE/CELL.json`.
 
-So a rerun that gives the same numbers at another commit, in other seconds, leaves everything after it up to date.
+No stage depends on these files. So a rerun that gives the same numbers, at another commit or in another time, leaves
+all later stages up to date.
 """
 
 import math
@@ -78,7 +79,7 @@ def write_provenance(record: Path, start: Start, *, device: str, threads: int, *
 
 
 def read_provenance(record: Path) -> dict[str, Any]:
-    """Return how a record was made; nothing where that is not known.
+    """Return a record's provenance; an empty mapping if it is not known.
 
     Raises:
         InputError: the file is damaged.
@@ -88,7 +89,7 @@ def read_provenance(record: Path) -> dict[str, Any]:
 
 
 def path_of(record: Path) -> Path:
-    """Return where a record's provenance lies; beside a record that lies outside metrics/.
+    """Return the path of a record's provenance; for a record outside metrics/, a path beside it.
 
     Example:
         >>> path_of(Path("metrics/quick/train/lenet5_w0.5-digits-b32-s0.json")).as_posix()
@@ -104,14 +105,14 @@ def path_of(record: Path) -> Path:
 
 
 def seconds(made: dict[str, Any]) -> float:
-    """Return how long a record took to make, of a resumed training with the seconds before the stop; NaN: unknown."""
+    """Return the seconds that a record took, for a resumed training with those before the stop; NaN if unknown."""
     return math.nan if made.get("wall_s") is None else float(max(made["wall_s"], made.get("training_s") or 0))
 
 
 def processor() -> dict[str, str]:
     """Return the processor's model, and the instruction set that numbers are computed with.
 
-    Where torch is loaded it says which of its kernels it takes; else the best that the processor has.
+    If torch is loaded, it is the set that torch's kernels use; else the best one that the processor has.
     """
     lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
     known = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
@@ -124,7 +125,7 @@ def processor() -> dict[str, str]:
 
 def _commit() -> str | None:
     commit = _git("rev-parse", "--short", "HEAD")
-    # results and dvc.lock change while a study runs: only an edit of what makes them counts
+    # results and dvc.lock change while a study runs, so only edits of code and settings count
     edited = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "conf", "dvc.yaml")
     return f"{commit}-dirty" if commit and edited else commit or None
 

@@ -1,4 +1,4 @@
-"""Independent pieces of work over processes of one thread each; what is finished survives a kill."""
+"""Independent pieces of work, spread over processes of one thread each; finished pieces survive a kill."""
 
 import json
 import os
@@ -19,21 +19,21 @@ Row = dict[str, Any]
 def finish(
     work: Callable[[Piece], Row], pieces: Sequence[Piece], log: Path, about: Mapping[str, Any], workers: int | None
 ) -> Iterator[Row]:
-    """Yield the row of each piece as it is finished, those in the log first: a kill loses only the pieces under way.
+    """Yield the row of each piece when it is finished, those in the log first. A kill loses only unfinished pieces.
 
     Args:
-        work: a function that can be pickled; its row, of what JSON holds, depends on its piece and `about` alone.
-        pieces: what to work on.
-        log: file that takes a line a finished piece. Remove it when the rows are safe elsewhere.
-        about: all else that a row depends on; a log of anything else is begun anew.
-        workers: processes; None: as many as this process may use cores.
+        work: a function that can be pickled. Its row, a JSON object, depends only on its piece and `about`.
+        pieces: to work on.
+        log: file that gets one line per finished piece. Remove it when the rows are written elsewhere.
+        about: everything else that a row depends on; a log with another `about` is started again.
+        workers: number of processes; None: one per core that this process may use.
     """
     done = _read(log, about)
     yield from (done[piece] for piece in pieces if piece in done)
     todo = [piece for piece in pieces if piece not in done]
     if not todo:
         return
-    # read by the libraries of a fresh process when they start: one thread each, so that bits depend on no core count
+    # libraries read these when a process starts: one thread each, so that bits do not depend on the number of cores
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     pool = ProcessPoolExecutor(
         min(workers or cores(), len(todo)), mp_context=get_context("spawn"), initializer=_end_with_parent
@@ -52,10 +52,10 @@ def finish(
 
 
 def _read(log: Path, about: Mapping[str, Any]) -> dict[Piece, Row]:
-    """Return the finished pieces, leaving a log of whole lines about the same; else begin one."""
+    """Return the finished pieces, and leave a log of complete lines; a log with another `about` is started again."""
     head = json.dumps(about)
     lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last one
+    whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last line
     if not whole or whole[0].rstrip("\n") != head:
         whole = [head + "\n"]
     write_text(log, "".join(whole))
@@ -63,7 +63,7 @@ def _read(log: Path, about: Mapping[str, Any]) -> dict[Piece, Row]:
 
 
 def _end_with_parent() -> None:
-    Thread(target=_wait_and_end, daemon=True).start()  # a worker whose parent was killed would wait for work for ever
+    Thread(target=_wait_and_end, daemon=True).start()  # otherwise a worker whose parent was killed would wait for ever
 
 
 def _wait_and_end() -> None:

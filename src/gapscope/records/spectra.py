@@ -1,4 +1,4 @@
-"""Spectra as small JSON lines: every singular value up to a cut, and of the values above it what figures need.
+"""Spectra as small JSON lines: every singular value up to a cut, and about 200 of the values above it, for figures.
 
 The first line is a header and the last one counts the others. An object on a line of its own describes the tensor of a
 layer. One list per mode follows it, in the order of `COLUMNS`. A mode keeps:
@@ -7,10 +7,10 @@ layer. One list per mode follows it, in the order of `COLUMNS`. A mode keeps:
   `gapscope.records.descending`). That rounding is 5e-14 at the threshold 1e-4, where a solver's bound is about 1e-15 of
   the largest value.
 - `error_bound`: the bounds of all values as runs [count, exponent of 2]. A bound that is no power of two is a float.
-- `quantiles`: about 200 values above the tail by index (`kept_indices`), to four significant digits, for figures.
-- the largest and the smallest value, and three effective ranks, which need all values; to ten digits.
+- `quantiles`: about 200 values above the tail by index (`kept_indices`), to four significant digits.
+- the largest and the smallest value, and three effective ranks, to ten digits. The ranks need all values.
 
-Records of 0.1 (schema 1) list every value. They are read too: their cut is infinite.
+Records of version 0.1 (schema 1) list every value. They can be read too, with an infinite cut.
 """
 
 import json
@@ -31,23 +31,23 @@ SCHEMA = 2
 ALL_VALUES = 1  # schema of the records that list every value
 DIGITS = 10  # of values in the tail, extremes and effective ranks
 FIGURE_DIGITS = 4  # of the quantiles: a figure of 20 decades shows no more
-LOG_POINTS = 120  # of the quantiles: at most so many are spaced in log(index) from both ends ...
-POINTS = 200  # ... and the others evenly, at most so many in all
+LOG_POINTS = 120  # largest number of quantiles that are spaced in log(index) from both ends; the others are even
+POINTS = 200  # largest number of quantiles
 RANKS = ("stable_rank", "effective_rank", "participation_ratio")
 COLUMNS = ("method", "largest", "smallest", *RANKS, "error_bound", "tail", "quantiles")
 
 
 @dataclass(frozen=True)
 class ModeRecord:
-    """What a record holds of one mode's spectrum.
+    """The part of one mode's spectrum that a record keeps.
 
     Attributes:
         method: of the solver.
         largest, smallest: extreme values.
         error_bound: one per value of the whole spectrum.
         tail: the last values, descending: all that a threshold up to the cut can count.
-        quantiles: values by index (from 0), of `kept_indices`, without the tail.
-        ranks: `RANKS` by name; empty in a record that lists every value.
+        quantiles: index in `kept_indices` -> value, without the tail.
+        ranks: name in `RANKS` -> value; empty in a record that lists every value.
     """
 
     method: str
@@ -79,7 +79,7 @@ class LayerRecord:
         shape: of the tensor.
         modes: one spectrum per mode.
         batch_size: number of images of a control, None otherwise.
-        dead_units, duplicate_samples: as in `numerics.hosvd.exact_zeros`; None where they were not looked for.
+        dead_units, duplicate_samples: as in `numerics.hosvd.exact_zeros`; None if they were not determined.
     """
 
     sample: str
@@ -94,14 +94,14 @@ class LayerRecord:
 def log_indices(count: int) -> list[int]:
     """Return indices (from 0) of a descending spectrum, spaced evenly in log(index) from both ends.
 
-    The last values are the ones in question, so half of the points are spaced from the end.
+    The last values matter most, so half of the points are spaced from the end.
     """
     ends = np.rint(np.geomspace(1, count, LOG_POINTS // 2)).astype(int).tolist()
     return sorted({index - 1 for index in ends} | {count - index for index in ends})
 
 
 def kept_indices(count: int) -> list[int]:
-    """Return the indices of the quantiles: `log_indices`, and evenly spaced ones; of a short spectrum all."""
+    """Return the indices of the quantiles: `log_indices` and evenly spaced ones, or all indices of a short spectrum."""
     if count <= POINTS:
         return list(range(count))
     spaced = log_indices(count)
@@ -135,21 +135,21 @@ def spectra_text(header: Mapping[str, Any], layers: Iterable[LayerRecord]) -> st
 
 
 def read_spectra(path: Path) -> tuple[dict[str, Any], list[LayerRecord]]:
-    """Return the header, with the `cut`, and the spectra by layer.
+    """Return the header, with the `cut`, and the spectra of each layer.
 
     Raises:
-        InputError: the file is missing or not whole (its last line counts the others).
+        InputError: the file is missing or incomplete (its last line counts the others).
     """
     try:
         return parse_spectra(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the spectra stage") from error
     except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise InputError(f"{path} is not whole ({error}); run the spectra stage again") from error
+        raise InputError(f"{path} is damaged ({error}); run the spectra stage again") from error
 
 
 def parse_spectra(text: str) -> tuple[dict[str, Any], list[LayerRecord]]:
-    """Return what the text of a record holds.
+    """Return the header and the spectra of each layer from a record's text.
 
     Raises:
         ValueError, TypeError, KeyError, IndexError: the text is damaged.
@@ -211,7 +211,7 @@ def _layer(about: Mapping[str, Any], modes: Sequence[ModeRecord]) -> LayerRecord
 
 
 def _all_values(rows: Iterable[Mapping[str, Any]], zeros: Mapping[Any, Mapping[str, Any]]) -> Iterator[LayerRecord]:
-    """Yield the spectra of a record that lists every value: all of them are the tail."""
+    """Yield the spectra of a record that lists every value, with all values as the tail."""
     for (size, sample, layer), group in groupby(rows, lambda row: (row.get("batch_size"), row["sample"], row["layer"])):
         modes, shape = [], ()
         for row in group:
@@ -219,8 +219,9 @@ def _all_values(rows: Iterable[Mapping[str, Any]], zeros: Mapping[Any, Mapping[s
             counts, bounds = zip(*row["error_bound"], strict=True)
             error_bound = np.repeat(np.asarray(bounds, dtype=np.float64), counts)
             modes.append(ModeRecord(row["method"], float(values[0]), float(values[-1]), error_bound, values))
-        found = zeros.get((sample, layer), {})
-        yield LayerRecord(sample, layer, shape, modes, size, found.get("dead_units"), found.get("duplicate_samples"))
+        of_layer = zeros.get((sample, layer), {})
+        exact = of_layer.get("dead_units"), of_layer.get("duplicate_samples")
+        yield LayerRecord(sample, layer, shape, modes, size, *exact)
 
 
 def _exponent(bound: float) -> int | float:

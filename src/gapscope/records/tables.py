@@ -17,7 +17,7 @@ SCHEMA = 1
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write one JSON object; infinities and NaN become null, which every JSON reader takes."""
+    """Write one JSON object; infinities and NaN become null, since not every JSON reader accepts them."""
     write_text(
         path,
         json.dumps(_finite({"schema": SCHEMA, **record}), indent=2, allow_nan=False) + "\n",
@@ -25,17 +25,19 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read what `write_record` wrote.
+    """Read a record that `write_record` has written.
 
     Raises:
-        InputError: the file is missing, not whole, or of another schema.
+        InputError: the file is missing, damaged, or of another schema.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the stage that makes it") from error
+        raise InputError(f"{path} is missing: run the stage that writes it") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a whole JSON record ({error}); remove it and run its stage again") from error
+        raise InputError(
+            f"{path} is not a complete JSON record ({error}); remove it and run its stage again"
+        ) from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise InputError(f"{path} is not a record of schema {SCHEMA}; remove it and run its stage again")
     return record
@@ -55,10 +57,10 @@ def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]", 
         exact: floats are written so that the same bits are read back; else they keep 10 significant digits.
     """
     records: Sequence[Mapping[Any, Any]] = rows if isinstance(rows, Sequence) else rows.to_dict("records")
-    # an empty frame has columns all the same
+    # an empty frame has columns too
     columns = dict.fromkeys(name for record in records for name in record) or list(getattr(rows, "columns", []))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        # csv, not pandas, whose import takes longer than most stages' own work
+        # csv, not pandas: importing pandas takes longer than most stages' own work
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: cell_text(value, exact=exact) for name, value in record.items()} for record in records)
@@ -69,29 +71,29 @@ def read_table(path: Path, *, exact: Sequence[str] = ()) -> "pd.DataFrame":
 
     Args:
         path: .csv.
-        exact: columns of which every float is read as the bits that were written; the parser of older versions of
-            pandas may be off by the last bit.
+        exact: columns whose floats are read with exactly the bits that were written; older versions of pandas may be
+            off by the last bit.
 
     Raises:
-        InputError: the file is missing or is no CSV table.
+        InputError: the file is missing or is not a complete CSV table.
     """
     import pandas as pd
 
     try:
         if not path.read_bytes().endswith(b"\n"):
             raise InputError(
-                f"{path} is not a whole CSV table (its last line has no end); remove it and run its stage again"
+                f"{path} is not a complete CSV table (its last line has no end); remove it and run its stage again"
             )
         frame: pd.DataFrame = pd.read_csv(path, converters=dict.fromkeys(exact, _number))
-        return frame.copy()  # as one block: columns are added to wide tables
+        return frame.copy()  # in one block of memory, so that adding columns is fast
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the stage that makes it") from error
+        raise InputError(f"{path} is missing: run the stage that writes it") from error
     except (
         pd.errors.ParserError,
         pd.errors.EmptyDataError,
         UnicodeDecodeError,
     ) as error:
-        raise InputError(f"{path} is not a whole CSV table ({error}); remove it and run its stage again") from error
+        raise InputError(f"{path} is not a complete CSV table ({error}); remove it and run its stage again") from error
 
 
 def _number(text: str) -> float:
@@ -99,7 +101,7 @@ def _number(text: str) -> float:
 
 
 def cell_text(value: Any, *, exact: bool) -> Any:
-    """Return what a CSV cell holds for a value."""
+    """Return a value as a CSV cell."""
     if isinstance(value, float):
         return "" if math.isnan(value) else repr(float(value)) if exact else f"{value:.10g}"
     return "" if value is None or type(value).__name__ == "NAType" else value  # pandas' own empty cell

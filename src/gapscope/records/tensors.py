@@ -1,4 +1,4 @@
-"""Tensors from elsewhere: .npy (memory-mapped), .npz and .safetensors."""
+"""Tensors of other programs: .npy (memory-mapped), .npz and .safetensors."""
 
 import zipfile
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from gapscope.errors import InputError
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    """Yield (name, tensor) for each tensor of a file, one in memory at a time.
+    """Yield (name, tensor) for each tensor of a file, with one of them in memory at a time.
 
     Raises:
-        InputError: the file is missing, of another kind, not whole, or holds objects.
+        InputError: the file is missing, damaged, of another kind, or holds Python objects.
     """
     if path.suffix not in (".npy", ".npz", ".safetensors"):
         raise InputError(f"{path} must end in .npy, .npz or .safetensors")

@@ -1,4 +1,4 @@
-"""Weights: safetensors, with what is needed to build the network again in the header."""
+"""Weights: a safetensors file, whose header says which network it holds."""
 
 import json
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def write_weights(
     as_trained: Mapping[str, Tensor],
     header: Mapping[str, Any],
 ) -> None:
-    """Write a network's state, batch norm's statistics as training left them beside it, and a header."""
+    """Write a network's state, the statistics of batch norm as training left them, and a header."""
     tensors = {
         **state,
         **{AS_TRAINED + name: tensor for name, tensor in as_trained.items()},
@@ -38,10 +38,10 @@ def write_weights(
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the state (batch norm's statistics re-estimated) and the header.
+    """Return the state, with the re-estimated statistics of batch norm, and the header.
 
     Raises:
-        InputError: the file is missing, truncated, or was not written by gapscope.
+        InputError: the file is missing, damaged, or was not written by gapscope.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -54,5 +54,5 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: run the train stage, or `dvc pull` where there is a remote") from error
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is no whole weights file ({error}); remove it and train again") from error
+        raise InputError(f"{path} is not a complete weights file ({error}); remove it and train again") from error
     return state, header

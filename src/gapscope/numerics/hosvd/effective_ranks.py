@@ -1,9 +1,8 @@
-"""How many singular values a spectrum amounts to, without a threshold: three effective ranks and the condition number.
+"""Three effective ranks, which need no threshold, and the condition number.
 
 Stable rank: Rudelson & Vershynin 2007. Effective rank: exp of the entropy of sigma / sum(sigma), Roy & Vetterli 2007.
-Participation ratio: that of the squared values, known as the dimension of principal components. All three lie between
-1 and the number of values (0 for a spectrum of zeros). Structural zeros do not enter, nor do they enter the condition
-number.
+Participation ratio: that of the squared values, known as the dimension of principal components. All three are between 1
+and the number of values, or 0 if all values are zero. Structural zeros are left out, also of the condition number.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ class EffectiveRanks:
         stable_rank: sum of squares over the largest square.
         effective_rank: exp(entropy).
         participation_ratio: (sum of squares)^2 over the sum of fourth powers.
-        condition_number: largest over smallest value; infinite where the smallest may be zero within its error bound.
+        condition_number: largest over smallest value; infinite if the smallest may be zero within its error bound.
     """
 
     stable_rank: float
@@ -43,7 +42,7 @@ def effective_ranks(spectra: Sequence[ModeSpectrum]) -> list[EffectiveRanks]:
 
 
 def condition_number(largest: float, smallest: float, smallest_bound: float) -> float:
-    """Return largest over smallest; infinite where the smallest value may be zero within its error bound."""
+    """Return largest over smallest value; infinite if the smallest may be zero within its error bound."""
     return largest / smallest if smallest > smallest_bound else np.inf
 
 

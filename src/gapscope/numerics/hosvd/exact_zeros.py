@@ -1,4 +1,4 @@
-"""Dead units and duplicate samples: two sources of exact zeros among singular values, beside the shape.
+"""Dead units and duplicate samples: two sources of exact zeros among singular values, besides the shape.
 
 A unit that is zero for every sample is a row of zeros in its mode's unfolding. Two samples with the same outputs, bit
 for bit, are two equal rows in the samples' mode. Each lowers the rank by one.

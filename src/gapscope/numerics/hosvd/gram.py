@@ -1,4 +1,4 @@
-"""Singular values from Gram matrices, each with an interval that provably holds it.
+"""Singular values from Gram matrices, each with an interval that provably contains it.
 
 Forming G = A A^T costs a fraction of an SVD, but it squares the condition number. G's eigenvalues are known only to
 within Delta = (gamma + p u) ||A||_F^2, so values below about 1e-7 sigma_max are lost. Values below a level tau are
@@ -6,10 +6,10 @@ therefore computed from a second Gram matrix ("deflation"). It is formed from th
 eigenvectors, so nothing large is in it.
 
 Notation: A is (m, N) and u = 2^-53. gamma_n = n u / (1 - n u) bounds the rounding of a sum of n products in any order
-(Higham 2002, chapter 3). Here n is the length of a chunk plus the number of partial sums, which the code counts. p(n) =
-n + 10: LAPACK's eigenvalues and eigenvectors are exact for a matrix within p u ||G|| of the one given. Two things are
-assumed, not proved: this p (LAPACK's guide promises "modestly growing"), and that a matrix product is a sum of products
-(no Strassen, no emulated precision).
+(Higham 2002, chapter 3). In the code n is the length of a chunk plus the number of partial sums, which it counts. With
+p(n) = n + 10, LAPACK's eigenvalues and eigenvectors are exact for a matrix within p u ||G|| of the given one. Two
+things are assumed, not proved: this p (LAPACK's guide promises "modestly growing"), and that a matrix product is a sum
+of products (no Strassen, no emulated precision).
 
 1. By Weyl's inequality sigma_i(A)^2 lies within Delta of the i-th eigenvalue of the computed G.
 2. Let [Q1 Q2] be the computed eigenvectors, A1 = Q1^T A, B = Q2^T A, C = A1 A1^T and E = B A1^T.
@@ -20,10 +20,10 @@ assumed, not proved: this p (LAPACK's guide promises "modestly growing"), and th
    - E is measured, as Q1^T (A B^T) or (Q1^T A) B^T. C is diag(lambda) up to a relative theta = Delta / tau^2.
    - So the squares are the eigenvalues of S = B B^T - E diag(1 / lambda) E^T to within Delta of S plus
      eta(mu) = sum_i |E_i|^2 (theta lambda_i + mu) / (lambda_i ((1 - theta) lambda_i - mu)).
-   - mu is the upper end of the interval, which is not known beforehand. The code claims twice eta, and checks that eta
-     at the resulting upper end is no larger.
+   - mu is the upper end of the interval, which is not known beforehand. The code takes twice eta as the bound, and
+     checks that eta at the resulting upper end is no larger.
    - Rounding in B itself moves a value by gamma ||Q2||_F ||A||_F (Weyl).
-3. The interval kept is the intersection of those from 1 and 2.
+3. The final interval is the intersection of those from 1 and 2.
 """
 
 import math
@@ -35,12 +35,12 @@ import torch
 from torch import Tensor
 
 U = 2.0**-53
-CHUNK = 1024  # columns summed by one matrix product: longer ones are hardly faster, and gamma grows with them
-PANEL = 128  # rows, of the lower triangle; the blocks above it are not computed
+CHUNK = 1024  # columns summed by one matrix product: longer chunks are hardly faster, and gamma grows with them
+PANEL = 128  # rows of a part of the lower triangle; the blocks above the diagonal are not computed
 SLAB = 512  # rows summed by one matrix product of a projection
-RELATIVE = 1e-3  # a value is accurate enough if its error is at most this part of itself ...
-ABSOLUTE = 2e-10  # ... or this part of the largest; if that is 1e4: 2e-6, a fifth of the threshold 1e-5
-LEVEL = 1e-5  # tau / ||A||_F. A lower level lets E / tau grow, a higher one the second matrix's floor of 1e-6 tau
+RELATIVE = 1e-3  # a value is accurate enough if its error is at most this fraction of itself ...
+ABSOLUTE = 2e-10  # ... or this fraction of the largest value; for 1e4 that is 2e-6, a fifth of the threshold 1e-5
+LEVEL = 1e-5  # tau / ||A||_F. A lower level makes E / tau grow, a higher one the second matrix's floor of 1e-6 tau
 
 Blocks = Callable[[], Iterable[Tensor]]
 
@@ -51,7 +51,7 @@ def gamma(n: int) -> float:
 
 
 def solver(n: int) -> float:
-    """Return p(n) u, the relative backward error granted to a symmetric eigenvalue solver."""
+    """Return p(n) u, the assumed relative backward error of a symmetric eigenvalue solver."""
     return (n + 10) * U
 
 
@@ -71,7 +71,7 @@ class Sum:
         for x, y in pieces:
             for end in range(PANEL, len(x) + PANEL, PANEL):
                 rows, columns = slice(end - PANEL, end), slice(end if Y is None else len(y))
-                # not addmm_: BLAS may add the products to `part` one by one, which would make one chunk of all columns
+                # not addmm_: BLAS may add the products to `part` one by one, and then all columns would be one chunk
                 part[rows, columns] += x[rows] @ y[columns].T
         if part is not self.total:
             self.total += part
@@ -95,18 +95,18 @@ class Gram(Sum):
 
     @property
     def trace(self) -> float:
-        """Return an upper bound of ||A||_F^2; NaN or infinite if the data hold such values."""
+        """An upper bound of ||A||_F^2; NaN or infinite if the data have such values."""
         return float(self.total.diagonal().sum()) * (1 + self.gamma + gamma(len(self.total)))
 
     @property
     def error(self) -> float:
-        """Delta: every eigenvalue computed from the sum is within this of the exact one."""
+        """Delta, the largest possible error of an eigenvalue that is computed from the sum."""
         return (self.gamma + solver(len(self.total))) * self.trace
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """Singular values, descending, and the intervals that hold the exact ones."""
+    """Singular values, descending, and the intervals that contain the exact ones."""
 
     values: np.ndarray
     low: np.ndarray
@@ -121,31 +121,31 @@ class Intervals:
 
     @property
     def error(self) -> np.ndarray:
-        """The largest possible error of each value, rounding of the three columns included."""
+        """The largest possible error of each value, including the rounding of the three columns."""
         return np.asarray(np.maximum(self.high - self.values, self.values - self.low) + 4 * U * self.values)
 
     @property
     def accurate(self) -> bool:
-        """Whether every value is known well enough. An empty interval, which only a fault can cause, is not."""
+        """Whether every value is accurate enough. It is False for an empty interval, which only a fault can cause."""
         enough = np.maximum(RELATIVE * self.values, ABSOLUTE * self.values[0])
         return bool((self.error <= enough).all() and (self.low <= self.high).all())
 
     def with_last(self, other: "Intervals") -> "Intervals":
-        """Return the same with the intervals of the last values intersected with those of `other`."""
+        """Return a copy in which the last intervals are intersected with those of `other`."""
         first = len(self.values) - len(other.values)
         low, high = np.maximum(self.low[first:], other.low), np.minimum(self.high[first:], other.high)
         last = (np.clip(other.values, low, np.maximum(low, high)), low, high)
         return Intervals(*(np.concatenate([a[:first], b]) for a, b in zip((self.values, self.low, self.high), last)))
 
     def sorted(self) -> "Intervals":
-        """Return the same with each column in descending order; the i-th value stays in the i-th interval."""
+        """Return a copy with each column in descending order; the i-th value is still in the i-th interval."""
         return Intervals(*(np.sort(column)[::-1].copy() for column in (self.values, self.low, self.high)))
 
 
 def gram_singular_values(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
     """Return the singular values of A by one Gram matrix and, if needed, one deflation; and "gram" or "deflation".
 
-    They need not be accurate enough: check `Intervals.accurate`.
+    They may be too inaccurate: check `Intervals.accurate`.
 
     Args:
         blocks: returns A in blocks of columns; called for a second pass.
@@ -167,8 +167,8 @@ def gram_singular_values(blocks: Blocks, gram: Gram) -> tuple[Intervals, str]:
 
 
 def _all_above(G: Tensor, level: float) -> bool:
-    # Cholesky is cheap beside eigenvectors. It only chooses the routine, so its rounding does no harm
-    shifted = G.clone().T  # transposed is LAPACK's order, so it can be overwritten: one copy instead of two
+    # Cholesky is cheap compared with eigenvectors. It only chooses the routine, so its rounding does no harm
+    shifted = G.clone().T  # transposed, it has LAPACK's order and can be overwritten: one copy instead of two
     shifted.diagonal().sub_(level)
     info = torch.empty((), dtype=torch.int32, device=G.device)
     torch.linalg.cholesky_ex(shifted, upper=True, out=(shifted, info))
@@ -176,7 +176,7 @@ def _all_above(G: Tensor, level: float) -> bool:
 
 
 def _eigenvectors(G: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues, ascending, and eigenvectors. These overwrite G, since LAPACK needs two more such matrices."""
+    """Return eigenvalues, ascending, and eigenvectors, which overwrite G: LAPACK needs two more such matrices."""
     squares, vectors = G.new_empty(len(G)), G.T
     torch.linalg.eigh(vectors, UPLO="U", out=(squares, vectors))
     return squares, vectors
@@ -207,9 +207,9 @@ def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, thet
 
 
 def _project(blocks: Blocks, Q2: Tensor, Q1: Tensor, trace: float) -> tuple[Gram, Tensor, float, float]:
-    """Return B B^T, A1 B^T, and bounds of the rounding error of A1 B^T (norm) and of B's singular values."""
+    """Return B B^T, A1 B^T, a norm bound on the rounding error of A1 B^T, and an error bound of B's singular values."""
     (rows, small), large = Q2.shape, Q1.shape[1]
-    # A1 B^T is Q1^T (A B^T) or (Q1^T A) B^T, whichever takes less work and memory
+    # A1 B^T is computed as Q1^T (A B^T) or as (Q1^T A) B^T, whichever takes less work and memory
     late = rows * small <= large * (rows + small)
     B, W = Gram.empty(small, Q2.device), Sum(Q2.new_zeros(rows if late else large, small))
     for block in blocks():

@@ -2,8 +2,9 @@
 
 The paper does not say which values count. The mode-n unfolding has I_n rows but only min(I_n, columns) singular values;
 the rest are structural zeros, which the shape forces. The paper's count may include them ("full") or leave them out
-("economy", also called excess). Structural zeros follow the batch size whatever training did: a dense layer of u units
-has |b - u|. So both are given apart. The solver's error bounds give each count an interval.
+("economy", also called excess). The number of structural zeros depends on the batch size b but not on training: a dense
+layer of u units has |b - u|. So the two counts are given separately. The solver's error bounds give each count an
+interval.
 """
 
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ class NearRank:
         structural: zeros that the shape forces.
         full: economy plus structural.
         fraction: economy over the number of values.
-        certain: values that are at or below the threshold whatever their error within its bound (Weyl).
-        possible: values that may be.
+        certain: values that are at or below the threshold for every error within its bound (Weyl).
+        possible: values that are there for some error within its bound.
     """
 
     economy: int
@@ -36,12 +37,12 @@ class NearRank:
 
     @property
     def undecidable(self) -> bool:
-        """Whether the interval is wider than one value and than 1 % of the values that it may count."""
+        """Whether the interval is wider than one value and wider than 1 % of its upper end."""
         return undecidable(self.certain, self.possible)
 
 
 def undecidable(certain: int, possible: int) -> bool:
-    """Return whether an interval of counts is wider than one value and than 1 % of its upper end."""
+    """Return whether an interval of counts is wider than one value and wider than 1 % of its upper end."""
     return possible - certain > max(1.0, 0.01 * possible)
 
 
@@ -53,7 +54,7 @@ def near_rank_count(
     Args:
         spectra: one per mode, whole or the tails.
         threshold: values at or below it count.
-        relative: the threshold is a part of each mode's largest value.
+        relative: whether the threshold is a fraction of each mode's largest value.
 
     Raises:
         ValueError: a threshold that is negative, not finite, or above the cut of a tail.
@@ -70,7 +71,7 @@ def near_rank_count(
 
 
 def absolute(threshold: float, largest: float, *, relative: bool) -> float:
-    """Return the threshold itself, or the part of the largest value that it stands for."""
+    """Return an absolute threshold; a relative one is a fraction of the largest value."""
     return threshold * largest if relative else threshold
 
 
@@ -80,7 +81,9 @@ def _count(tail: SpectrumTail, threshold: float, relative: bool) -> NearRank:
         bounds = bounds + threshold * tail.largest_bound  # the largest value has an error of its own
     threshold = absolute(threshold, tail.largest, relative=relative)
     if threshold > tail.cut:
-        raise ValueError(f"threshold {threshold:g} is above {tail.cut:g}, up to which this spectrum has every value")
+        raise ValueError(
+            f"threshold {threshold:g} is above {tail.cut:g}; this spectrum has every value only up to there"
+        )
     economy, certain, possible = (
         int(np.count_nonzero(shifted <= threshold)) for shifted in (values, values + bounds, values - bounds)
     )

@@ -4,15 +4,15 @@ De Lathauwer et al. 2000. Oyedotun et al. 2022, section 4.4, count such values b
 an error far below the threshold. A float32 SVD has an error of 5-20 eps32 sigma_max, and an eigenvalue solver on the
 float64 Gram matrix one of 1.5e-8 sigma_max. Both miscount small values once sigma_max is large. Methods:
 
-- `certified` (the default): a Gram matrix; deflation if some values are not accurate enough; Householder QR if some
-  still are not. Accurate enough is an error of 1e-3 of the value or 2e-10 sigma_max. The Gram matrices of all modes
-  cost a tenth to a third of SVDs, and most layers need no more. Deflation costs about twice the share of small values,
-  so at worst about as much as QR. `gram` has the proof of the bounds.
+- `certified` (the default): a Gram matrix; then deflation if some values are not accurate enough; then Householder QR
+  if some still are not. A value is accurate enough if its error is at most 1e-3 of itself or 2e-10 sigma_max. The Gram
+  matrices of all modes cost a tenth to a third of SVDs, and most layers need no more. Deflation costs at most about as
+  much as QR. `gram` has the proof of the bounds.
 - `qr`: Householder QR reduces each unfolding to a small triangle, block by block (TSQR). LAPACK's gesdd computes the
-  triangle's singular values. Each step is granted a backward error of (k + 10) u ||X||_F, where X has k rows. Rounding
-  adds up over long columns (1e-12 sigma_max for 2 x 10^6 equal values) and over blocks.
-- `tensorly`: tensorly's own HOSVD of the tensor in float32, with float32's bound, for comparison. Its PyTorch backend
-  computes in float32. Its NumPy backend would compute in float64 and round the result.
+  triangle's singular values. We assume a backward error of (k + 10) u ||X||_F in each step, where X has k rows.
+  Rounding adds up over long columns (1e-12 sigma_max for 2 x 10^6 equal values) and over blocks.
+- `tensorly`: tensorly's own HOSVD in float32, with the bound of float32, for comparison. It uses the PyTorch backend;
+  the NumPy backend would compute in float64 and round the result.
 """
 
 import math
@@ -25,8 +25,8 @@ from gapscope.numerics.hosvd.gram import Gram, gram_singular_values, solver
 from gapscope.numerics.hosvd.spectrum import ModeSpectrum, round_up
 from gapscope.numerics.hosvd.unfold import Unfolding, shared_blocks
 
-DENORMAL = 2.0**-1074  # the smallest float64: the rounding of results near it
-SAFE = (1e-120, 1e120)  # outside of it a product of two sums of squares may over- or underflow
+DENORMAL = 2.0**-1074  # the smallest float64, which is the rounding error of results near it
+SAFE = (1e-120, 1e120)  # outside this range, a product of two sums of squares may over- or underflow
 
 
 def mode_singular_values(
@@ -54,7 +54,7 @@ def mode_singular_values(
     if len(shape) < 2 or 0 in shape:
         raise ValueError(f"a tensor needs two or more axes of size >= 1, got shape {shape}")
     if tensor.is_complex() if isinstance(tensor, Tensor) else np.iscomplexobj(tensor):
-        raise ValueError("complex tensors are not supported: give real and imaginary parts apart")
+        raise ValueError("complex tensors are not supported: pass the real and imaginary parts separately")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     modes = range(1) if len(shape) == 2 else range(len(shape))
@@ -95,7 +95,7 @@ def _qr(unfolding: Unfolding) -> ModeSpectrum:
     with np.errstate(over="ignore"):
         values = values * 2.0**half * 2.0**half
     if not np.isfinite(values).all():
-        raise ValueError("the largest singular value is beyond float64")
+        raise ValueError("the largest singular value exceeds float64")
     return _spectrum(unfolding, values, error * 2.0**half * 2.0**half + DENORMAL, "qr")
 
 
@@ -103,7 +103,7 @@ def _peak(unfolding: Unfolding) -> float:
     peak = 0.0
     for block in unfolding.blocks():
         if not bool(block.isfinite().all()):
-            raise ValueError("the tensor holds NaN or infinity")
+            raise ValueError("the tensor has NaN or infinite values")
         peak = max(peak, float(block.abs().max()))
     return peak
 
@@ -117,7 +117,7 @@ def _tensorly(unfolding: Unfolding) -> ModeSpectrum:
     with tensorly.backend_context("pytorch"):
         matrix = tensorly.unfold(given.to(unfolding.device, torch.float32), unfolding.mode)
         if not bool(matrix.isfinite().all()):
-            raise ValueError("the tensor holds NaN or infinity, or values beyond float32")
+            raise ValueError("the tensor has NaN or infinite values, or values that exceed float32")
         _, found, _ = svd_interface(matrix, method="truncated_svd", n_eigenvecs=unfolding.rows)
     values = found.double().cpu().numpy()
     eps = float(torch.finfo(torch.float32).eps)

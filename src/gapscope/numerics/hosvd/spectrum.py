@@ -1,4 +1,4 @@
-"""Singular values of one mode and their error bounds. No torch: counting and drawing need only this."""
+"""Singular values of one mode and their error bounds. This module does without torch, for counting and drawing."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class SpectrumTail:
         size: I_n, as in `ModeSpectrum`.
         largest: the largest value of the whole spectrum.
         largest_bound: its error bound.
-        cut: infinite where `values` are all values of the spectrum.
+        cut: infinite if `values` are all values of the spectrum.
     """
 
     values: np.ndarray
@@ -44,8 +44,8 @@ class ModeSpectrum:
     Attributes:
         values: float64, descending; there are min(I_n, product of the others).
         size: I_n. A matrix has one spectrum; its size is the longer side.
-        error_bound: float64, one per value: the value is off by at most this (absolute). One number stands for all.
-            The solvers round bounds up to powers of two, so that a record needs few of them.
+        error_bound: float64, one per value: the value is off by at most this (absolute). A single number holds for all
+            values. The solvers round bounds up to powers of two, so that a record has few different ones.
         method: how the values were computed.
     """
 
@@ -64,14 +64,14 @@ class ModeSpectrum:
         return self.size - len(self.values)
 
     def widened(self, by: float) -> "ModeSpectrum":
-        """Return the same values with `by` added to every bound: the data are off by a matrix of that norm (Weyl)."""
+        """Return a copy with `by` added to every bound, for data with an error matrix of that norm (Weyl)."""
         return replace(self, error_bound=round_up(self.error_bound + by)) if by else self
 
     def tail(self, cut: float = math.inf) -> SpectrumTail:
-        """Return what thresholds up to `cut` can count, absolute or as a part of the largest value.
+        """Return the values that a threshold up to `cut` can count, be it absolute or a fraction of the largest value.
 
-        A value belongs to it if it may be at or below the cut within its bound. A relative threshold shifts by the
-        error of the largest value too, so the cut is widened by that.
+        These are the values that may be at or below the cut within their bounds. A relative threshold also has the
+        error of the largest value, so the cut is widened by it.
 
         Example:
             >>> ModeSpectrum(np.array([2.0, 1e-3]), size=2, error_bound=1e-15, method="qr").tail(1e-2).values

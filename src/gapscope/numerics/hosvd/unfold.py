@@ -1,4 +1,4 @@
-"""Unfoldings of a tensor as float64 blocks: neither the tensor in float64 nor an unfolding is ever whole in memory."""
+"""Unfoldings of a tensor as float64 blocks, so that neither the float64 tensor nor an unfolding is whole in memory."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 2**20  # values read at a time: 8 MB in float64, which mostly stays in the cache while the modes use it
-COLUMNS = 512  # smallest number in a block: with fewer, updating a large Gram matrix waits for memory
+BLOCK = 2**20  # values read at a time: 8 MB in float64, which mostly stay in the cache while the modes use them
+COLUMNS = 512  # least columns of a block: with fewer, updating a large Gram matrix waits for memory
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Unfolding:
     """Mode-n unfolding of a tensor, or its transpose: the one with fewer rows. Both have the same singular values.
 
     Attributes:
-        tensor: anything with a shape and slices: a torch or numpy array, a memory map.
+        tensor: a torch tensor, a numpy array or a memory map.
         mode: n, from 0.
         device: of the blocks.
     """
@@ -40,17 +40,17 @@ class Unfolding:
 
     @property
     def free(self) -> tuple[int, ...]:
-        """Axes along which the tensor may be cut into blocks whose columns are whole."""
+        """Axes along which the tensor can be cut so that each block has complete columns."""
         others = tuple(axis for axis in range(len(self.tensor.shape)) if axis != self.mode)
         return others if self.wide else (self.mode,)
 
     def matrix(self, box: Tensor) -> Tensor:
-        """Return the columns (rows, k) that a box of the tensor holds."""
+        """Return the columns (rows, k) in a box of the tensor."""
         unfolded = box.movedim(self.mode, 0).reshape(box.shape[self.mode], -1)
         return unfolded if self.wide else unfolded.T
 
     def blocks(self, columns: int = COLUMNS) -> Iterator[Tensor]:
-        """Yield the columns in blocks (rows, k), the same at every call; k is about `columns` or more."""
+        """Yield the columns in blocks (rows, k), the same ones at every call; k is about `columns` or more."""
         values = max(BLOCK, columns * self.rows)
         for box in _boxes(self.tensor, self.free, values, self.device):
             yield self.matrix(box)
@@ -72,7 +72,7 @@ def shared_blocks(unfoldings: Sequence[Unfolding]) -> Iterator[tuple[int, Tensor
 def _boxes(tensor: Tensor | np.ndarray, free: Sequence[int], values: int, device: torch.device) -> Iterator[Tensor]:
     shape = [int(side) for side in tensor.shape]
     steps = list(shape)
-    for axis in free:  # the first free axis is cut first: its slabs are contiguous
+    for axis in free:  # the first free axis is cut first, because its slabs are contiguous
         steps[axis] = max(1, min(shape[axis], values * steps[axis] // math.prod(steps)))
     cuts = ([slice(start, start + step) for start in range(0, side, step)] for side, step in zip(shape, steps))
     for index in product(*cuts):
