@@ -19,7 +19,7 @@ def leave_out(_checked: str = "", *, _root_: DictConfig) -> str:
         if isinstance(_root_.get(name), DictConfig)
     }
     with open_dict(_root_):
-        for name in noops.found(groups):
+        for name in noops.present(groups):
             *path, last = name.split(".")
             holder: Any = _root_
             for part in path:

@@ -50,7 +50,7 @@ def test_a_nested_key_is_left_out_and_put_back() -> None:
     before = deepcopy(whole)
     assert noops.left_out(whole) == kept
     assert noops.put_back(kept) == whole == before
-    assert noops.found(whole) == ["train.schedule.patience", "train.off", "train.images"]
+    assert noops.present(whole) == ["train.schedule.patience", "train.off", "train.images"]
 
 
 @pytest.mark.usefixtures("nested")
@@ -67,13 +67,13 @@ def test_leaving_out_and_putting_back_keeps_every_value(patience: object, off: b
         patch.setattr(noops, "NOOPS", NESTED)
         kept = noops.left_out(whole)
         assert noops.put_back(kept) == whole
-        assert noops.found(kept) == []
+        assert noops.present(kept) == []
 
 
 def test_a_composition_has_no_no_op_value_and_loses_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     params, text = composed(["study=quick"])
-    assert noops.found(yaml.safe_load(text)) == []
+    assert noops.present(yaml.safe_load(text)) == []
     assert params.groups["train"]["schedule"]["patience"] is None
     assert params.groups["train"]["schedule"]["batch_schedule"] == []
     _, changed = composed(["study=quick", "train.schedule.patience=3", "train.augment=true"])
@@ -103,7 +103,7 @@ def test_a_checkpoint_s_identity_has_what_is_not_off() -> None:
     params = load_params(ROOT / "params.yaml", ROOT / "conf/config.yaml")
     settings = params.section("train", TrainSettings)
     identity = settings.identity()
-    assert noops.found({"train": identity}) == []
+    assert noops.present({"train": identity}) == []
     assert identity["schedule"]["lr_start"] == settings.schedule.lr_start
     patient = settings.changed({"schedule.patience": 4}).identity()
     assert patient == identity | {"schedule": identity["schedule"] | {"patience": 4}}

@@ -74,7 +74,7 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
         if key not in known:
             raise InputError(f"{path}: unknown param {key!r}; {did_you_mean(str(key), known)}")
     check_names(values)
-    if present := noops.found(values):
+    if present := noops.present(values):
         raise InputError(
             f"{path}: {', '.join(present)} at the value that changes nothing; take the key out, since written there it "
             "would make results stale (gapscope compose leaves it out)"

@@ -46,7 +46,7 @@ def is_noop(value: Any, noop: Any) -> bool:
     return bool((list(value) if isinstance(value, tuple) else value) == noop)
 
 
-def found(groups: Mapping[str, Any]) -> list[str]:
+def present(groups: Mapping[str, Any]) -> list[str]:
     """Return the full names of the params that are present at their no-op value."""
     return [
         f"{group}.{key}"
@@ -61,7 +61,7 @@ def found(groups: Mapping[str, Any]) -> list[str]:
 def left_out(groups: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of groups of params without those at their no-op value."""
     kept = deepcopy(dict(groups))
-    for name in found(kept):
+    for name in present(kept):
         group, _, key = name.partition(".")
         del _holder(kept[group], key)[_last(key)]
     return kept

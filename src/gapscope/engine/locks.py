@@ -18,15 +18,15 @@ def swap(study: str) -> None:
     Where `dvc.lock` and the study's own file both have a stage, the entry in `dvc.lock` is newer and stays.
     """
     entries, own = read(LOCK), OTHERS / f"{study}.lock"
-    kept, others = read(own), dict[str, Entries]()
+    current, others = read(own), dict[str, Entries]()
     for stage, entry in entries.items():
         owner = study_of(entry)
-        (kept if owner in {study, None} else others.setdefault(str(owner), {}))[stage] = entry
+        (current if owner in {study, None} else others.setdefault(str(owner), {}))[stage] = entry
     for other, moved in others.items():
         path = OTHERS / f"{other}.lock"
         write(path, read(path) | moved)
-    if kept != entries:
-        write(LOCK, kept)
+    if current != entries:
+        write(LOCK, current)
     own.unlink(missing_ok=True)
 
 

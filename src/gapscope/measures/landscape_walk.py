@@ -54,16 +54,16 @@ def steepness(end: End, settings: LandscapeSettings, *, seed: int) -> tuple[dict
         end.loss, end.x, settings.eigenvectors, generator=seeds.generator(seed, "landscape", "eigenvalues")
     )
     draw = seeds.generator(seed, "landscape", "rises")
-    found = rises(end.loss, end.x, top.vectors, settings.radius, directions=settings.directions, generator=draw)
+    around = rises(end.loss, end.x, top.vectors, settings.radius, directions=settings.directions, generator=draw)
     record = {
         "weight_norm": end.x.norm().item(),
         "eigenvalues": top.values.tolist(),
         "residuals": top.residuals.tolist(),
         "products": top.products,
         "rises": {
-            "radius": found.radius,
-            "eigenvectors": found.eigenvectors.tolist(),
-            "random": found.random.tolist(),
+            "radius": around.radius,
+            "eigenvectors": around.eigenvectors.tolist(),
+            "random": around.random.tolist(),
         },
     }
     return record, top.vectors

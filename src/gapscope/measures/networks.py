@@ -136,8 +136,8 @@ def measure_network(
     more: dict[str, Any] = {}
     if network.model:
         try:
-            found, more = measure(network, settings)
-            rows = list(found)
+            measured, more = measure(network, settings)
+            rows = list(measured)
         except InputError:
             raise
         except ValueError as error:  # such as a loss that is not finite

@@ -102,7 +102,7 @@ def summary(values: "pd.DataFrame", starts: "pd.DataFrame") -> dict[str, Any]:
     kept = (values["quantity"] == "sharpness_pct") | ((values["quantity"] == "error_pct") & (values["split"] == "test"))
     keys = ["model", "dataset", "seed", "start_epoch"]
     shown = values[kept].merge(starts[starts["status"] == "ok"][keys], on=keys)
-    found: dict[str, Any] = {}
+    tree: dict[str, Any] = {}
     for start in starts.drop_duplicates(["model", "dataset", "start_epoch"]).to_dict("records"):
         of = shown
         for name in ("model", "dataset", "start_epoch"):
@@ -115,5 +115,5 @@ def summary(values: "pd.DataFrame", starts: "pd.DataFrame") -> dict[str, Any]:
                 here[name] = group["value"].mean()
             else:
                 here.setdefault(name, {})[f"epsilon {axis_text(float(epsilon))}"] = group["value"].mean()
-        found.setdefault(f"{start['model']}-{start['dataset']}", {})[f"start{start['start_epoch']}"] = place
-    return found
+        tree.setdefault(f"{start['model']}-{start['dataset']}", {})[f"start{start['start_epoch']}"] = place
+    return tree

@@ -42,7 +42,11 @@ class Cell:
 
 
 def seed_records(params: Params, stage: str, seeds: Iterable[int]) -> list[tuple[dict[str, Any], Path]]:
-    """Return the columns and the path, without suffix, of each record of a stage with one per model, data set and seed."""
+    """Return the records of a stage that has one record per model, data set and seed.
+
+    Returns:
+        For each record the columns that identify it, and its path without suffix.
+    """
     folder = Path("metrics") / params.study / stage
     return [
         ({"model": model, "dataset": dataset, "seed": seed}, folder / f"{model}-{dataset}-s{seed}")

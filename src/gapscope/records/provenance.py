@@ -60,7 +60,7 @@ def write_provenance(record: Path, start: Start, *, device: str, threads: int, *
         more: further facts about the run, such as `ranks` or `training_s`.
     """
     seconds_spent = time.perf_counter() - start.clock
-    made = {
+    facts = {
         "stage": start.stage,
         "revision": start.revision,
         "commit": start.commit,
@@ -75,7 +75,7 @@ def write_provenance(record: Path, start: Start, *, device: str, threads: int, *
         "numpy": version("numpy"),
         "python": platform.python_version(),
     }
-    write_record(path_of(record), made | more)
+    write_record(path_of(record), facts | more)
 
 
 def read_provenance(record: Path) -> dict[str, Any]:
@@ -104,9 +104,11 @@ def path_of(record: Path) -> Path:
     return Path(*parents[:place], FOLDER, *parents[place + 1 :], f"{name}.json")
 
 
-def seconds(made: dict[str, Any]) -> float:
+def seconds(provenance: dict[str, Any]) -> float:
     """Return the seconds that a record took, for a resumed training with those before the stop; NaN if unknown."""
-    return math.nan if made.get("wall_s") is None else float(max(made["wall_s"], made.get("training_s") or 0))
+    if provenance.get("wall_s") is None:
+        return math.nan
+    return float(max(provenance["wall_s"], provenance.get("training_s") or 0))
 
 
 def processor() -> dict[str, str]:

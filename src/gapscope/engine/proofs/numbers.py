@@ -62,15 +62,15 @@ def read_numbers(outs: Iterable[str], root: Path = Path()) -> Numbers:
     Raises:
         InputError: an output is missing.
     """
-    found = Numbers()
+    numbers = Numbers()
     for out in outs:
         path = root / out
         if not path.exists():
             raise InputError(f"{path} is missing")
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and not _is_provenance(file.relative_to(root)):
-                found.update({f"{file.relative_to(root).as_posix()}/{name}": v for name, v in numbers_of(file)})
-    return found
+                numbers.update({f"{file.relative_to(root).as_posix()}/{name}": v for name, v in numbers_of(file)})
+    return numbers
 
 
 def _is_provenance(path: Path) -> bool:

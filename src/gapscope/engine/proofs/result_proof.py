@@ -130,12 +130,12 @@ def _is(name: str, quantities: Sequence[str]) -> bool:
 def _in_deviations(
     ends: tuple[Mapping[str, float], Mapping[str, float]], deviations: Mapping[str, float]
 ) -> float | None:
-    found = [
+    in_deviations = [
         abs(value - ends[1][name]) / deviations[name]
         for name, value in ends[0].items()
         if deviations.get(name) and _is(name, (*CONTINUOUS, *DISCRETE))
     ]
-    return max(found, default=None)
+    return max(in_deviations, default=None)
 
 
 def history(numbers: Numbers) -> dict[int, dict[str, float]]:
@@ -162,16 +162,16 @@ def history(numbers: Numbers) -> dict[int, dict[str, float]]:
 
 def final(numbers: Numbers) -> dict[str, float]:
     """Return a training record's final numbers: those of its JSON file, and the long table's rows without an epoch."""
-    found: dict[str, float] = {}
+    ends: dict[str, float] = {}
     for name, value in numbers.items():
         if not isinstance(value, float):
             continue
         if ".json/" in name:
-            found[name.partition(".json/")[2]] = value
+            ends[name.partition(".json/")[2]] = value
         elif "quantity=" in name and "epoch=" not in name and name.endswith("/value"):
             parts = dict(part.partition("=")[::2] for part in name.partition(".csv/")[2].rpartition("/")[0].split(","))
-            found[_of_axes(parts)] = value
-    return {name: value for name, value in found.items() if not name.startswith(("lr", "decayed"))}
+            ends[_of_axes(parts)] = value
+    return {name: value for name, value in ends.items() if not name.startswith(("lr", "decayed"))}
 
 
 def _of_axes(parts: Mapping[str, str]) -> str:

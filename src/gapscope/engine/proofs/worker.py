@@ -89,7 +89,7 @@ def stages() -> None:
     with Repo() as repo:
         root = repo.root_dir
         graph = repo.index.graph
-        found = [
+        stage_list = [
             {
                 "name": stage.addressing.partition("@")[0].rpartition(":")[2],
                 "addressing": stage.addressing,
@@ -100,7 +100,7 @@ def stages() -> None:
             for stage in reversed(list(nx.topological_sort(graph)))
         ]
     with open(sys.argv[1], "w", encoding="utf-8") as file:
-        json.dump(found, file)
+        json.dump(stage_list, file)
 
 
 if __name__ == "__main__":

@@ -199,8 +199,8 @@ def _deflated(blocks: Blocks, trace: float, large: Tensor, vectors: Tensor, thet
     strength = float(scaled.norm())
     error = B.error + 2 * slack * strength + slack**2 + gamma(len(large) + 4) * strength**2
     B.total -= scaled.T @ scaled
-    found = torch.linalg.eigvalsh(B.total).flip(0)
-    inner = Intervals.of_squares(found, error + _coupling(scaled, large, found + error, theta))
+    squares = torch.linalg.eigvalsh(B.total).flip(0)
+    inner = Intervals.of_squares(squares, error + _coupling(scaled, large, squares + error, theta))
     delta = _departure(vectors)
     low, high = np.maximum(inner.low - lost, 0) / math.sqrt(1 + delta), (inner.high + lost) / math.sqrt(1 - delta)
     return Intervals(inner.values, low, high)

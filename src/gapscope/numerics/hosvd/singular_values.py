@@ -70,9 +70,9 @@ def _certified(unfoldings: list[Unfolding]) -> list[ModeSpectrum]:
 
 def _gram_or_qr(unfolding: Unfolding, gram: Gram) -> ModeSpectrum:
     if SAFE[0] < gram.trace < SAFE[1]:
-        found, method = gram_singular_values(unfolding.blocks, gram)
-        if found.accurate:
-            return _spectrum(unfolding, found.values, found.error, method)
+        intervals, method = gram_singular_values(unfolding.blocks, gram)
+        if intervals.accurate:
+            return _spectrum(unfolding, intervals.values, intervals.error, method)
     return _qr(unfolding)
 
 
@@ -118,8 +118,8 @@ def _tensorly(unfolding: Unfolding) -> ModeSpectrum:
         matrix = tensorly.unfold(given.to(unfolding.device, torch.float32), unfolding.mode)
         if not bool(matrix.isfinite().all()):
             raise ValueError("the tensor has NaN or infinite values, or values that exceed float32")
-        _, found, _ = svd_interface(matrix, method="truncated_svd", n_eigenvecs=unfolding.rows)
-    values = found.double().cpu().numpy()
+        _, values32, _ = svd_interface(matrix, method="truncated_svd", n_eigenvecs=unfolding.rows)
+    values = values32.double().cpu().numpy()
     eps = float(torch.finfo(torch.float32).eps)
     rounding = eps / 2 * float(np.linalg.norm(values))
     # "a modestly growing function of n" times eps sigma_max (LAPACK users' guide, 4.9); measured 5-20
