@@ -1,4 +1,4 @@
-"""Objects by import path, `package.module:name`: a user's own network, optimiser or observer."""
+"""Objects by import path, `package.module:name`: a user's own network, task, optimiser or observer."""
 
 import importlib
 import sys

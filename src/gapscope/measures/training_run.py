@@ -54,13 +54,13 @@ def train_network(
     header = {"model": spec.to_header(), "dataset": dataset.name, **sizes}
     with join_ranks(pick_device()) as (ranks, device), stop_requests() as stop:
         identity = {**header, "settings": settings.identity(), **run_identity(params, spec, dataset, start, device)}
-        own_checkpoint = Checkpoint(checkpoint, identity | {"ranks": ranks.world}, machine.checkpoint_epochs)
+        state = Checkpoint(checkpoint, identity | {"ranks": ranks.world}, machine.checkpoint_epochs)
         lr, sweep = ranks.from_rank_zero(tune_rate(
-            make, dataset, settings, batch_size=batch_size, seed=seed, device=device, checkpoint=own_checkpoint, stop=stop
+            make, dataset, settings, batch_size=batch_size, seed=seed, device=device, checkpoint=state, stop=stop
         ))  # fmt: skip
         network = make()
         training = Training(
-            network, dataset, settings, **sizes, device=device, lr=lr, checkpoint=own_checkpoint, stop=stop, ranks=ranks
+            network, dataset, settings, **sizes, device=device, lr=lr, checkpoint=state, stop=stop, ranks=ranks
         )
         deque(progress(training, record.name) if ranks.writes else training, maxlen=0)
         result = training.result()
@@ -75,7 +75,7 @@ def train_network(
         record, rows, own, start, device=describe_device(device), threads=settings.threads, ranks=ranks.world,
         epochs_s=[row["wall_s"] for row in result.history], training_s=result.final["wall_s"],
     )  # fmt: skip
-    own_checkpoint.remove()
+    state.remove()
 
 
 def run_identity(params: Params, spec: ModelSpec, dataset: Dataset, start: Start, device: str) -> dict[str, Any]:
