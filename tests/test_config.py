@@ -8,7 +8,7 @@ import yaml
 
 from gapscope import noops
 from gapscope.config import Params, load_params
-from gapscope.data.datasets import DataSettings
+from gapscope.data.sources import DataSettings
 from gapscope.errors import InputError
 from gapscope.records.cells import cells
 

@@ -75,7 +75,7 @@ def test_a_stage_that_is_stopped_ends_with_the_bits_of_one_that_is_not(
     assert (folder / "b.safetensors").read_bytes() == known
     (folder / "revisions.yaml").write_text("train: {revision: 2}\n")
     refused = ended("c")  # the state of other code
-    assert "revision was 1, is 2" in refused
+    assert "revision was 1, is now 2" in refused
     assert "going on from update" not in refused
     assert (folder / "c.safetensors").read_bytes() == known
     assert not list(folder.glob("*checkpoint*"))

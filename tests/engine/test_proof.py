@@ -280,7 +280,7 @@ def test_a_raised_revision_needs_its_own_row(project: Path) -> None:
     code = closure.closure_hash("spectra", project)
     proofs.write_code_proofs([code_row("spectra", "", code, proofs.NEW_REVISION, 2)], project / proofs.CODE)
     assert tripped(project) == set()
-    edit(project / "stages/spectra.py", "set_threads(settings.threads)", "set_threads(1)")
+    edit(project / "stages/spectra.py", "folder of the activations stage", "folder")
     assert tripped(project) == {"spectra"}  # other code of the same revision
 
 
@@ -441,7 +441,7 @@ def test_standing_says_what_is_proved_and_what_is_not(project: Path) -> None:
     proofs.write_rows(table, [study_row("spectra", code)], StudyProof, key=key)
     assert "34f9214" in proofs.standing("quick", project)[0]
     assert not any("changed" in line for line in proofs.standing("quick", project))
-    edit(project / "stages/spectra.py", "set_threads(settings.threads)", "set_threads(1)")
+    edit(project / "src/gapscope/measures/spectra.py", "set_threads(settings.threads)", "set_threads(1)")
     assert any("changed" in line and "spectra" in line for line in proofs.standing("quick", project))
     # proved since, against the code of that row
     later = CodeProof(

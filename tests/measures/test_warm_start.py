@@ -302,7 +302,7 @@ def test_the_state_of_other_code_is_refused(folder: Path, records: Path, capsys:
     run(folder, "warmstart", *training("edited"))
     (folder / "revisions.yaml").write_text(before)
     said = capsys.readouterr().out
-    assert "is of another run (revision was 1, is 99)" in said
+    assert "revision was 1, is now 99" in said
     assert "going on from" not in said
     assert (folder / f"edited/{NAME}.csv").read_bytes() == (records / f"{NAME}.csv").read_bytes()
 

@@ -33,7 +33,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the stage that writes it") from error
+        raise InputError(f"{path} is missing: run the stage that makes it") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not a complete JSON record ({error}); remove it and run its stage again"
@@ -87,7 +87,7 @@ def read_table(path: Path, *, exact: Sequence[str] = ()) -> "pd.DataFrame":
         frame: pd.DataFrame = pd.read_csv(path, converters=dict.fromkeys(exact, _number))
         return frame.copy()  # in one block of memory, so that adding columns is fast
     except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the stage that writes it") from error
+        raise InputError(f"{path} is missing: run the stage that makes it") from error
     except (
         pd.errors.ParserError,
         pd.errors.EmptyDataError,

@@ -81,9 +81,7 @@ def _count(tail: SpectrumTail, threshold: float, relative: bool) -> NearRank:
         bounds = bounds + threshold * tail.largest_bound  # the largest value has an error of its own
     threshold = absolute(threshold, tail.largest, relative=relative)
     if threshold > tail.cut:
-        raise ValueError(
-            f"threshold {threshold:g} is above {tail.cut:g}; this spectrum has every value only up to there"
-        )
+        raise ValueError(f"threshold {threshold:g} is above {tail.cut:g}, up to which this spectrum has every value")
     economy, certain, possible = (
         int(np.count_nonzero(shifted <= threshold)) for shifted in (values, values + bounds, values - bounds)
     )

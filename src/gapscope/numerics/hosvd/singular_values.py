@@ -95,7 +95,7 @@ def _qr(unfolding: Unfolding) -> ModeSpectrum:
     with np.errstate(over="ignore"):
         values = values * 2.0**half * 2.0**half
     if not np.isfinite(values).all():
-        raise ValueError("the largest singular value exceeds float64")
+        raise ValueError("the largest singular value is beyond float64")
     return _spectrum(unfolding, values, error * 2.0**half * 2.0**half + DENORMAL, "qr")
 
 
@@ -103,7 +103,7 @@ def _peak(unfolding: Unfolding) -> float:
     peak = 0.0
     for block in unfolding.blocks():
         if not bool(block.isfinite().all()):
-            raise ValueError("the tensor has NaN or infinite values")
+            raise ValueError("the tensor holds NaN or infinity")
         peak = max(peak, float(block.abs().max()))
     return peak
 
@@ -117,7 +117,7 @@ def _tensorly(unfolding: Unfolding) -> ModeSpectrum:
     with tensorly.backend_context("pytorch"):
         matrix = tensorly.unfold(given.to(unfolding.device, torch.float32), unfolding.mode)
         if not bool(matrix.isfinite().all()):
-            raise ValueError("the tensor has NaN or infinite values, or values that exceed float32")
+            raise ValueError("the tensor holds NaN or infinity, or values beyond float32")
         _, values32, _ = svd_interface(matrix, method="truncated_svd", n_eigenvecs=unfolding.rows)
     values = values32.double().cpu().numpy()
     eps = float(torch.finfo(torch.float32).eps)
