@@ -97,23 +97,24 @@ def summary(values: "pd.DataFrame", starts: "pd.DataFrame") -> dict[str, Any]:
 
     Args:
         values: of `study_table`.
-        starts: of `starts_table`; only those whose runs did not diverge count.
+        starts: of `starts_table`; those whose runs diverged are left out of the means.
     """
-    kept = (values["quantity"] == "sharpness_pct") | ((values["quantity"] == "error_pct") & (values["split"] == "test"))
+    test_error = (values["quantity"] == "error_pct") & (values["split"] == "test")
     keys = ["model", "dataset", "seed", "start_epoch"]
-    shown = values[kept].merge(starts[starts["status"] == "ok"][keys], on=keys)
+    shown = values[test_error | (values["quantity"] == "sharpness_pct")]
+    shown = shown.merge(starts[starts["status"] == "ok"][keys], on=keys)
     tree: dict[str, Any] = {}
     for start in starts.drop_duplicates(["model", "dataset", "start_epoch"]).to_dict("records"):
-        of = shown
+        rows = shown
         for name in ("model", "dataset", "start_epoch"):
-            of = of[of[name] == start[name]]
-        place: dict[str, Any] = {"n": int(of["seed"].nunique())}
-        for key, group in of.groupby(["phase", "quantity", "split", "epsilon"], sort=False, dropna=False):
+            rows = rows[rows[name] == start[name]]
+        means: dict[str, Any] = {"n": int(rows["seed"].nunique())}
+        for key, group in rows.groupby(["phase", "quantity", "split", "epsilon"], sort=False, dropna=False):
             phase, quantity, split, epsilon = map(str, key)
-            here, name = place.setdefault(phase, {}), f"{split}_{quantity}"
+            of_phase, name = means.setdefault(phase, {}), f"{split}_{quantity}"
             if epsilon == "nan":
-                here[name] = group["value"].mean()
+                of_phase[name] = group["value"].mean()
             else:
-                here.setdefault(name, {})[f"epsilon {axis_text(float(epsilon))}"] = group["value"].mean()
-        tree.setdefault(f"{start['model']}-{start['dataset']}", {})[f"start{start['start_epoch']}"] = place
+                of_phase.setdefault(name, {})[f"epsilon {axis_text(float(epsilon))}"] = group["value"].mean()
+        tree.setdefault(f"{start['model']}-{start['dataset']}", {})[f"start{start['start_epoch']}"] = means
     return tree
