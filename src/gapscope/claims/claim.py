@@ -22,6 +22,13 @@ correlated_with {quantity, where}: see rises_with
 needs           {quantity, where}: the claim is not testable where this is 0 in every run
 uncertain       a quantity that is above 0 in the runs in which error bounds leave the tested value open
 unit            of the effect: points, nats, values, eigenvalues (both are counts), share, correlation, times (a ratio)
+family          primary         what the paper's abstract and conclusions state: corrected together (Holm)
+                secondary       the default: reported with its uncorrected p value, and labelled so
+controls        name of the claim that this one is a control of. Controls are a family of their own. One is tested only
+                where the claim that it controls is supported
+untrained       {quantity, where}: the part of the quantity that is there without training, such as structural zeros.
+                Where it makes up at least half of the change in every seed, the verdict is "by construction"
+share           for unit: values. The same count as a share of all values, by its name in the long table
 arm             which studies test it, by their `claims.arm`; default: plain
 over            the level: batch_size (default), width or start_epoch
 of              for over: width. `largest`: the value at the largest batch size; `gap`: largest minus smallest
@@ -45,6 +52,10 @@ REMOVED = {"shrinks": 1.0, "recovers": 1.0, "removes_half": 0.5}
 REMEDIES = {"recovers", "removes_half"}  # in which the larger batches themselves have to be better than the reference's
 TESTS = ("rises", "falls", "rises_with", *REMOVED)
 LEVELS = ("batch_size", "width", "start_epoch")
+FAMILIES = ("primary", "secondary")
+# The largest effect that counts as none, by unit, fixed on 2026-11-30. Points: as `tables.tolerance_points`. Ratios: a
+# factor. Counts: a share of all the values that there are to count. Nats: our choice.
+MARGINS = {"points": 0.5, "nats": 0.05, "times": 1.25, "share": 0.01, "values": 0.01}
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,10 @@ class Claim:
     compared_with: Measured | None = None
     correlated_with: Measured | None = None
     needs: Measured | None = None
+    untrained: Measured | None = None
+    share: str = ""
+    family: str = "secondary"
+    controls: str = ""
     uncertain: str = ""
     arm: str = "plain"
     over: str = "batch_size"
@@ -84,10 +99,14 @@ class Claim:
     paper: str = ""  # the folder whose file it is from
 
     def __post_init__(self) -> None:
-        for name, value, known in (("test", self.test, TESTS), ("over", self.over, LEVELS)):
+        for name, value, known in (
+            ("test", self.test, TESTS), ("over", self.over, LEVELS), ("family", self.family, FAMILIES)
+        ):  # fmt: skip
             if value not in known:
                 raise InputError(f"claim {self.name}: unknown {name} {value!r}; {did_you_mean(value, known)}")
-        named = [of for of in (self.measured, self.compared_with, self.correlated_with, self.needs) if of]
+        named = [
+            of for of in (self.measured, self.compared_with, self.correlated_with, self.needs, self.untrained) if of
+        ]
         for axis in [*self.each, *self.first, *(axis for of in named for axis in of.where)]:
             if axis not in AXES:
                 raise InputError(f"claim {self.name}: unknown axis {axis!r}; {did_you_mean(axis, AXES)}")
@@ -97,6 +116,14 @@ class Claim:
             )
         if (self.of in ("largest", "gap")) != (self.over == "width"):
             raise InputError(f"claim {self.name}: over: width needs of: largest or gap, and no other level takes it")
+
+    @property
+    def counted(self) -> "tuple[Measured, Measured | None] | None":
+        """Return the tested count, and what it is compared with, as shares of all values; None where it is no count."""
+        if not self.share:
+            return None
+        beside = self.compared_with
+        return Measured(self.share, self.measured.where), beside and Measured(self.share, beside.where)
 
     def stated(self, at: Mapping[str, Any]) -> str:
         """Return the statement with its axes filled in; an axis without a value stays as its name.
@@ -148,7 +175,7 @@ def _claim(entry: Mapping[str, Any], paper: str) -> Claim:
     if missing := [key for key in [*needed, "quantity"] if key not in entry]:
         raise InputError(f"claim {name}: {', '.join(missing)} is missing")
     more = {key: value for key, value in entry.items() if key not in ("quantity", "where")}
-    for key in ("compared_with", "correlated_with", "needs"):
+    for key in ("compared_with", "correlated_with", "needs", "untrained"):
         if key in more:
             _check(more[key], ["quantity", "where"], f"claim {name}, {key}")
             more[key] = Measured(**more[key])

@@ -1,6 +1,7 @@
 """What a claim is tested on: one value per run and level, selected from a study's long tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +33,13 @@ class Evidence:
 
     values: pd.DataFrame
     runs: pd.DataFrame
+
+    def without_seeds(self, seeds: Sequence[int]) -> "Evidence":
+        """Return the evidence of the runs of other seeds; all of it where there are none."""
+        fresh = ~self.runs["seed"].isin(seeds)
+        if not fresh.any():
+            return self
+        return Evidence(self.values[~self.values["seed"].isin(seeds)], self.runs[fresh])
 
     def cases(self, claim: Claim) -> list[dict[str, Any]]:
         """Return the axes of each test of a claim: one per value of its `each` axes that the study has.
@@ -90,8 +98,9 @@ def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.Data
     """Return one row per run (of widths: per pair of batch sizes) with what a claim is tested on.
 
     Returns:
-        The runs with the claim's level in `level`, its quantity in `value` and, for a correlation, the other quantity
-        in `beside`. A run that failed has no value. Of widths, the model is named without its width.
+        The runs with the claim's level in `level` and its quantity in `value`. A run that failed has no value. Where the
+        claim has them: for a correlation the other quantity in `beside`, the part that is there without training in
+        `untrained`, and a count as a share of all values in `share`. Of widths, the model is named without its width.
 
     Raises:
         NotMeasuredError: no run has a quantity of the claim, or a quantity that the claim needs is 0 in every run.
@@ -101,16 +110,32 @@ def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.Data
         raise NotMeasuredError(f"the study's runs have no {claim.over}")
     if claim.needs and not evidence.of(claim.needs, at, claim.over).fillna(0).any():
         raise NotMeasuredError(f"{claim.needs} is 0 in every run")
-    value = evidence.of(claim.measured, at, claim.over)
-    if claim.compared_with:
-        other = evidence.of(claim.compared_with, at, claim.over)
-        value = value / other if claim.unit == "times" else value - other
+    value = _tested(claim, evidence, at, claim.measured, claim.compared_with)
     table = runs.assign(value=value.where(runs["status"] == "ok"))
     if claim.correlated_with:
         beside = evidence.of(claim.correlated_with, at, claim.over)
         both = table["value"].notna() & beside.notna()
         table = table.assign(value=table["value"].where(both), beside=beside.where(both))
-    return _of_widths(table, claim.of) if claim.over == "width" else table.assign(level=table[claim.over])
+    if claim.over == "width":
+        return _of_widths(table, claim.of)
+    table = table.assign(level=table[claim.over])
+    with suppress(NotMeasuredError):
+        if claim.untrained:
+            table["untrained"] = evidence.of(claim.untrained, at, claim.over)
+    with suppress(NotMeasuredError):
+        if claim.counted:
+            table["share"] = _tested(claim, evidence, at, *claim.counted)
+    return table
+
+
+def _tested(
+    claim: Claim, evidence: Evidence, at: Mapping[str, Any], measured: Measured, compared_with: Measured | None
+) -> pd.Series:
+    value = evidence.of(measured, at, claim.over)
+    if compared_with is None:
+        return value
+    other = evidence.of(compared_with, at, claim.over)
+    return value / other if claim.unit == "times" else value - other
 
 
 def uncertain_runs(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.Series:

@@ -1,10 +1,15 @@
-"""Exact and paired tests for a few seeds, intervals of effects, and Holm's correction.
+"""Tests of one claim over seeds: exact where an order is tested, Student's t where a difference is.
 
-Every test returns two one-sided p values. Trends over levels are tested with Page's test (Page 1963) with midranks. Its
-p values come from permutations within each seed and stay exact under ties, which counts of singular values have.
-Student's t test on the differences within a seed is used where there are only two levels, or where a spread that grows
-with the level would pass for a trend. It assumes normal differences. Counts are whole numbers: the spread of their
-differences is taken to be at least that of rounding, 1 / sqrt(12).
+Every test returns two one-sided p values.
+
+- Trends over three levels or more: Page's test with midranks, exact (`permutation`).
+- Two quantities, given the level: rank correlation over seeds within each level, exact over permutations of seeds.
+- Two levels: Student's t on the differences within a seed, of logarithms for what is skewed. It assumes normal
+  differences. A sign test would be exact, and could not reach 2 % with fewer than six seeds. `benchmarks/verdicts.md`
+  has the false positive rates of the t test under skewed noise that grows with the level.
+- "No effect larger than a margin": two one-sided t tests (Schuirmann 1987) at every level against the first one.
+
+Counts are whole numbers: the spread of their differences is taken to be at least that of rounding, 1 / sqrt(12).
 """
 
 import math
@@ -13,13 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gapscope.claims import permutation
+
 Array = NDArray[np.float64]
 
-SIGNS = {"supported": "✔", "contradicted": "✘", "undecided": "?", "not testable": "\u2013"}  # verdict -> sign
 ENOUGH = 3  # seeds; fewer decide nothing
-DRAWS = 9_999  # of a permutation test: p values down to 1e-4
-CONFIDENCE = 0.95  # of intervals of effects
+CONFIDENCE = 0.95  # of intervals
 DECIMALS = 12  # of differences: smaller ones come from subtracting in floating point
+ROUNDING = 1 / math.sqrt(12)  # standard deviation of rounding to whole numbers
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Outcome:
 
     p_rises: float
     p_falls: float
-    statistic: float  # mean rank correlation within a block, in [-1, 1], or Student's t
+    statistic: float  # mean rank correlation, in [-1, 1], or Student's t
     why: str = ""  # why it decides nothing, where the p values alone do not say so
     tested: bool = True  # false: it could not have rejected at any level
 
@@ -38,43 +44,68 @@ UNCHANGED = Outcome(1.0, 1.0, 0.0, "no change in any seed: nothing to test", tes
 
 @dataclass(frozen=True)
 class Effect:
-    """A mean over seeds with its 95 % interval (Student's t); None where it is not finite."""
+    """An estimate with its 95 % interval; None where it is not finite or cannot be told."""
 
     mean: float | None
     low: float | None = None
     high: float | None = None
 
 
-def trend(predictor: Array, response: Array, generator: np.random.Generator) -> Outcome:
-    """Test whether the response rises with the predictor, from level to level within each block.
+def trend(levels: Array, response: Array) -> Outcome:
+    """Test whether the response rises from level to level within each seed: Page's test, exact.
 
     Args:
-        predictor: (blocks, levels), or (levels,) if it is the same in every block; at least 3 levels.
-        response: (blocks, levels); infinities are ranked.
-        generator: draws the permutations.
+        levels: (levels,), at least 3, rising.
+        response: (seeds, levels); infinities are ranked.
 
     Raises:
         ValueError: fewer than 3 levels, or a NaN.
     """
-    x, y = np.broadcast_to(predictor, response.shape), np.asarray(response, dtype=float)
+    y = np.asarray(response, dtype=float)
+    x = np.broadcast_to(np.asarray(levels, dtype=float), y.shape)
     if y.shape[1] < 3:
         raise ValueError(f"a trend needs at least 3 levels, got {y.shape[1]}")
-    if np.isnan(x).any() or np.isnan(y).any():
+    if np.isnan(y).any():
         raise ValueError("a trend needs complete blocks, found NaN")
-    x, y = _scores(x), _scores(y)
-    if not (x.any(axis=1) & y.any(axis=1)).any():
+    if (y == y[:, :1]).all():
         return UNCHANGED
-    observed = float((x * y).sum(axis=1).mean())
-    shuffled = generator.permuted(np.broadcast_to(y, (DRAWS, *y.shape)), axis=2)
-    drawn = (x * shuffled).sum(axis=2).mean(axis=1)
-    slack = 1e-12  # sums in another order
-    above, below = (drawn >= observed - slack).sum(), (drawn <= observed + slack).sum()
-    return Outcome(float(1 + above) / (1 + DRAWS), float(1 + below) / (1 + DRAWS), observed)
+    return Outcome(*permutation.p_values(permutation.page_matrices(x, y)), float(rank_correlations(x, y).mean()))
 
 
-def rank_correlations(predictor: Array, response: Array) -> Array:
-    """Return Spearman's rank correlation within each block; 0 in a block in which either side never changes."""
-    return np.asarray((_scores(predictor) * _scores(response)).sum(axis=1))
+def correlation_given_level(one: Array, other: Array) -> Outcome:
+    """Test whether two quantities rise together from seed to seed at the same level: exact over permutations of seeds.
+
+    Args:
+        one: (seeds, levels), without NaN; infinities are ranked.
+        other: (seeds, levels).
+    """
+    varied = ((one != one[:1]).any(axis=0) & (other != other[:1]).any(axis=0)).any()
+    if len(one) < 2 or not varied:
+        return Outcome(1.0, 1.0, 0.0, "at the same level the runs do not differ: nothing to test", tested=False)
+    matrix = permutation.given_level_matrix(one, other)
+    return Outcome(*permutation.p_values([matrix]), float(rank_correlations(one.T, other.T).mean()))
+
+
+def rank_correlations(one: Array, other: Array) -> Array:
+    """Return Spearman's correlation within each row; 0 in a row in which either quantity never differs."""
+    return np.asarray((_scores(one) * _scores(other)).sum(axis=1))
+
+
+def correlation_interval(one: Array, other: Array) -> Effect:
+    """Return the mean over levels of the correlation given the level, with a jackknife interval over seeds.
+
+    Leaving a seed out needs three that remain, so with fewer than four seeds there is no interval.
+    """
+    from scipy.special import stdtrit
+
+    n, whole = len(one), float(rank_correlations(one.T, other.T).mean())
+    if n < 4:
+        return Effect(whole)
+    others = [np.arange(n) != seed for seed in range(n)]
+    each = np.array([n * whole - (n - 1) * rank_correlations(one[of].T, other[of].T).mean() for of in others])
+    reach = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * each.std(ddof=1) / math.sqrt(n)
+    low, high = np.clip([whole - reach, whole + reach], -1.0, 1.0)
+    return Effect(whole, float(low), float(high))
 
 
 def paired(differences: Array, resolution: float = 0.0) -> Outcome:
@@ -89,18 +120,42 @@ def paired(differences: Array, resolution: float = 0.0) -> Outcome:
         return Outcome(1.0, 1.0, 0.0, "no finite difference", tested=False)
     if not differences.any():
         return UNCHANGED
-    spread = math.hypot(differences.std(ddof=1), resolution / math.sqrt(12)) if n > 1 else 0.0
-    if spread == 0:  # all differences are equal: the sign test
+    deviation = spread(differences, resolution)
+    if deviation == 0:  # all differences are equal: the sign test
         above, below = (0.5**n if sign * differences[0] > 0 else 1.0 for sign in (1, -1))
         return Outcome(above, below, 0.0)
     from scipy.special import stdtr  # imported here and below: it takes a second, and pages do not need it
 
-    t = float(differences.mean() / spread * math.sqrt(n))
+    t = float(differences.mean() / deviation * math.sqrt(n))
     return Outcome(float(stdtr(n - 1, -t)), float(stdtr(n - 1, t)), t)
 
 
-def interval(values: Array, *, ratio: bool = False, within: tuple[float, float] = (-math.inf, math.inf)) -> Effect:
-    """Return the mean of one value per seed with its interval, clipped to `within`; `ratio`: the geometric mean."""
+def equivalence(changes: Array, margin: float, resolution: float = 0.0) -> float:
+    """Return the p value of "the mean change is at least the margin, up or down, at one of the levels".
+
+    Two one-sided t tests at each level (Schuirmann 1987). All have to reject, so the largest p value is taken, and it
+    needs no correction for the number of levels.
+
+    Args:
+        changes: (seeds, levels): each level minus the first one.
+        margin: in the same unit, above 0.
+        resolution: as in `paired`.
+    """
+    n, changes = len(changes), np.round(changes, DECIMALS)
+    if n < 2 or not np.isfinite(changes).all():
+        return 1.0
+    from scipy.special import stdtr
+
+    return max(
+        float(stdtr(n - 1, (abs(of.mean()) - margin) / deviation * math.sqrt(n)))
+        if (deviation := spread(of, resolution))
+        else (0.5**n if abs(of[0]) < margin else 1.0)
+        for of in changes.T
+    )
+
+
+def interval(values: Array, *, ratio: bool = False) -> Effect:
+    """Return the mean of one value per seed with Student's interval; `ratio`: the geometric mean."""
     values = np.log(values) if ratio else values
     if not np.isfinite(values).all():
         return Effect(None)
@@ -111,8 +166,21 @@ def interval(values: Array, *, ratio: bool = False, within: tuple[float, float] 
     from scipy.special import stdtrit
 
     reach = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values))
-    low, high = np.clip([mean - reach, mean + reach], *within)
-    return Effect(*(float(back(value)) for value in (mean, low, high)))
+    return Effect(*(float(back(value)) for value in (mean, mean - reach, mean + reach)))
+
+
+def slopes(x: Array, y: Array) -> Array:
+    """Return the least-squares slope of y over x within each seed.
+
+    One slope per seed, and Student's interval of their mean, leave each seed a level and a slope of its own (a random
+    effect), and let the spread differ from level to level.
+
+    Args:
+        x: (levels,), such as log2 of the batch size.
+        y: (seeds, levels).
+    """
+    centred = x - x.mean()
+    return np.asarray(y @ centred / (centred @ centred))
 
 
 def holm(p_values: list[float], tested: int) -> list[float]:
@@ -130,11 +198,14 @@ def holm(p_values: list[float], tested: int) -> list[float]:
     return corrected
 
 
-def _scores(values: Array) -> Array:
-    """Midranks within each block, centred and of length 1: their sum of products is Spearman's correlation."""
-    from scipy import stats
+def spread(differences: Array, resolution: float) -> float:
+    """Return the standard deviation of differences over seeds; of counts at least that of rounding."""
+    return math.hypot(differences.std(ddof=1), resolution * ROUNDING) if len(differences) > 1 else 0.0
 
-    ranks = stats.rankdata(values, axis=1)
+
+def _scores(values: Array) -> Array:
+    """Midranks within each row, centred and of length 1: their sum of products is Spearman's correlation."""
+    ranks = permutation.doubled_midranks(values).astype(float)
     centred = ranks - ranks.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))

@@ -9,28 +9,85 @@ from gapscope.claims import hypothesis_tests
 from gapscope.claims.testing import Finding
 from gapscope.drawing.numbers import number
 
+SIGNS = {  # verdict -> sign
+    "supported": "✔",
+    "contradicted": "✘",
+    "no effect": "≈",
+    "by construction": "≡",
+    "undecided": "?",
+    "not comparable": "≠",
+    "not tested": "·",
+    "not testable": "\u2013",
+}
 
-def verdict(finding: Finding, p_for: float, p_against: float, level: float) -> tuple[str, str]:
+
+def verdict(finding: Finding, p: tuple[float, float, float], level: float, kind: str) -> tuple[str, str]:
     """Return a verdict and its reason.
 
     Args:
         finding: what the test found.
-        p_for: corrected p value in the claim's direction.
-        p_against: corrected p value in the opposite direction.
+        p: p values in the claim's direction, in the opposite direction, and for no effect as large as the margin.
         level: at or below which a p value is significant.
+        kind: of the p values: corrected or uncorrected.
     """
+    p_for, p_against, p_none = p
     if finding.n < hypothesis_tests.ENOUGH:
         return "undecided", f"n = {finding.n}: fewer than {hypothesis_tests.ENOUGH} seeds decide nothing"
+    if p_for <= level and not finding.outcome.why:
+        return "supported", _joined(f"significant, {kind} p = {number(p_for, 2)}", _slope_differs(finding))
+    if p_against <= level and not finding.outcome.why:
+        why = f"significant in the opposite direction, {kind} p = {number(p_against, 2)}"
+        return "contradicted", _joined(why, _slope_differs(finding))
+    if finding.margin and p_none <= level:
+        return "no effect", f"no effect as large as {finding.margin}, {kind} p = {number(p_none, 2)}"
     if finding.outcome.why:
         return "undecided", finding.outcome.why
-    if p_for <= level:
-        return "supported", f"significant, corrected p = {number(p_for, 2)}"
-    if p_against <= level:
-        return "contradicted", f"significant in the opposite direction, corrected p = {number(p_against, 2)}"
-    if finding.one_way:
-        return "undecided", f"not significant, corrected p = {number(p_for, 2)}; the opposite direction is not tested"
     nearer = p_against if finding.p_against < finding.p_for else p_for
-    return "undecided", f"not significant, corrected p = {number(nearer, 2)}"
+    why = f"not significant, {kind} p = {number(nearer, 2)}"
+    return "undecided", _joined(why, "the opposite direction is not tested" if finding.one_way else "")
+
+
+def seeds_needed(needed: int | None) -> str:
+    """Return how many seeds would decide, in words."""
+    if needed is None:
+        return "how many seeds would decide cannot be told, or is more than 100"
+    return f"about {needed} seeds would decide if effect and spread stay as they are"
+
+
+def _slope_differs(finding: Finding) -> str:
+    """Say where the slope's interval holds no change although the order of the levels is significant."""
+    nothing = 1.0 if finding.slope_unit.startswith("times") else 0.0
+    low, high = finding.slope.low, finding.slope.high
+    if low is None or high is None or not low < nothing < high:
+        return ""
+    return "the order of all levels is significant, while the slope, which may differ between seeds, is not"
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(filter(None, parts))
+
+
+def seeds(runs: pd.DataFrame) -> str:
+    """Return the seeds of runs, as 0-2, 5."""
+    listed, found = sorted({int(seed) for seed in runs["seed"]}), list[list[int]]()
+    for seed in listed:
+        if found and seed == found[-1][-1] + 1:
+            found[-1].append(seed)
+        else:
+            found.append([seed])
+    return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in found)
+
+
+def kinds_of_device(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
+    """Say where runs that are compared were trained on different kinds of device; empty if they were not."""
+    kinds = {_kind(device) for table in (runs, reference) if "device" in table for device in table["device"].dropna()}
+    if len(kinds) < 2:
+        return ""
+    return f"the compared runs were trained on different kinds of device ({', '.join(sorted(kinds))}): not counted"
+
+
+def _kind(device: str) -> str:
+    return str(device).partition(" ")[0]
 
 
 def failed(runs: pd.DataFrame, whose: str = "runs") -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gapscope.claims.hypothesis_tests import SIGNS
+from gapscope.claims.wording import SIGNS
 from gapscope.records.tables import read_table
 from gapscope.report import page
 

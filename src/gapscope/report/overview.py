@@ -11,7 +11,7 @@ import pandas as pd
 
 from gapscope import papers
 from gapscope.claims.claim import Claim
-from gapscope.claims.hypothesis_tests import SIGNS
+from gapscope.claims.wording import SIGNS
 from gapscope.drawing import numbers
 from gapscope.papers.paper import Item
 from gapscope.records.tables import read_table

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gapscope import measures
-from gapscope.claims.hypothesis_tests import SIGNS
+from gapscope.claims.wording import SIGNS
 from gapscope.drawing import numbers, svg
 from gapscope.errors import InputError
 from gapscope.records import proofs, provenance

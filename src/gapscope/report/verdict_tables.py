@@ -8,7 +8,7 @@ import pandas as pd
 
 from gapscope import papers
 from gapscope.claims.claim import Claim, axis_value
-from gapscope.claims.hypothesis_tests import SIGNS
+from gapscope.claims.wording import SIGNS
 from gapscope.drawing import numbers
 from gapscope.errors import InputError
 from gapscope.records.tables import read_table
