@@ -49,6 +49,7 @@ def test_one_entry_is_tested_at_every_threshold_that_the_study_has() -> None:
     assert rows["threshold"].tolist() == [1e-3, 1e-4, 1e-5]
     assert rows["effect"].tolist() == pytest.approx([5.0, -10.0, 0.0])
     assert rows["verdict"].tolist() == ["supported", "contradicted", "undecided"]
+    assert rows["family"].tolist() == ["secondary", "twin", "twin"]
     assert [("1e-3" in text, "1e-5" in text) for text in rows["statement"]] == [
         (True, False), (False, False), (False, True)
     ]  # fmt: skip

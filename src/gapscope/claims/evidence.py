@@ -98,7 +98,7 @@ def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.Data
     """Return one row per run (of widths: per pair of batch sizes) with what a claim is tested on.
 
     Returns:
-        The runs with the claim's level in `level` and its quantity in `value`. A run that failed has no value. Where the
+        The runs with the claim's level in `level` and its quantity in `value`, which a failed run lacks. Where the
         claim has them: for a correlation the other quantity in `beside`, the part that is there without training in
         `untrained`, and a count as a share of all values in `share`. Of widths, the model is named without its width.
 
