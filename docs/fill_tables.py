@@ -9,11 +9,15 @@ import re
 from collections.abc import Callable
 
 import pandas as pd
+import verdict_changes
 from facts import METRICS, ROOT, TABLES, VERDICTS, facts, shown
 
 from gapscope.report import overview, sections, verdict_tables
 
-PAGES = [ROOT / "README.md", *(ROOT / f"docs/{name}.md" for name in ("results", "studies", "training", "own_model"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / f"docs/{name}.md" for name in ("results", "studies", "training", "own_model", "verdict_changes")),
+]
 
 HEADS = {
     "table05": "5", "table06": "6", "table07": "7", "table08": "8", "table09": "9", "table10": "10",
@@ -64,6 +68,9 @@ MADE: dict[str, Callable[[], str]] = {
     "arms": arms,
     "table05": lambda: paper("table05"),
     "keskar_table3": lambda: paper("keskar_table3"),
+    "verdicts_counted": verdict_changes.counted,
+    "verdict_reasons": verdict_changes.reasons,
+    "verdict_changes": verdict_changes.changes,
     **TABLES,
 }
 TABLE = re.compile(r"<!-- (\w+) -->\n.*?<!-- end -->", re.DOTALL)

@@ -48,3 +48,12 @@ def effect(row: Mapping[Any, Any]) -> str:
     mean = number(row["effect"], 3) if unit in UNSIGNED else signed(row["effect"])
     between = "" if pd.isna(row["effect_low"]) else f" ({interval(row['effect_low'], row['effect_high'])})"
     return f"{mean}{between} {unit}".rstrip()
+
+
+def slope(row: Mapping[Any, Any]) -> str:
+    """Return the slope of a row of a table of claims with its 95 % interval; empty where there is none."""
+    if pd.isna(row["slope"]):
+        return ""
+    mean = number(row["slope"], 3) if str(row["slope_unit"]).startswith(UNSIGNED) else signed(row["slope"])
+    between = "" if pd.isna(row["slope_low"]) else f" ({interval(row['slope_low'], row['slope_high'])})"
+    return f"{mean}{between} {row['slope_unit']}"

@@ -9,6 +9,8 @@ from gapscope.claims.wording import SIGNS
 from gapscope.records.tables import read_table
 from gapscope.report import page
 
+PRIMARY = ("primary", "exploratory")  # families that an index counts
+
 
 def index(names: Iterable[str], metrics: Path, conf: Path) -> str:
     """Return the index page.
@@ -23,7 +25,8 @@ def index(names: Iterable[str], metrics: Path, conf: Path) -> str:
 
 
 def _row(name: str, metrics: Path, conf: Path) -> dict[str, Any]:
-    found = Counter(row["verdict"] for row in page.claims(metrics / "claims" / f"{name}.csv"))
+    rows = page.claims(metrics / "claims" / f"{name}.csv")
+    found = Counter(row["verdict"] for row in rows if row["family"] in PRIMARY)
     return {
         "name": name,
         "about": page.about((conf / f"{name}.yaml").read_text(encoding="utf-8")),

@@ -6,7 +6,7 @@ git, so a page can be made in any clone, without torch and without training. The
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,8 +24,38 @@ from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
 from gapscope.report import gap, measure_tables, page_tables
 
-TESTED = ("supported", "contradicted", "undecided")  # verdicts of which the page says that there is none
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
+FIRST = "gap"  # the figure that a page opens with
+FAMILIES = {  # family -> its heading and what a reader needs to know; "" has what is not testable
+    "primary": (
+        "Primary claims",
+        "From the papers' abstracts and conclusions. They were fixed before these runs, and are corrected together.",
+    ),
+    "exploratory": (
+        "Primary claims, on runs that had been seen",
+        "From the papers' abstracts and conclusions, corrected together. They were chosen after these runs had been "
+        "seen, so the verdicts are exploratory.",
+    ),
+    "secondary": ("Secondary claims", "Not corrected for their number: some will be significant by chance."),
+    "control": (
+        "Controls",
+        "They ask whether a supported claim has another explanation. They are tested only where that claim is "
+        "supported, and are corrected together.",
+    ),
+    "twin": ("The same claims at further thresholds and box sizes", "Not corrected, and counted nowhere."),
+    "": ("Not testable here", ""),
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """Claims of one family."""
+
+    name: str
+    title: str
+    note: str
+    counted: str
+    claims: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -55,7 +85,7 @@ def page(
         verdicts: metrics/claims/STUDY.csv; there need be none.
     """
     tested = claims(verdicts)
-    found = Counter(row["verdict"] for row in tested)
+    drawn = figures(plots)
     configuration, every = settings.read_text(encoding="utf-8"), metrics / "params.yaml"
     return (
         environment()
@@ -63,12 +93,12 @@ def page(
         .render(
             study=study,
             about=about(configuration),
-            claims=tested,
+            claims=by_family(tested),
             signs=SIGNS,
-            counted=", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS),
             answers=answers(metrics / "gap.csv"),
             tables=measure_tables.of_study(metrics),
-            figures=figures(plots),
+            first=[figure for figure in drawn if figure.name == FIRST],
+            figures=[figure for figure in drawn if figure.name != FIRST],
             made=made(metrics),
             proved=proofs.standing(study) if (proofs.VERIFIED / f"{study}.csv").exists() else (),
             configuration=configuration,
@@ -83,7 +113,7 @@ def environment() -> Environment:
     made = Environment(
         loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    made.filters |= {"sized": numbers.number, "effect": numbers.effect}
+    made.filters |= {"sized": numbers.number, "effect": numbers.effect, "slope": numbers.slope}
     return made
 
 
@@ -99,6 +129,22 @@ def claims(path: Path) -> list[Mapping[str, Any]]:
     if unknown := {str(row["verdict"]) for row in rows} - set(SIGNS):
         raise InputError(f"{path}: a verdict must be one of {', '.join(SIGNS)}, got {', '.join(sorted(unknown))}")
     return rows
+
+
+def by_family(rows: Sequence[Mapping[str, Any]]) -> list[Family]:
+    """Return a page's claims by family; what is not testable comes last, whatever its family."""
+    found = []
+    for name, (title, note) in FAMILIES.items():
+        own = [row for row in rows if (row["family"] if row["verdict"] != "not testable" else "") == name]
+        if own:
+            found.append(Family(name, title, note, counted(own), own))
+    return found
+
+
+def counted(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return how many verdicts of each kind there are, in words; twins are not counted."""
+    found = Counter(str(row["verdict"]) for row in rows if row["family"] != "twin")
+    return ", ".join(f"{found[verdict]} {verdict}" for verdict in SIGNS if found[verdict])
 
 
 def answers(path: Path) -> list[str]:
