@@ -3,16 +3,12 @@
 import argparse
 from pathlib import Path
 
-import pandas as pd
-
 from gapscope import papers
 from gapscope.claims import verdicts
-from gapscope.claims.evidence import Evidence
+from gapscope.claims.evidence import read_evidence
 from gapscope.config import load_params
-from gapscope.records.tables import read_table, write_table
+from gapscope.records.tables import write_table
 from gapscope.runtime import run_stage
-
-VALUES = ("runs", "warmstart")  # long tables of a study
 
 
 def main() -> None:
@@ -25,15 +21,8 @@ def main() -> None:
     params, claims = load_params(), papers.claims()
     settings = params.section("claims", verdicts.ClaimSettings)
     settings.check(params.study, claims)
-    found = verdicts.evaluate(claims, evidence(args.tables), evidence(args.reference.parent), settings)
-    write_table(args.out, found)
-
-
-def evidence(folder: Path) -> Evidence:
-    """Return a study's values and runs, from its tables."""
-    paths = [folder / f"{name}.csv" for name in VALUES]
-    values = [read_table(path) for path in paths if path.exists()]
-    return Evidence(pd.concat(values, ignore_index=True), read_table(folder / "cells.csv"))
+    studies = read_evidence(args.tables), read_evidence(args.reference.parent)
+    write_table(args.out, verdicts.evaluate(claims, *studies, settings))
 
 
 if __name__ == "__main__":

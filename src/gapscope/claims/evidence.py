@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from gapscope.claims.claim import Claim, Measured, axis_value
 from gapscope.errors import InputError
 from gapscope.records.cells import WIDENED
 from gapscope.records.long import RUN, select
+from gapscope.records.tables import read_table
 
+VALUES = ("runs", "warmstart")  # long tables of a study
 KEYS = (*RUN, "start_epoch")  # what identifies a run, or a warm start
 
 
@@ -37,7 +40,7 @@ class Evidence:
     def without_seeds(self, seeds: Sequence[int]) -> "Evidence":
         """Return the evidence of the runs of other seeds; all of it where there are none."""
         fresh = ~self.runs["seed"].isin(seeds)
-        if not fresh.any():
+        if fresh.all() or not fresh.any():
             return self
         return Evidence(self.values[~self.values["seed"].isin(seeds)], self.runs[fresh])
 
@@ -92,6 +95,13 @@ class Evidence:
     def _by_quantity(self) -> dict[str, pd.DataFrame]:
         groups = self.values.groupby("quantity", sort=False) if len(self.values) else ()
         return {str(quantity): rows for quantity, rows in groups}
+
+
+def read_evidence(folder: Path) -> Evidence:
+    """Return a study's values and runs, from its folder metrics/STUDY."""
+    paths = [folder / f"{name}.csv" for name in VALUES]
+    values = [read_table(path) for path in paths if path.exists()]
+    return Evidence(pd.concat(values, ignore_index=True), read_table(folder / "cells.csv"))
 
 
 def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.DataFrame:

@@ -218,7 +218,7 @@ def _slope(claim: Claim, levels: Array, values: Array, ratio: bool) -> tuple[Eff
         return Effect(None), ""  # the change from the first to the last level says the same
     x = levels / 10 if claim.over == "start_epoch" else np.log2(levels)
     counts = claim.unit in COUNTS and claim.compared_with is None and not claim.ends
-    y = _log(values) if ratio else np.log1p(values) if counts else values
+    y = _log(values) if ratio else _log(1 + values) if counts else values
     unit = "times" if ratio else "times (1 + count)" if counts else claim.unit
     if (unit == "times" and not ratio) or not np.isfinite(y).all():
         return Effect(None), ""
