@@ -153,8 +153,8 @@ def findings() -> str:
         f" of {count['full']} tiny singular values of the activations are zero by matrix shape alone. Of the"
         f" {count['excess']} others, {count['untrained']} are there before training.",
         f"**Large batches end in sharper minima.** For the network F1 on MNIST, sharpness grows by factors of"
-        f" {sharp['f1_low']} to {sharp['f1_high']}; {sharp['f1_supported']} of eight measures are significant. The change"
-        f" of the test error: {significance(claim('keskar_table3', 'test_error_rises'))}.",
+        f" {sharp['f1_low']} to {sharp['f1_high']}; {sharp['f1_supported']} of eight measures are significant. The"
+        f" change of the test error: {significance(claim('keskar_table3', 'test_error_rises'))}.",
     ]
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 

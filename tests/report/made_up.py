@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 CLAIM = {
     "claim": "gap", "statement": "Large batches generalise worse.", "source": "Nobody 2000, section 1", "model": "f1",
+    "family": "primary", "slope": 0.25, "slope_low": 0.1, "slope_high": 0.4, "slope_unit": "points per doubling of b",
     "dataset": "mnist", "quantity": "test_error_pct", "test": "Welch's t-test", "n": 5, "levels": "128 ... 8192",
     "effect": 1.25, "effect_low": 0.5, "effect_high": 2.0, "effect_unit": "percentage points", "p": 0.001,
     "p_corrected": 0.018, "verdict": "supported", "why": "The interval lies above 0.", "also": "", "caution": "",

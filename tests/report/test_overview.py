@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gapscope.claims.hypothesis_tests import SIGNS
+from gapscope.claims.wording import SIGNS
 from gapscope.errors import InputError
 from gapscope.records.tables import write_table
 from gapscope.report import overview, sections, verdict_tables

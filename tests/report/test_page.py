@@ -20,7 +20,7 @@ from gapscope.measures import near_rank, warm_start, warm_start_figures
 from gapscope.records.long import read_long, select
 from gapscope.records.tables import write_table
 from gapscope.report import measure_tables, page_tables, site
-from gapscope.report.page import about, claims, made, page
+from gapscope.report.page import about, by_family, claims, made, page
 
 
 def text_of(html: str) -> str:
@@ -80,14 +80,37 @@ def test_it_refers_to_nothing_but_itself(html: str) -> None:
 
 def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> None:
     text = text_of(html)
-    assert "1 supported, 1 contradicted, 1 undecided" in text
     assert (
         "✔ supported Large batches generalise worse. Nobody 2000, section 1. Here: f1 on mnist, test_error_pct" in text
     )
-    assert "+1.25 (0.5 to 2) percentage points 5 0.018" in text
-    assert "+1.25 (−1 to 2) percentage points 5 1" in text
+    slope = "+0.25 (0.1 to 0.4) points per doubling of b"
+    assert f"+1.25 (0.5 to 2) percentage points {slope} 5 0.018" in text
+    assert f"+1.25 (−1 to 2) percentage points {slope} 5 1" in text
     assert "✘ contradicted" in text
-    assert "−250,000 5 " in text  # neither interval nor p
+    assert f"−250,000 {slope} 5 –" in text  # neither interval nor p
+
+
+def test_claims_stand_by_family_with_the_primary_ones_first_and_open(tmp_path: Path) -> None:
+    rows = [
+        {**CLAIM, "claim": name, "family": family}
+        for name, family in (("b", "secondary"), ("c", "twin"), ("a", "primary"))
+    ]
+    untestable = {**CLAIM, "claim": "d", "verdict": "not testable"}
+    html = page(**study(tmp_path, "quick", [*rows, untestable]))
+    families = by_family(claims(tmp_path / "claims.csv") or [*rows, untestable])
+    assert [(family.name, len(family.claims)) for family in families] == [
+        ("primary", 1), ("secondary", 1), ("twin", 1), ("", 1)
+    ]  # fmt: skip
+    first, rest = html.split("<details>", 1)
+    assert families[0].title in first
+    assert all(family.title in rest for family in families[1:])
+
+
+def test_a_secondary_claim_shows_its_uncorrected_p(tmp_path: Path) -> None:
+    secondary = {**CLAIM, "family": "secondary", "p_corrected": ""}
+    text = text_of(page(**study(tmp_path, "quick", [secondary])))
+    assert "5 0.001" in text
+    assert "uncorrected" in text
 
 
 def test_what_must_be_read_with_care_is_said_and_how_large_a_batch_may_be(tmp_path: Path) -> None:
