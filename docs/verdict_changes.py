@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from gapscope.claims.claim import axis_value
 from gapscope.claims.wording import SIGNS
+from gapscope.records.long import axis_text
 
 ROOT = Path(__file__).parents[1]
 EARLIER = ROOT / "verified/verdicts.csv"
@@ -72,7 +72,7 @@ def changes() -> str:
     """Return every changed verdict."""
     lines = []
     for row in _changed():
-        at = ", ".join(axis_value(row[axis]) for axis in AXES if row[axis])
+        at = ", ".join(axis_text(row[axis]) for axis in AXES if row[axis])
         n = "" if math.isnan(row["n"]) else f"{row['n']:.0f}"
         name = f"{row['claim']} ({at})" if at else str(row["claim"])
         lines.append([row["study"], name, row["family"], n, row["before"], row["verdict"], reason(row)])

@@ -1,6 +1,5 @@
 """Stage claims: what the study's runs say of each of the papers' claims."""
 
-import argparse
 from pathlib import Path
 
 from gapscope import papers
@@ -8,16 +7,17 @@ from gapscope.claims import verdicts
 from gapscope.claims.evidence import read_evidence
 from gapscope.config import load_params
 from gapscope.records.tables import write_table
-from gapscope.runtime import run_stage
+from gapscope.runtime import arguments, run_stage
 
 
 def main() -> None:
     """Run the stage."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the study's tables")
-    parser.add_argument("--reference", type=Path, required=True, help="table of runs of the study to compare with")
-    parser.add_argument("--out", type=Path, required=True, help=".csv to write")
-    args = parser.parse_args()
+    args = arguments(
+        __doc__,
+        tables=(Path, "folder of the study's tables"),
+        reference=(Path, "table of runs of the study to compare with"),
+        out=(Path, ".csv to write"),
+    )
     params, claims = load_params(), papers.claims()
     settings = params.section("claims", verdicts.ClaimSettings)
     settings.check(params.study, claims)

@@ -45,7 +45,7 @@ from typing import Any
 import yaml
 
 from gapscope.errors import InputError, did_you_mean
-from gapscope.records.long import AXES
+from gapscope.records.long import AXES, axis_text
 
 # the part of the reference's gap below which this one has to come
 REMOVED = {"shrinks": 1.0, "recovers": 1.0, "removes_half": 0.5}
@@ -66,7 +66,7 @@ class Measured:
     where: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        values = ", ".join(axis_value(value) for value in self.where.values())
+        values = ", ".join(axis_text(value) for value in self.where.values())
         return f"{self.quantity} ({values})" if values else self.quantity
 
 
@@ -133,25 +133,7 @@ class Claim:
             >>> claim.stated({"threshold": 0.0001}), claim.stated({})
             ('It rises (≤ 1e-4)', 'It rises (≤ threshold)')
         """
-        return self.statement.format_map({axis: axis_value(at.get(axis, "any")) for axis in AXES})
-
-
-def axis_value(value: Any) -> str:
-    """Return an axis's value as a reader writes it.
-
-    Example:
-        >>> [axis_value(value) for value in (0.0001, 5e-4, 0.5, 100.0, "run", False)]
-        ['1e-4', '5e-4', '0.5', '100', 'run', 'false']
-    """
-    if isinstance(value, str):
-        return value
-    if value is True or value is False:
-        return str(value).lower()
-    number = float(value)
-    if number != 0 and abs(number) < 0.01:
-        digits, _, exponent = f"{number:e}".partition("e")
-        return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
-    return f"{number:g}"
+        return self.statement.format_map({axis: axis_text(at.get(axis, "any")) for axis in AXES})
 
 
 def read_claims(text: str, paper: str) -> tuple[Claim, ...]:

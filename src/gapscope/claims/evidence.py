@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gapscope.claims.claim import Claim, Measured, axis_value
+from gapscope.claims.claim import Claim, Measured
 from gapscope.errors import InputError
 from gapscope.records.cells import WIDENED
-from gapscope.records.long import RUN, select
+from gapscope.records.long import RUN, axis_text, select
 from gapscope.records.tables import read_table
 
 VALUES = ("runs", "warmstart")  # long tables of a study
@@ -196,5 +196,5 @@ def _of_widths(table: pd.DataFrame, of: str) -> pd.DataFrame:
 def _missing(measured: Measured, own: Mapping[str, Any], values: pd.DataFrame) -> str:
     if values.empty or not (values["quantity"] == measured.quantity).any():
         return f"{measured.quantity} was not measured"
-    axes = ", ".join(f"{axis} = {axis_value(value)}" for axis, value in {**measured.where, **own}.items())
+    axes = ", ".join(f"{axis} = {axis_text(value)}" for axis, value in {**measured.where, **own}.items())
     return f"{measured.quantity} was not measured at {axes}"

@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from gapscope import papers
-from gapscope.claims.claim import Claim, axis_value
+from gapscope.claims.claim import Claim
 from gapscope.claims.wording import SIGNS
 from gapscope.drawing import numbers
 from gapscope.errors import InputError
+from gapscope.records.long import axis_text
 from gapscope.records.tables import read_table
 from gapscope.report.sections import Table
 
@@ -111,7 +112,7 @@ def _statement(claim: Claim | None, rows: pd.DataFrame) -> str:
     if claim is None:
         return str(rows["statement"].iloc[0])
     values = _axis_values(claim, rows)
-    return claim.stated({axis: ", ".join(axis_value(of[axis]) for of in values) for axis in values[0]})
+    return claim.stated({axis: ", ".join(axis_text(of[axis]) for of in values) for axis in values[0]})
 
 
 def _effects(rows: pd.DataFrame, values: list[dict[str, Any]], most: int) -> str:
@@ -120,7 +121,7 @@ def _effects(rows: pd.DataFrame, values: list[dict[str, Any]], most: int) -> str
     cells = []
     for at in values:
         found = _of(rows, at)
-        label = f"{', '.join(map(axis_value, at.values()))}: " if len(values) > 1 else ""
+        label = f"{', '.join(map(axis_text, at.values()))}: " if len(values) > 1 else ""
         if len(found) and found["verdict"].iloc[0] != NOT_TESTABLE:
             row = found.iloc[0].to_dict()
             fewer = f", n = {row['n']:.0f}" if row["n"] < most else ""
