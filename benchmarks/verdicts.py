@@ -95,7 +95,7 @@ def false_rises(noise: Callable[..., Array], n: int) -> list[str]:
 def correlated(n: int, own: float, slopes: bool) -> str:
     """Return how often two quantities that both rise with b, and share no noise, are said to correlate given b."""
     found = []
-    for trial in range(TRIALS // 4):
+    for trial in range(TRIALS):
         draw = np.random.default_rng((trial, n, 1))
         noise = slopes_of_seeds if slopes else normal
         one, other = (noise(draw, (n, len(SIZES))) + own * draw.normal(size=(n, 1)) + 5 * SIZES for _ in range(2))
