@@ -337,6 +337,41 @@ def dense_hessian(model: nn.Module, inputs: Tensor, labels: Tensor, variant: str
     return torch.stack(rows).detach()
 
 
+def diagonal_entries(
+    model: nn.Module, examples: tuple[Tensor, Tensor], weight: Tensor, places: Tensor, variant: str = "right"
+) -> Tensor:
+    """Return d2 L / dw_i2 of the mean cross-entropy at some places of one parameter, by two backward passes each."""
+    inputs, labels = examples
+    loss = cross_entropy(model(inputs), labels, reduction="sum" if variant == "sum of losses" else "mean")
+    (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+    if variant == "square of the gradient":
+        return gradient.detach().reshape(-1)[places].square()
+    flat = gradient.reshape(-1)
+    rows = [torch.autograd.grad(flat[i], weight, retain_graph=True, materialize_grads=True)[0] for i in places]
+    return torch.stack([row.reshape(-1)[i] for row, i in zip(rows, places, strict=True)])
+
+
+def example_gradients(model: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """Return the gradient of each example's cross-entropy, (b, n)."""
+    rows = []
+    for x, y in zip(inputs.split(1), labels.split(1), strict=True):
+        found = torch.autograd.grad(cross_entropy(model(x), y), list(model.parameters()), materialize_grads=True)
+        rows.append(torch.cat([of.reshape(-1) for of in found]))
+    return torch.stack(rows)
+
+
+def dense_gauss_newton(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the mean over examples of J^T (diag(p) - p p^T) J, (n, n), each row of J by a backward pass."""
+    total, weights = 0.0, list(model.parameters())
+    for x in inputs.split(1):
+        logits = model(x)[0]
+        rows = [torch.autograd.grad(z, weights, retain_graph=True, materialize_grads=True) for z in logits]
+        jacobian = torch.stack([torch.cat([of.reshape(-1) for of in row]) for row in rows])
+        p = logits.detach().softmax(0)
+        total = total + jacobian.T @ (p.diag() - torch.outer(p, p)) @ jacobian
+    return total / len(inputs)
+
+
 def noise_scale(mean: np.ndarray, deviations: np.ndarray, variant: str = "right") -> float:
     """Return tr(Sigma) / |G|^2 of one example's gradient N(mean, diag(deviations^2))."""
     trace, squared = float((deviations**2).sum()), float(mean @ mean)
