@@ -21,6 +21,7 @@ from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings
 from gapscope.measures.controls import ControlSettings
 from gapscope.measures.curvature import CurvatureReportSettings, CurvatureSettings
+from gapscope.measures.curvature_radius import CurvatureRadiusSettings
 from gapscope.measures.landscape import LandscapeSettings
 from gapscope.measures.near_rank import NearRankSettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
@@ -49,6 +50,7 @@ SETTINGS = {
     "sharpness": SharpnessSettings,
     "curvature": CurvatureSettings,
     "curvature_report": CurvatureReportSettings,
+    "curvature_radius": CurvatureRadiusSettings,
     "noise_scale": NoiseScaleSettings,
     "warmstart": WarmstartSettings,
     "landscape": LandscapeSettings,

@@ -10,6 +10,7 @@ from gapscope.engine import plan
 from gapscope.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+RADIUS = "measures=[evaluation,spectra,near_rank,sharpness,curvature_radius]"
 CURVATURE = "measures=[evaluation,spectra,near_rank,sharpness,curvature,noise_scale]"
 LANDSCAPE = ["measures=[evaluation,spectra,near_rank,sharpness,landscape]", "landscape.small=32", "landscape.large=512"]
 
@@ -33,6 +34,9 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["sharpness.splits=[validation]"], "sharpness.splits.*train.*test"),
         ([CURVATURE, "curvature.images=2875"], "curvature.images.*1.*2874"),
         ([CURVATURE, "curvature.precision=float16"], "curvature.precision"),
+        ([RADIUS, "curvature_radius.images=2875"], "curvature_radius.images.*1.*2874.*2875"),
+        ([RADIUS, "curvature_radius.gradient_images=2875"], "curvature_radius.gradient_images.*1.*2874.*2875"),
+        ([RADIUS, "curvature_radius.method=dense"], "curvature_radius.method must be one of exact, sampled, hutch"),
         ([CURVATURE, "noise_scale.epochs=0"], "noise_scale.*epochs.*1"),
         ([*LANDSCAPE, "landscape.alphas=24"], "landscape.alphas.*4, 7, 10"),
         (

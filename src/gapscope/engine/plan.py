@@ -10,6 +10,7 @@ from gapscope.config import Params
 from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings, activation_bytes
 from gapscope.measures.curvature import CurvatureSettings
+from gapscope.measures.curvature_radius import CurvatureRadiusSettings
 from gapscope.measures.landscape import LandscapeSettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
 from gapscope.measures.sharpness import SharpnessSettings
@@ -28,6 +29,7 @@ from gapscope.training.tuning import settings_of_sweep
 SETTINGS: dict[str, Any] = {  # of the measures that have a loss over training images
     "sharpness": SharpnessSettings,
     "curvature": CurvatureSettings,
+    "curvature_radius": CurvatureRadiusSettings,
     "noise_scale": NoiseScaleSettings,
     "landscape": LandscapeSettings,
 }
@@ -42,8 +44,10 @@ def check_measures(params: Params, train_images: int) -> None:
     if "landscape" in listed:
         _check_landscape(params, settings["landscape"])
     for name, group in settings.items():
-        if group.images is not None and not 1 <= group.images <= train_images:
-            raise InputError(f"{name}.images must be in 1..{train_images}, the training images, got {group.images}")
+        for count in ("images", "gradient_images"):
+            asked_for = getattr(group, count, None)
+            if asked_for is not None and not 1 <= asked_for <= train_images:
+                raise InputError(f"{name}.{count} must be in 1..{train_images}, the training images, got {asked_for}")
         if (mode := getattr(group, "batch_norm_statistics", STATISTICS[0])) not in STATISTICS:
             raise InputError(f"{name}.batch_norm_statistics must be one of {', '.join(STATISTICS)}, got {mode!r}")
     if "spectra" not in listed:

@@ -17,6 +17,8 @@ RUN = ("model", "dataset", "batch_size", "seed")
 AXES = (
     *("split", "statistics", "chosen_on", "sample", "layer", "mode", "threshold", "relative", "space", "dimension"),
     *("epsilon", "operator", "level", "radius", "epoch", "start_epoch", "phase"),
+    # of tensors of weights: initial or trained, which estimate, weights or vectors, images in the gradient
+    *("state", "estimate", "kind", "n"),
     # of single measures: one of two solutions, a direction from it and steps along it; the index of an eigenvalue
     *("end", "direction", "index", "step", "second_step"),
     # of random problems: a matrix's law, rows and columns; a histogram's bin; unknowns and samples; repetition
@@ -26,7 +28,7 @@ BESIDE = ("threshold", "relative", "epsilon")  # axes whose values stand side by
 
 INTEGERS = (
     *("batch_size", "seed", "mode", "dimension", "epoch", "start_epoch"),
-    *("index", "rows", "columns", "units", "samples", "repetition"),
+    *("index", "rows", "columns", "units", "samples", "repetition", "n"),
 )
 VALUES = ("value", "low", "high")
 

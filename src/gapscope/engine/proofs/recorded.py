@@ -35,6 +35,7 @@ FEWER: dict[str, tuple[tuple[str, ...], ...]] = {
     "train": (("train.evaluation.history_images=500", "train.history_images=500"),),
     "sharpness": (("sharpness.images=100",),),
     "curvature": (("curvature.images=200",), ("curvature.steps=10",), ("curvature.trace_probes=2",)),
+    "curvature_radius": (("curvature_radius.images=100",), ("curvature_radius.gradient_images=256",)),
     "noise_scale": (("noise_scale.images=256",), ("noise_scale.epochs=1",)),
     "landscape": (
         *(("landscape.images=200",), ("landscape.alphas=4",), ("landscape.points=3",), ("landscape.plane_points=3",)),
