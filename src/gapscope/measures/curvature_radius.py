@@ -85,14 +85,11 @@ class CurvatureRadiusSettings:
             raise InputError(f"curvature_radius.damping must be >= 0, got {self.damping}")
 
 
-def of_run(
-    network: "Network", spec: "ModelSpec", settings: CurvatureRadiusSettings
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the conditions and the long rows of a run, at its initial and at its trained weights.
+def of_network(network: "Network", settings: CurvatureRadiusSettings) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the long rows of a run, at its initial and at its trained weights, and the conditions.
 
     Args:
         network: the trained one, which has a model.
-        spec: what it was built from.
         settings: which of the two states, and the rest.
 
     Raises:
@@ -101,14 +98,17 @@ def of_run(
     from gapscope.data.images import split_images
 
     training, seed = split_images(network.dataset, "train", network.device), network.header["seed"]
+    assert network.spec is not None  # measured where the status is ok
     about: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     for state in settings.states:
-        model = network.model if state == "trained" else _initial(spec, training, settings, seed, network.device)
-        assert model is not None  # asked for where the status is ok
+        model = (
+            network.model if state == "trained" else _initial(network.spec, training, settings, seed, network.device)
+        )
+        assert model is not None
         about, found = measure(model, training, settings, seed=seed)
         rows += [{"state": state, **row} for row in found]
-    return about, rows
+    return rows, {"conditions": about}
 
 
 def _initial(

@@ -87,7 +87,7 @@ def _draw_tensors(axes: Axes, rows: pd.DataFrame) -> None:
             axes.plot(run["layer"].map(places), run["value"], **style, gid=f"{NAMES[str(estimate)]}, seed {seed}")
     if len(layers) <= LABELLED:
         short = [layer.replace(".layer.", ".") for layer in layers]
-        axes.set_xticks(range(1, len(layers) + 1), short, rotation=60, ha="right", fontsize=7)
+        axes.set_xticks(range(1, len(layers) + 1), short, rotation=60, ha="right")
     axes.set_xlabel("parameter tensor" if len(layers) <= LABELLED else "parameter tensor, from the input on")
 
 
@@ -154,11 +154,11 @@ def against_batch_size(study: Study) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
 
 
-def against_batch_size_caption(_: pd.DataFrame) -> str:
+def against_batch_size_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
         "How far the radii of a network's tensors lie apart, and whether estimates from w and g put its tensors in the"
-        f" order of 1/h. The initial weights are the same at each batch size. {drawing.RUNS}"
+        f" order of 1/h. The initial weights are the same at each batch size. {drawing.runs_caption(rows)}"
     )
 
 

@@ -11,6 +11,7 @@ from gapscope.config import Params, load_params
 from gapscope.data import datasets, images
 from gapscope.data.datasets import Dataset
 from gapscope.errors import InputError
+from gapscope.models import ModelSpec
 from gapscope.numerics.loss_surface.sharpness import PRECISIONS
 from gapscope.records.cell import write_cell
 from gapscope.records.provenance import Start
@@ -18,7 +19,7 @@ from gapscope.records.weights import read_weights
 from gapscope.runtime import describe_device, pick_device, set_threads
 from gapscope.tasks import make_task
 from gapscope.tasks.task import Task
-from gapscope.training.networks import restored
+from gapscope.training.networks import checked_spec, restored
 from gapscope.training.objective import Objective
 from gapscope.training.settings import TrainSettings
 
@@ -66,6 +67,7 @@ class Network:
         dataset: that it was trained on.
         task: that it was trained for.
         device: of the model.
+        spec: what the model was built from; None if its run diverged.
     """
 
     header: dict[str, Any]
@@ -73,6 +75,7 @@ class Network:
     dataset: Dataset
     task: Task
     device: str
+    spec: ModelSpec | None = None
 
     @classmethod
     def read(cls, params: Params, weights: Path, data: Path, device: str) -> "Network":
@@ -86,7 +89,9 @@ class Network:
         task = make_task(params.section("train", TrainSettings).task)
         if header["status"] != "ok":
             return cls(header, None, dataset, task, device)
-        return cls(header, restored(params, state, header, dataset, weights).to(device), dataset, task, device)
+        spec = checked_spec(params, header, dataset, weights)
+        model = restored(params, state, header, dataset, weights).to(device)
+        return cls(header, model, dataset, task, device, spec)
 
     def objectives(self, splits: Iterable[str], settings: LossSettings) -> dict[str, Objective]:
         """Return the objective of each split: the training loss over `settings.images`, the test loss over all."""
