@@ -64,10 +64,10 @@ def test_each_tensor_has_its_rows_and_the_network_its_own() -> None:
     assert set(table.loc[table["layer"].isna(), "kind"]) == {"all", "weights", "vectors"}
     assert set(table.loc[table["layer"] == "1.bias", "kind"]) == {"vectors"}
     by_n = table[table["quantity"] == "radius_by_n"]
-    assert sorted(by_n.loc[by_n["estimate"] == "hessian", "n"].unique()) == [4, 8, 16, 20]
-    assert sorted(by_n.loc[by_n["estimate"] == "eq17", "n"].unique()) == [4, 8, 16, 32, 44]  # 44: whole batches of 4
+    assert sorted(by_n.loc[by_n["estimate"] == "hessian", "images"].unique()) == [4, 8, 16, 20]
+    assert sorted(by_n.loc[by_n["estimate"] == "eq17", "images"].unique()) == [4, 8, 16, 32, 44]  # 44: whole batches of 4
     for name in names:
-        at = by_n[(by_n["layer"] == name) & (by_n["estimate"] == "eq17")].set_index("n")["value"]
+        at = by_n[(by_n["layer"] == name) & (by_n["estimate"] == "eq17")].set_index("images")["value"]
         assert value(table, "radius", name, "eq17") == at[44]
         assert value(table, "radius_growth", name, "eq17") == pytest.approx(at[44] / at[4], rel=1e-9)
 
@@ -166,7 +166,7 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
 
 def row(quantity: str, layer: str, value: float, estimate: str = "hessian", n: int | None = None) -> dict[str, Any]:
     kind = "vectors" if layer.endswith("bias") else "weights"
-    return {"quantity": quantity, "layer": layer, "kind": kind, "estimate": estimate, "n": n, "value": value}
+    return {"quantity": quantity, "layer": layer, "kind": kind, "estimate": estimate, "images": n, "value": value}
 
 
 def test_growth_is_from_the_fewest_images_to_the_most() -> None:
@@ -243,7 +243,7 @@ def test_the_study_s_table_has_all_but_what_only_a_figure_needs(folder: Path) ->
     own = runs[runs["quantity"].isin(QUANTITIES)]
     assert set(own["batch_size"]) == {16}
     assert set(own["quantity"]) == {name for name in QUANTITIES if not name.endswith("_by_n")} - {"diagonal_error_pct"}
-    assert "n" not in runs
+    assert "images" not in runs
 
 
 def test_every_figure_is_there_as_table_and_drawing(folder: Path) -> None:

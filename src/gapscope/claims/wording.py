@@ -44,7 +44,8 @@ def verdict(finding: Finding, p: tuple[float, float, float], level: float, kind:
         return "undecided", finding.outcome.why
     nearer = p_against if finding.p_against < finding.p_for else p_for
     why = f"not significant, {kind} p = {number(nearer, 2)}"
-    return "undecided", _joined(why, "the opposite direction is not tested" if finding.one_way else "")
+    one_way = "the opposite direction is not tested" if finding.one_way else ""
+    return "undecided", _joined(why, _slope_alone(finding), one_way)
 
 
 def seeds_needed(needed: int | None) -> str:
@@ -56,11 +57,23 @@ def seeds_needed(needed: int | None) -> str:
 
 def _slope_differs(finding: Finding) -> str:
     """Say where the slope's interval holds no change although the order of the levels is significant."""
-    nothing = 1.0 if finding.slope_unit.startswith("times") else 0.0
-    low, high = finding.slope.low, finding.slope.high
-    if low is None or high is None or not low < nothing < high:
+    if _slope_holds_nothing(finding) is not True:
         return ""
     return "the order of all levels is significant, while the slope, which may differ between seeds, is not"
+
+
+def _slope_alone(finding: Finding) -> str:
+    """Say where the slope's interval excludes no change although the test does not decide."""
+    if _slope_holds_nothing(finding) is not False:
+        return ""
+    return "the interval of the slope excludes no change, but the test decides"
+
+
+def _slope_holds_nothing(finding: Finding) -> bool | None:
+    """Return whether the slope's interval holds no change; None where there is no interval."""
+    nothing = 1.0 if finding.slope_unit.startswith("times") else 0.0
+    low, high = finding.slope.low, finding.slope.high
+    return None if low is None or high is None else low <= nothing <= high
 
 
 def _joined(*parts: str) -> str:

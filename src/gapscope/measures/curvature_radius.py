@@ -29,10 +29,10 @@ METHODS = ("exact", "sampled", "hutchinson")
 TENSOR, NETWORK = ("state", "layer", "kind"), ("state", "kind")
 QUANTITIES = {
     "radius": Quantity("curvature radius", "", (*TENSOR, "estimate"), None),
-    "radius_by_n": Quantity("curvature radius", "", (*TENSOR, "estimate", "n"), None),
+    "radius_by_n": Quantity("curvature radius", "", (*TENSOR, "estimate", "images"), None),
     "radius_growth": Quantity("curvature radius, most images over fewest", "", (*TENSOR, "estimate"), None),
     "distance": Quantity("distance to the minimum", "", (*TENSOR, "estimate"), None),
-    "distance_by_n": Quantity("distance to the minimum", "", (*TENSOR, "estimate", "n"), None),
+    "distance_by_n": Quantity("distance to the minimum", "", (*TENSOR, "estimate", "images"), None),
     "distance_growth": Quantity("distance to the minimum, most images over fewest", "", (*TENSOR, "estimate"), None),
     "rank_correlation": Quantity("rank correlation with the radius within a tensor", "", (*TENSOR, "estimate"), None),
     "within_factor_2_pct": Quantity("entries with |w/g| within a factor 2 of 1/h", "%", TENSOR, None),

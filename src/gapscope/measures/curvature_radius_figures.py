@@ -102,13 +102,13 @@ def against_images(study: Study) -> pd.DataFrame:
         if record["status"] == "ok"
     ]
     if not frames:
-        return pd.DataFrame(columns=[*RUN, "state", "panel", "estimate", "n", "mean", "low", "high"])
+        return pd.DataFrame(columns=[*RUN, "state", "panel", "estimate", "images", "mean", "low", "high"])
     found = _at_ends(pd.concat(frames, ignore_index=True))
     found = found.assign(panel=found["quantity"].str.removesuffix("_by_n"))
     axes = [*RUN, "state", "panel", "estimate"]
     first = found.groupby([*axes, "layer"], sort=False)["value"].transform("first")
     found = found.assign(log=np.log((found["value"] / first).where(lambda ratio: (ratio > 0) & np.isfinite(ratio))))
-    logs = found.groupby([*axes, "n"], sort=False)["log"].agg(mean="mean", low="min", high="max")
+    logs = found.groupby([*axes, "images"], sort=False)["log"].agg(mean="mean", low="min", high="max")
     table: pd.DataFrame = np.exp(logs)
     return table.reset_index()
 
@@ -130,12 +130,12 @@ def draw_against_images(rows: pd.DataFrame) -> Drawing:
         for axes, (panel, label, power) in zip(line, PANELS, strict=True):
             of = here[here["panel"] == panel]
             for (estimate, group), look in zip(of.groupby("estimate", sort=False), drawing.looks(), strict=False):
-                by_n = group.groupby("n")
-                mean = np.exp(np.log(group["mean"]).groupby(group["n"]).mean())
+                by_n = group.groupby("images")
+                mean = np.exp(np.log(group["mean"]).groupby(group["images"]).mean())
                 axes.plot(mean.index, mean, label=NAMES[str(estimate)], **look)
                 low, high = by_n["low"].min(), by_n["high"].max()
                 axes.fill_between(mean.index, low, high, color=look["color"], alpha=0.1, linewidth=0)
-            ends = np.array([of["n"].min(), of["n"].max()], dtype=float)
+            ends = np.array([of["images"].min(), of["images"].max()], dtype=float)
             axes.plot(ends, (ends / ends[0]) ** power, label="∝ √n" if power > 0 else "∝ 1/√n", **REFERENCE)
             axes.set(xscale="log", yscale="log", xlabel="images n", ylabel=f"{name}:\n{label}")
             axes.set_title(drawing.pair_title(pair, here))

@@ -100,7 +100,7 @@ class Tensors:
     def _row(
         self, quantity: str, value: float, layer: str, estimate: str | None = None, images: int | None = None
     ) -> Row:
-        axes = {"layer": layer, "kind": self.kinds[layer], "estimate": estimate, "n": images}
+        axes = {"layer": layer, "kind": self.kinds[layer], "estimate": estimate, "images": images}
         return {**axes, "quantity": quantity, "value": value}
 
 
@@ -108,11 +108,11 @@ def from_fewest_to_most(rows: Iterable[Row]) -> Iterator[Row]:
     """Yield of rows against the number of images the distances at the most, and how radii and distances have grown."""
     series: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
-        if row["n"] is not None:
+        if row["images"] is not None:
             series.setdefault((row["quantity"], row["layer"], row["estimate"]), []).append(row)
     for (quantity, _, _), of in series.items():
         first, last = min(of, key=_images), max(of, key=_images)
-        whole, name = {**last, "n": None}, quantity.removesuffix("_by_n")
+        whole, name = {**last, "images": None}, quantity.removesuffix("_by_n")
         if name == "distance":
             yield {**whole, "quantity": name}
         if len(of) > 1:
@@ -121,7 +121,7 @@ def from_fewest_to_most(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _images(row: Row) -> int:
-    return int(row["n"])
+    return int(row["images"])
 
 
 def over_tensors(rows: Iterable[Row]) -> Iterator[Row]:

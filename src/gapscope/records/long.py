@@ -18,7 +18,7 @@ AXES = (
     *("split", "statistics", "chosen_on", "sample", "layer", "mode", "threshold", "relative", "space", "dimension"),
     *("epsilon", "operator", "level", "radius", "epoch", "start_epoch", "phase"),
     # of tensors of weights: initial or trained, which estimate, weights or vectors, images in the gradient
-    *("state", "estimate", "kind", "n"),
+    *("state", "estimate", "kind", "images"),
     # of single measures: one of two solutions, a direction from it and steps along it; the index of an eigenvalue
     *("end", "direction", "index", "step", "second_step"),
     # of random problems: a matrix's law, rows and columns; a histogram's bin; unknowns and samples; repetition
@@ -28,7 +28,7 @@ BESIDE = ("threshold", "relative", "epsilon")  # axes whose values stand side by
 
 INTEGERS = (
     *("batch_size", "seed", "mode", "dimension", "epoch", "start_epoch"),
-    *("index", "rows", "columns", "units", "samples", "repetition", "n"),
+    *("index", "rows", "columns", "units", "samples", "repetition", "images"),
 )
 VALUES = ("value", "low", "high")
 

@@ -121,11 +121,15 @@ def claims(path: Path) -> list[Mapping[str, Any]]:
     """Return the rows of a table of claims, in its order; none where there is no file, or an empty one.
 
     Raises:
-        InputError: a verdict that is none of `SIGNS`.
+        InputError: a verdict that is none of `SIGNS`, or a table of an earlier revision.
     """
     if not path.exists() or not path.read_text(encoding="utf-8").strip():
         return []
     rows = page_tables.records(read_table(path))
+    if rows and "family" not in rows[0]:
+        raise InputError(
+            f"{path} is from an earlier revision of the stage claims; make it again: dvc repro --allow-missing"
+        )
     if unknown := {str(row["verdict"]) for row in rows} - set(SIGNS):
         raise InputError(f"{path}: a verdict must be one of {', '.join(SIGNS)}, got {', '.join(sorted(unknown))}")
     return rows
