@@ -9,9 +9,10 @@ def main() -> None:
     """Run the stage."""
     args = arguments(__doc__, "model", "data", "seed", out=(Path, "path without suffix: .csv and .json"))
 
-    from gapscope.measures.noise_scale import measure_seed
+    from gapscope.measures import noise_scale
+    from gapscope.measures.short_training import measure_seed
 
-    measure_seed(**vars(args))
+    measure_seed("noise_scale", noise_scale.NoiseScaleSettings, noise_scale.of_seed, **vars(args))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,10 @@ def main(out: Path, state: Path | None = None, variant: str = "right") -> None:
     with ranks.join_ranks("cpu") as (mine, _):
         model = network(dropout=0.3 if checkpoint else 0.0)
         slow = (lambda: bool(time.sleep(0.005))) if checkpoint else (lambda: False)
-        result = run(model, checkpoint, ranks=mine, stop=slow, drop_last=variant == "batch norm of each rank")
+        observers = ("losses",) if variant == "losses" else ()
+        options = {"drop_last": variant == "batch norm of each rank", "observers": observers}
+        result = run(model, checkpoint, ranks=mine, stop=slow, **options)
         if mine.writes:
+            found = result.observed if observers else plain(result.history)
             with atomic_path(out) as temporary:
-                torch.save((model.state_dict(), plain(result.history)), temporary)
+                torch.save((model.state_dict(), found), temporary)

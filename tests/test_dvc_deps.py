@@ -114,7 +114,8 @@ def outs_of(stage: dict[str, Any]) -> list[str]:
 def test_no_stage_depends_on_provenance_and_each_record_of_a_cell_has_one() -> None:
     made = {name for name, stage in STAGES.items() if any(out.startswith("provenance/") for out in outs_of(stage))}
     assert made == {
-        "train", "spectra", "controls", "sharpness", "curvature", "curvature_radius", "noise_scale", "landscape",
+        "train", "spectra", "controls", "sharpness", "curvature", "curvature_radius", "noise_scale", "gradient_law",
+        "landscape",
         "warmstart",
         "random_matrices",
     }  # fmt: skip

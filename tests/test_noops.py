@@ -22,7 +22,7 @@ from gapscope.training.settings import TrainSettings
 ROOT = Path(__file__).parents[1]
 CELLS = {  # stages of which no result can be made anew from records
     "download", "plan", "train", "activations", "spectra", "controls", "sharpness", "curvature", "curvature_radius",
-    "noise_scale", "landscape", "warmstart", "random_matrices", "perturbation",
+    "noise_scale", "gradient_law", "landscape", "warmstart", "random_matrices", "perturbation",
 }  # fmt: skip
 NESTED = {"train": {"schedule.patience": None, "off": False, "images": 0}}
 

@@ -22,6 +22,7 @@ from gapscope.measures.activations import ActivationSettings
 from gapscope.measures.controls import ControlSettings
 from gapscope.measures.curvature import CurvatureReportSettings, CurvatureSettings
 from gapscope.measures.curvature_radius import CurvatureRadiusSettings
+from gapscope.measures.gradient_law import GradientLawSettings
 from gapscope.measures.landscape import LandscapeSettings
 from gapscope.measures.near_rank import NearRankSettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
@@ -52,6 +53,7 @@ SETTINGS = {
     "curvature_report": CurvatureReportSettings,
     "curvature_radius": CurvatureRadiusSettings,
     "noise_scale": NoiseScaleSettings,
+    "gradient_law": GradientLawSettings,
     "warmstart": WarmstartSettings,
     "landscape": LandscapeSettings,
     "claims": ClaimSettings,
@@ -222,6 +224,7 @@ def old_studies() -> list[str]:
 
 
 CHANGED = {"pipelines", "records", "measures", "noops", "code", "models", "tables", "spectra"}  # by more than a name
+CHANGED |= {"gradient_law"}  # new
 
 
 @pytest.mark.parametrize("study", old_studies() or COMMITTED)

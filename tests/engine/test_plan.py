@@ -27,6 +27,16 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert checked(tmp_path, *LANDSCAPE).startswith("study quick")
 
 
+def test_a_measure_of_what_was_not_observed_is_refused_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = "measures=[evaluation,strides]"
+    with pytest.raises(InputError, match=r"strides needs train.observers to list strides, got \['losses'\]"):
+        checked(tmp_path, asked, "train.observers=[losses]")
+    checked(tmp_path, asked, "train.observers=[strides]")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

@@ -22,6 +22,7 @@ from gapscope.measures import (
     warm_start,
     warm_start_figures,
 )
+from gapscope.measures import gradient_law_figures as gradients
 from gapscope.papers.oyedotun2022 import tables as paper
 from gapscope.records.spectra import LOG_POINTS, LayerRecord, ModeRecord
 from gapscope.records.tables import write_table
@@ -434,3 +435,70 @@ def test_where_every_run_diverged_the_figure_says_so(tmp_path: Any) -> None:
     assert rows.empty
     assert "nothing to draw" in styled(warm_start_figures.draw_warmstart, rows).get_suptitle()
     plt.close("all")
+
+
+# --- gradient law ---
+
+
+def gradients_measured() -> Made:
+    """Two seeds whose gradients have n* = 100 and follow the law; discarding a share p multiplies them by 1/(1 - p)."""
+    rows: list[dict[str, Any]] = []
+    for epoch in (0, 3):
+        for layer in ("conv.weight", "conv.bias", "head.weight"):
+            about = {"epoch": epoch, "layer": layer}
+            high = np.inf if layer == "conv.bias" else 120.0
+            scale = np.inf if layer == "conv.bias" else 100.0
+            rows.append({**about, "quantity": "layer_noise_scale", "value": scale, "low": 80.0, "high": high})
+            for n in (32, 64, 128):
+                at = {**about, "images": n}
+                value = (1 + 100 / n) ** 0.5
+                rows.append({**at, "quantity": "mean_abs", "value": value})
+                rows.append({**at, "quantity": "exponent", "value": -0.5 * 100 / (n + 100)})
+                rows += [{**at, "quantity": "mean_abs_law", "law": law, "value": value} for law in gradients.LAWS]
+            for share in (0.0, 0.5):
+                kept = {"choice": "small_loss", "discarded": share, "quantity": "discarded_mean_abs"}
+                rows.append({**about, **kept, "value": 3.0 / (1 - share)})
+        for n in (32, 64):
+            for _, quantity, sample in gradients.DECREMENTS:
+                value = -1e-5 if sample == "probe" else 1.0 / n
+                rows.append({"epoch": epoch, "images": n, "quantity": quantity, "sample": sample, "value": value})
+    return Made(stages={"gradient_law": [({**CELL, "seed": seed}, {}, pd.DataFrame(rows)) for seed in (0, 1)]})
+
+
+def test_the_gradient_figures_draw_their_tables() -> None:
+    for figure in gradients.FIGURES:
+        rows = figure.table(gradients_measured())
+        assert not rows.empty
+        drawn = styled(figure.draw, rows)
+        shown = [axes for axes in drawn.axes if axes.get_visible()]
+        assert all(axes.get_xlabel() for axes in shown)
+        assert "2 seeds" in shown[0].get_title()
+        assert figure.caption(rows)
+        plt.close(drawn)
+
+
+def test_the_gradient_law_shows_measured_laws_and_noise_scale_of_the_first_epoch() -> None:
+    rows = gradients.gradients(gradients_measured())
+    assert set(rows["epoch"]) == {0}
+    figure = styled(gradients.draw_gradients, rows)
+    first, second = (axes for axes in figure.axes if axes.get_visible())
+    assert [axes.get_title().splitlines()[1] for axes in (first, second)] == [
+        "initial weights, conv.weight", "initial weights, head.weight",
+    ]  # fmt: skip
+    lines = {line.get_label(): line for line in first.lines}
+    np.testing.assert_allclose(lines["measured"].get_ydata(), [(1 + 100 / n) ** 0.5 for n in (32, 64, 128)])
+    assert list(lines["measured"].get_xdata()) == [32, 64, 128]
+    assert [line.get_xdata()[0] for line in first.lines if line.get_gid() == "noise scale n*"] == [100]
+    plt.close(figure)
+
+
+def test_a_noise_scale_without_an_upper_end_is_drawn_at_its_lower_one() -> None:
+    figure = styled(gradients.draw_noise_scales, gradients.noise_scales(gradients_measured()))
+    lower = [line for line in figure.axes[0].lines if str(line.get_gid()).endswith("lower end of the interval")]
+    assert [list(line.get_xdata()) for line in lower] == [[80], [80]]
+    plt.close(figure)
+
+
+def test_discarding_is_drawn_as_a_ratio_to_the_whole_batch() -> None:
+    rows = gradients.discarded(gradients_measured())
+    assert rows.groupby("discarded")["value"].unique().map(list).to_dict() == {0.0: [1.0], 0.5: [2.0]}

@@ -51,6 +51,15 @@ def test_ranks_equal_one(tmp_path: Path, world: int) -> None:
     assert difference(together(tmp_path, world), alone()) < 1e-12
 
 
+def test_ranks_record_the_losses_of_the_whole_batch(tmp_path: Path) -> None:
+    together(tmp_path, 2, "losses")
+    observed = torch.load(tmp_path / "out")[1]
+    known = runs.run(runs.network(dropout=0.0), observers=("losses",)).observed
+    assert len(observed) == len(known)
+    for row, of_one in zip(observed, known, strict=True):
+        assert row == of_one | {"value": pytest.approx(of_one["value"], rel=1e-9)}
+
+
 def test_ranks_do_not_equal_one_if_each_takes_its_own_mean(tmp_path: Path) -> None:
     assert difference(together(tmp_path, 3, "mean of each rank"), alone()) > 1e-3
 

@@ -1,8 +1,10 @@
 """Observers: strides in closed form, the same rows after a stop, and no trace in the run itself."""
 
 import copy
+import math
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,16 +14,20 @@ from runs import Checkpoint
 from test_resume import After
 from torch import Tensor
 
+from gapscope import seeds
 from gapscope.errors import InputError, StoppedError
 from gapscope.optim.schedules import Schedule
 from gapscope.optim.sgd import SGD
 from gapscope.training import graphs
+from gapscope.training.batches import batches
 from gapscope.training.gradient import make_update
-from gapscope.training.observers import OBSERVERS, Observer, Row, Strides, choose_update, make_observers
+from gapscope.training.loop import Training
+from gapscope.training.observers import OBSERVERS, Losses, Observer, Row, Strides, choose_update, make_observers
 
 DIRECT = 1e-12
+SUMS = 1e-9  # a variance from sums of squares in float64, whose mean is a few deviations away from 0
 PLAIN = Schedule([4, 4], [3, 3], [0.1, 0.05, 0.02, 0.01, 0.005, 0.002])
-WATCHED = {"observers": ("strides",)}
+WATCHED = {"observers": ("strides", "losses")}
 
 
 def by_quantity(rows: list[Row], epoch: int, quantity: str) -> dict[str, float]:
@@ -50,13 +56,15 @@ def walked(momentum: float, fault: str = "none") -> tuple[list[Row], dict[str, l
 
 def check_closed_form(fault: str = "none", momentum: float = 0.0) -> None:
     rows, gradients, change = walked(momentum, fault)
-    assert len(rows) == 2 * 2 * 4
+    assert len(rows) == 2 * 2 * 5
     for name, steps in gradients.items():
         lengths = torch.stack([g.abs().mean() for g in steps])
+        squares = torch.stack([g.square().mean() for g in steps])
         strides = lengths * torch.tensor(PLAIN.rates, dtype=torch.float64)
         for epoch, part in ((1, slice(0, 3)), (2, slice(3, 6))):
-            found = {q: by_quantity(rows, epoch, q)[name] for q in ("stride", "stride_per_lr", "path")}
-            known = (strides[part].mean(), lengths[part].mean(), strides[: part.stop].sum())
+            quantities = ("stride", "stride_per_lr", "path", "mean_square_gradient")
+            found = {q: by_quantity(rows, epoch, q)[name] for q in quantities}
+            known = (strides[part].mean(), lengths[part].mean(), strides[: part.stop].sum(), squares[part].mean())
             torch.testing.assert_close(tuple(found.values()), tuple(map(float, known)), rtol=DIRECT, atol=0)
         net = by_quantity(rows, 2, "net_displacement")[name]
         torch.testing.assert_close(net, float(change[name].abs().mean()), rtol=DIRECT, atol=0)
@@ -86,12 +94,15 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_a_watched_run_has_the_bits_of_one_that_is_not_and_its_history() -> None:
     weights, history, nothing = trained()
     watched, watched_history, rows = trained(**WATCHED)
+    rows = [row for row in rows if "layer" in row]
     assert same(weights, watched)
     assert history == watched_history
     assert nothing == []
     names = [name for name, _ in runs.network().named_parameters()]
-    assert [row["layer"] for row in rows[::4]] == names * runs.EPOCHS
-    assert {row["quantity"] for row in rows} == {"stride", "stride_per_lr", "path", "net_displacement"}
+    assert [row["layer"] for row in rows[::5]] == names * runs.EPOCHS
+    assert {row["quantity"] for row in rows} == {
+        "stride", "stride_per_lr", "mean_square_gradient", "path", "net_displacement",
+    }  # fmt: skip
     updates = 4
     for layer in names:
         strides = [by_quantity(rows, epoch, "stride")[layer] for epoch in range(1, runs.EPOCHS + 1)]
@@ -118,6 +129,94 @@ def test_a_state_that_is_not_restored_is_seen(tmp_path: Path, monkeypatch: pytes
         trained(checkpoint, stop=After(6), **WATCHED)
     monkeypatch.setattr(Strides, "state", lambda _: {})
     assert trained(checkpoint, **WATCHED)[2] != known
+
+
+# --- losses ---
+
+
+def losses_of(rows: list[Row]) -> dict[int, tuple[float, float]]:
+    """Return mean and sampling deviation by update."""
+    found: dict[int, dict[str, float]] = {}
+    for row in rows:
+        if row["quantity"].startswith("batch_loss"):
+            found.setdefault(row["update"], {})[row["quantity"]] = row["value"]
+    return {update: (of["batch_loss"], of["batch_loss_sampling_sd"]) for update, of in found.items()}
+
+
+def check_losses(fault: str = "none") -> None:
+    """The first update's loss is that of the initial weights over the first batch, in training mode."""
+    model = runs.network(dropout=0.0)
+    settings = runs.changed(observers=("losses",), augment=False, batch_norm=False)
+    training = Training(model, runs.data(), settings, batch_size=runs.BATCH, epochs=1, seed=3, device="cpu")
+    index = batches(runs.IMAGES, runs.BATCH, 4, 3, 1, "cpu")[0]
+    batch = training.task.batch(training.training, index)
+    losses = training.task.losses(copy.deepcopy(model)(batch.inputs), batch).detach().double()
+    for _ in training:
+        pass
+    found = losses_of(training.result().observed)
+    assert list(found) == [1, 2, 3, 4]  # 20 + 20 + 20 + 2 images
+    n, of_n = len(losses), {"none": 1 / 20 - 1 / 62, "with replacement": 1 / 20}[fault]
+    torch.testing.assert_close(found[1], (float(losses.mean()), float(losses.var() * of_n) ** 0.5), rtol=SUMS, atol=0)
+    assert n == runs.BATCH
+
+
+def test_the_loss_of_a_batch_is_that_before_its_update_with_its_sampling_spread() -> None:
+    check_losses()
+
+
+def test_the_sampling_spread_of_a_batch_is_that_without_replacement() -> None:
+    with pytest.raises(AssertionError):
+        check_losses("with replacement")
+
+
+def test_micro_batches_give_the_losses_of_the_whole_batch() -> None:
+    def found(**changes) -> dict[int, tuple[float, float]]:
+        model = Plain()
+        return losses_of(runs.run(model, observers=("losses",), augment=False, batch_norm=False, **changes).observed)
+
+    whole, parts = found(), found(micro_batch=7)
+    assert list(whole) == list(parts)
+    for update, values in whole.items():
+        torch.testing.assert_close(parts[update], values, rtol=SUMS, atol=0)
+
+
+class Plain(torch.nn.Module):
+    """A network without batch norm, in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with seeds.seeded(0, "test"):
+            self.head = torch.nn.Linear(64, 10).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.double().flatten(1))
+
+
+def test_a_whole_epoch_as_one_batch_has_no_sampling_spread_and_one_example_has_none_to_say() -> None:
+    parameters = {"weight": torch.zeros(2)}
+    optimizer = SGD([*parameters.values()], [], weight_decay=0.0, momentum=0.0)
+    observer = Losses(parameters, optimizer, Schedule([3], [2], [0.1] * 2))
+    for losses in (torch.tensor([1.0, 3.0, 5.0]), torch.tensor([2.0])):
+        observer.read_losses(torch.stack([torch.tensor(len(losses)), losses.sum(), losses.square().sum()]).double(), 3)
+    (whole, one), rows = losses_of(list(observer.rows(1))).values(), list(observer.rows(1))
+    assert whole == (3, 0)
+    assert one[0] == 2
+    assert math.isnan(one[1])
+    assert rows == []  # a new epoch begins
+
+
+@pytest.mark.parametrize(("updates", "reads"), [(1, 1), (49, 49), (50, 50), (51, 50), (1875, 50)])
+def test_the_updates_of_an_epoch_that_are_read_are_evenly_spaced(updates: int, reads: int) -> None:
+    plan = Schedule([4, 4], [updates, updates], [0.1] * 2 * updates)
+    parameters = {"weight": torch.zeros(2)}
+    observer = Losses(parameters, SGD([*parameters.values()], [], weight_decay=0.0, momentum=0.0), plan)
+    read = [update for update in range(2 * updates) if observer.reads(update)]
+    assert len(read) == 2 * reads
+    assert [update - updates for update in read[reads:]] == read[:reads]
+    gaps = {after - before for before, after in pairwise(read)}
+    assert len(gaps) <= 2 + (updates > reads)
+    assert read[0] - 0 <= updates / reads
+    assert updates - read[reads - 1] <= updates / reads + 1
 
 
 class Sparse(Observer):

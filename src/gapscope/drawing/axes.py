@@ -208,3 +208,14 @@ def pair_title(pair: tuple[str, str], rows: pd.DataFrame) -> str:
     """Return a panel's title with n: smallest to largest, where some batch sizes have fewer runs that did not fail."""
     counts = rows.groupby("batch_size")["seed"].nunique() if "batch_size" in rows else [rows["seed"].nunique()]
     return f"{pair[0]} on {pair[1]} ({numbers.seeds(counts)})"
+
+
+def layers_shown(rows: pd.DataFrame, most: int) -> list[str]:
+    """Return the parameter tensors that a figure shows: weights of layers, evenly spaced where there are more than fit.
+
+    Tables and records have all of them.
+    """
+    names = [str(name) for name in rows["layer"].dropna().drop_duplicates()]
+    kernels = [name for name in names if name.endswith("weight") and "norm" not in name] or names
+    places = np.linspace(0, len(kernels) - 1, min(most, len(kernels))).round().astype(int)
+    return [kernels[place] for place in places]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gapscope import measures
 from gapscope.config import Params
 from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings, activation_bytes
@@ -38,6 +39,7 @@ SETTINGS: dict[str, Any] = {  # of the measures that have a loss over training i
 def check_measures(params: Params, train_images: int) -> None:
     """Raise InputError if a measure of the study cannot be taken, before hours of training."""
     listed, settings = params.groups["measures"], {}
+    _check_observers(params)
     for name, kind in SETTINGS.items():
         if name in listed:
             settings[name] = params.section(name, kind)
@@ -66,6 +68,14 @@ def check_measures(params: Params, train_images: int) -> None:
         )
     if unknown := set(seeds) - set(params.seeds):
         raise InputError(f"controls.seeds must be among the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
+
+
+def _check_observers(params: Params) -> None:
+    observers = params.groups["train"]["observers"]
+    for name in params.groups["measures"]:
+        needed = getattr(measures.MEASURES[name], "OBSERVER", None)
+        if needed and needed not in observers:
+            raise InputError(f"the measure {name} needs train.observers to list {needed}, got {observers}")
 
 
 def _check_landscape(params: Params, landscape: LandscapeSettings) -> None:

@@ -6,19 +6,17 @@ short training at a small batch size, which is all that it takes to see its orde
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapscope.config import load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
-from gapscope.runtime import describe_device, pick_device, set_threads
 
 if TYPE_CHECKING:  # a page is drawn without torch
     import pandas as pd
     from torch import nn
 
     from gapscope.data.datasets import Dataset
+    from gapscope.measures.short_training import OfSeed
     from gapscope.measures.study import Study
     from gapscope.training.settings import TrainSettings
 
@@ -49,38 +47,6 @@ class NoiseScaleSettings:
             raise InputError("noise_scale: epochs must be at least 1, gradient_batch at least 2 (batch norm)")
 
 
-def measure_seed(*, model: str, data: Path, seed: int, out: Path) -> None:
-    """Train a network for a short while, measure the noise scale on the way, and write and print the record.
-
-    Args:
-        model: one of the study's models.
-        data: .npz of the download stage.
-        seed: of the run.
-        out: path of the record, without suffix.
-
-    Raises:
-        InputError: as `noise_scales`.
-    """
-    from gapscope.data import datasets
-    from gapscope.records.cell import write_cell
-    from gapscope.records.provenance import Start
-    from gapscope.training.networks import initial, study_spec
-    from gapscope.training.settings import TrainSettings
-
-    params, start = load_params(), Start.of("noise_scale")
-    settings = params.section("noise_scale", NoiseScaleSettings)
-    training = params.section("train", TrainSettings)
-    set_threads(settings.threads)
-    device, dataset = pick_device(), datasets.load(data)
-    spec = study_spec(params, model, dataset.image_shape, dataset.classes)
-    network = initial(spec, seed).to(device)
-    status, found = noise_scales(network, dataset, training, settings, seed=seed, device=device)
-    record = {"status": status, "model": spec.to_header(), "dataset": dataset.name, "seed": seed}
-    record |= {"settings": vars(settings), "train": training.identity(), "conditions": conditions(found)}
-    write_cell(out, rows(found), record, start, device=describe_device(device), threads=settings.threads)
-    print(printed(found))
-
-
 def noise_scales(
     model: "nn.Module",
     data: "Dataset",
@@ -104,11 +70,10 @@ def noise_scales(
 
     from gapscope import seeds
     from gapscope.data.images import split_images
+    from gapscope.measures.short_training import short_training
     from gapscope.numerics.loss_surface.noise_scale import noise_scale
     from gapscope.tasks import make_task
-    from gapscope.training.loop import Training
     from gapscope.training.objective import Objective
-    from gapscope.training.tuning import settings_of_sweep
 
     images, task = split_images(data, "train", device), make_task(training.task)
     count = settings.images or len(images)
@@ -134,12 +99,28 @@ def noise_scales(
         figures = {("gradient_batch" if name == "batch_size" else name): value for name, value in asdict(found).items()}
         rows.append({"epoch": epoch, "loss": float(objective(x)), **figures, **objective.conditions()})
 
-    plain = settings_of_sweep(training).changed({"schedule.lr_shape": "constant"})
-    run = Training(model, data, plain, batch_size=settings.batch_size, epochs=settings.epochs, seed=seed, device=device)
+    lengths = {"batch_size": settings.batch_size, "epochs": settings.epochs}
+    run = short_training(model, data, training, **lengths, seed=seed, device=device)
     measured(0)
     for epoch in run:
         measured(epoch)
     return run.result().status, rows
+
+
+def of_seed(
+    model: "nn.Module",
+    data: "Dataset",
+    training: "TrainSettings",
+    settings: NoiseScaleSettings,
+    *,
+    seed: int,
+    device: str,
+) -> "OfSeed":
+    """Return what the record of a seed holds; arguments and errors as of `noise_scales`."""
+    from gapscope.measures.short_training import OfSeed
+
+    status, found = noise_scales(model, data, training, settings, seed=seed, device=device)
+    return OfSeed(status, list(rows(found)), conditions(found), printed(found))
 
 
 def conditions(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

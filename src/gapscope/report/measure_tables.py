@@ -22,6 +22,7 @@ WORDS: dict[str, dict[Any, str]] = {  # axis -> value -> how a reader calls it; 
     "sample": {
         "run": "over b images",
         "probe": "over the fixed probe",
+        "batch": "of single batches",
         "untrained": "control: untrained",
         "reference": "control: trained at the first batch size",
         "random": "control: random tensor",
@@ -29,6 +30,7 @@ WORDS: dict[str, dict[Any, str]] = {  # axis -> value -> how a reader calls it; 
     },
     "space": {"full": "full space", "manifold": "random manifold"},
     "relative": {False: "", True: "of the largest"},
+    "half": {"first": "first half", "second": "second half"},
     "phase": {"small": "small-batch iterate", "large": "large-batch solution"},
 }
 SIGNS = {"threshold": "≤ ", "epsilon": "ε = ", "dimension": "p = ", "level": "above ", "radius": "radius "}

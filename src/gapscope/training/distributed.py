@@ -63,6 +63,12 @@ class Ranks:
         torch.distributed.all_reduce(votes)
         return bool(votes)
 
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum of a tensor over the ranks; it may be changed."""
+        if self.world > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
     def from_rank_zero(self, value: T) -> T:
         """Return rank 0's value on every rank."""
         if self.world == 1:

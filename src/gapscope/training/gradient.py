@@ -15,7 +15,7 @@ from gapscope.errors import InputError
 from gapscope.models import batch_norms, unit_layers
 from gapscope.optim.optimizer import Optimizer
 from gapscope.tasks.classification import CLASSIFICATION
-from gapscope.tasks.task import Task
+from gapscope.tasks.task import Batch, Task
 from gapscope.training.distributed import ALONE, Ranks
 from gapscope.training.observers import Observer
 from gapscope.training.settings import TrainSettings
@@ -30,12 +30,15 @@ def backward(
     augmentation: Augmentation | None = None,
     ranks: Ranks = ALONE,
     task: Task = CLASSIFICATION,
+    moments: Tensor | None = None,
 ) -> None:
     """Add the gradient of the batch's mean loss, or of this rank's part of it, to the parameters' `grad`.
 
     In micro-batches the gradient is that of the whole batch, summed in parts. With batch norm, "ghost" takes the
     statistics of each micro-batch. "whole" takes those of the whole batch, which then goes through at once
     (`recompute_units`).
+
+    With `moments` (3,), the number, the sum and the sum of squares of the examples' losses are added to it.
     """
     own = ranks.own_part(index)
     at_once = settings.batch.micro_batch is None or needs_recomputation(model, settings)
@@ -51,6 +54,13 @@ def backward(
             else:
                 loss = task.sum_loss(outputs, batch) * (ranks.world / task.total_weight(training, index))
             loss.backward()  # type: ignore[no-untyped-call]
+        if moments is not None:
+            moments += _loss_moments(task, outputs.detach(), batch)
+
+
+def _loss_moments(task: Task, outputs: Tensor, batch: Batch) -> Tensor:
+    losses, weights = task.losses(outputs, batch).double(), task.weights(batch).double()
+    return torch.stack([weights.sum(), (weights * losses).sum(), (weights * losses.square()).sum()])
 
 
 def make_update(
@@ -66,12 +76,19 @@ def make_update(
 ) -> Callable[[Tensor, float | Tensor], None]:
     """Return a function of a batch's indices and the learning rate that makes one update of the model in place.
 
-    The observers read the gradients before the step, and the weights after it.
+    The observers read the batch's losses and its gradients before the step, and the weights after it.
     """
+    of_losses = [observer for observer in observers if observer.reads_losses]
+    examples = task.total_weight(training)
 
     def update(index: Tensor, lr: float | Tensor) -> None:
         optimizer.zero_grad()
-        backward(model, training, index, settings, augmentation=augmentation, ranks=ranks, task=task)
+        moments = torch.zeros(3, dtype=torch.float64, device=index.device) if of_losses else None
+        backward(model, training, index, settings, augmentation=augmentation, ranks=ranks, task=task, moments=moments)
+        if moments is not None:
+            moments = ranks.total(moments)
+        for observer in of_losses:
+            observer.read_losses(moments, examples)  # type: ignore[arg-type]
         for observer in observers:
             observer.before_step(lr)
         optimizer.step(lr)

@@ -149,6 +149,12 @@ class Objective:
         loss, errors = (float(total) / self.task.total_weight(self.examples) for total in sums)
         return loss, self.task.error(errors, 1)
 
+    def losses(self, x: Tensor) -> Tensor:
+        """Return each example's loss at x (n,), in the order of the examples."""
+        with torch.no_grad():
+            batches = map(self._batch, self._parts())
+            return torch.cat([self.task.losses(self._outputs(x, batch), batch) for batch in batches])
+
     def hvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return the Hessian of the loss at x (n,) times v (n,), shape (n,)."""
 

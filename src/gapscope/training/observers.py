@@ -1,8 +1,8 @@
 """What is recorded during training, beyond the history of error and loss.
 
-An observer reads within updates: the gradients before the optimiser's step, the weights after it. It accumulates on the
-device and gives rows at the end of each epoch. It draws no random numbers and changes nothing, so a run has the same
-bits with or without it.
+An observer reads within updates: the losses of the batch, the gradients before the optimiser's step, the weights after
+it. It accumulates on the device and gives rows at the end of each epoch. It draws no random numbers and changes
+nothing, so a run has the same bits with or without it.
 
 On a GPU an update is recorded as a CUDA graph (`training.graphs`), with an observer that works by tensor operations in
 place. One that needs Python at each update (to wait for the device, print, or decide) sets `in_graphs` to False: the
@@ -10,7 +10,10 @@ run is then trained without graphs, and its record says so.
 """
 
 from abc import ABC, abstractmethod
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -21,7 +24,7 @@ from gapscope.import_paths import imported
 from gapscope.optim.optimizer import Optimizer
 from gapscope.optim.schedules import Schedule
 
-Row = dict[str, Any]  # epoch, layer, quantity, value
+Row = dict[str, Any]  # epoch, quantity, value, and further axes such as layer or update
 
 
 class Observer(ABC):
@@ -35,17 +38,28 @@ class Observer(ABC):
     Attributes:
         name: as in `train.observers`; `observers` sets it.
         in_graphs: whether it can be part of a CUDA graph.
+        reads_losses: whether `read_losses` is called, which takes each example's loss once more.
     """
 
     name = ""
     in_graphs = True
+    reads_losses = False
 
     def __init__(self, parameters: Mapping[str, Tensor], optimizer: Optimizer, schedule: Schedule) -> None:
         self.parameters, self.optimizer, self.schedule = parameters, optimizer, schedule
 
     def reads(self, update: int) -> bool:
-        """Return whether it reads at this update (the first one is 0); the two methods below are called there only."""
+        """Return whether it reads at this update (the first one is 0); the methods below are called there only."""
         return True
+
+    def read_losses(self, moments: Tensor, examples: float) -> None:  # noqa: B027
+        """Read the losses of the batch before the update.
+
+        Args:
+            moments: number, sum and sum of squares of the examples' losses, over all micro-batches and ranks; (3,),
+                float64.
+            examples: number of examples in the training set.
+        """
 
     def before_step(self, lr: float | Tensor) -> None:  # noqa: B027
         """Read the gradients of an update; also its rate, which is a tensor within a CUDA graph."""
@@ -68,34 +82,48 @@ class Strides(Observer):
     Quantities, each a mean over the entries of a tensor:
         stride: |dw| of an update, averaged over the epoch's updates.
         stride_per_lr: the same, with each update's |dw| divided by its learning rate.
+        mean_square_gradient: g^2 of an update, averaged over the epoch's updates.
         path: |dw| summed over all updates so far.
         net_displacement: |w - w_initial|.
     """
+
+    ROW = 256  # entries that are summed in one go
 
     def __init__(self, parameters: Mapping[str, Tensor], optimizer: Optimizer, schedule: Schedule) -> None:
         super().__init__(parameters, optimizer, schedule)
         self._weights = [p.detach() for p in parameters.values()]
         self._initial = [w.clone() for w in self._weights]
-        self._before = [w.clone() for w in self._weights]
-        self._sizes = torch.tensor([max(w.numel(), 1) for w in self._weights], dtype=torch.float64)
-        device = self._weights[0].device
-        # of this epoch's updates: how many, and the sums of |dw| and of |dw| / lr; the path of the epochs before
+        sizes, device = [w.numel() for w in self._weights], self._weights[0].device
+        self._sizes = torch.tensor(sizes, dtype=torch.float64).clamp_(min=1)
+        # gradients and weights, each tensor from the start of a row on: one operation sums the rows of all tensors
+        self._rows = [-(-size // self.ROW) for size in sizes]
+        dtype = reduce(torch.promote_types, {w.dtype for w in self._weights})
+        self._buffer = torch.zeros(2, sum(self._rows), self.ROW, dtype=dtype, device=device)
+        self._gradients, self._before = (
+            [part.flatten()[: w.numel()].view(w.shape) for part, w in zip(half.split(self._rows), self._weights)]
+            for half in self._buffer
+        )
+        # of this epoch's updates: number, and sums of g^2, |dw| and |dw| / lr by row; then the path of earlier epochs
         self._updates = torch.zeros((), dtype=torch.float64, device=device)
-        self._sums = torch.zeros(2, len(self._weights), dtype=torch.float64, device=device)
-        self._path = torch.zeros(len(self._weights), dtype=torch.float64, device=device)
+        self._sums = torch.zeros(3, sum(self._rows), dtype=torch.float64, device=device)
+        self._path = torch.zeros(len(self._weights), dtype=torch.float64)
 
     @torch.no_grad()
     def before_step(self, lr: float | Tensor) -> None:
-        """Keep the weights."""
+        """Keep the gradients and the weights."""
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters.values()]
+        torch._foreach_copy_(self._gradients, gradients)
         torch._foreach_copy_(self._before, self._weights)
 
     @torch.no_grad()
     def after_step(self, lr: float | Tensor) -> None:
-        """Add the lengths of this update's steps."""
-        steps = torch._foreach_sub(self._weights, self._before)
-        lengths = torch.stack(torch._foreach_norm(steps, 1, dtype=torch.float64))
-        self._sums[0] += lengths
-        self._sums[1] += lengths / lr
+        """Add the squares of this update's gradients and the lengths of its steps."""
+        torch._foreach_sub_(self._before, self._weights)
+        self._buffer[0].square_()
+        self._buffer[1].abs_()
+        sums = self._buffer.sum(2).double()
+        self._sums[:2] += sums
+        self._sums[2] += sums[1] / lr
         self._updates += 1
 
     def state(self) -> dict[str, Tensor]:
@@ -103,21 +131,77 @@ class Strides(Observer):
         return {"updates": self._updates, "sums": self._sums, "path": self._path}
 
     def rows(self, epoch: int) -> Iterator[Row]:
-        """Yield four rows for each parameter tensor."""
-        self._path += self._sums[0]
-        strides, per_lr = (self._sums / self._updates).cpu() / self._sizes
-        path = self._path.cpu() / self._sizes
+        """Yield five rows for each parameter tensor."""
+        found = [part.sum(1) for part in self._sums.cpu().split(self._rows, dim=1)]
+        squares, lengths, per_lr = torch.stack(found, 1)
+        self._path += lengths
+        updates = self._updates.cpu()
+        values = {"stride": lengths / updates, "stride_per_lr": per_lr / updates, "path": self._path}
+        values |= {"mean_square_gradient": squares / updates}
         moves = torch._foreach_sub(self._weights, self._initial)
-        net = torch.stack(torch._foreach_norm(moves, 1, dtype=torch.float64)).cpu() / self._sizes
+        values["net_displacement"] = torch.stack(torch._foreach_norm(moves, 1, dtype=torch.float64)).cpu()
+        means = {quantity: (of / self._sizes).tolist() for quantity, of in values.items()}
         for number, layer in enumerate(self.parameters):
-            values = {"stride": strides, "stride_per_lr": per_lr, "path": path, "net_displacement": net}
-            for quantity, found in values.items():
-                yield {"epoch": epoch, "layer": layer, "quantity": quantity, "value": float(found[number])}
+            for quantity, of in means.items():
+                yield {"epoch": epoch, "layer": layer, "quantity": quantity, "value": of[number]}
         self._sums.zero_()
         self._updates.zero_()
 
 
-OBSERVERS: dict[str, Callable[[Mapping[str, Tensor], Optimizer, Schedule], Observer]] = {"strides": Strides}
+class Losses(Observer):
+    """The loss of single batches before their updates, at `READS` updates of an epoch at most, evenly spaced.
+
+    Quantities:
+        batch_loss: the mean loss of the batch, in training mode.
+        batch_loss_sampling_sd: the standard deviation that this mean has because the batch is a random sample of the
+            training set, sd sqrt(1/n - 1/N), with the sd of the batch's own losses.
+    """
+
+    READS = 50
+    reads_losses = True
+
+    def __init__(self, parameters: Mapping[str, Tensor], optimizer: Optimizer, schedule: Schedule) -> None:
+        super().__init__(parameters, optimizer, schedule)
+        self._firsts = [0, *accumulate(schedule.updates)]
+        device = next(iter(parameters.values())).device
+        self._read = torch.zeros(1, dtype=torch.int64, device=device)  # in this epoch
+        self._found = torch.zeros(self.READS, 2, dtype=torch.float64, device=device)
+
+    def reads(self, update: int) -> bool:
+        """Return whether the update is one of those of its epoch that are read."""
+        return update in self._updates_read(bisect(self._firsts, update))
+
+    def read_losses(self, moments: Tensor, examples: float) -> None:
+        """Keep the mean loss and the variance of that mean."""
+        count, total, squares = moments
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0) / (count - 1)
+        found = torch.stack([mean, (variance * (1 - count / examples)).clamp(min=0).sqrt()])
+        self._found.index_copy_(0, self._read, found[None])
+        self._read += 1
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what was read in this epoch."""
+        return {"read": self._read, "found": self._found}
+
+    def rows(self, epoch: int) -> Iterator[Row]:
+        """Yield two rows for each update that was read; the first update of a run is number 1."""
+        read = self._found[: int(self._read)].tolist()
+        for update, values in zip(self._updates_read(epoch), read, strict=False):
+            for quantity, value in zip(("batch_loss", "batch_loss_sampling_sd"), values, strict=True):
+                yield {"epoch": epoch, "update": update + 1, "quantity": quantity, "value": value}
+        self._read.zero_()
+
+    def _updates_read(self, epoch: int) -> list[int]:
+        first, count = self._firsts[epoch - 1], self._firsts[epoch] - self._firsts[epoch - 1]
+        reads = min(count, self.READS)
+        return [first + (2 * read + 1) * count // (2 * reads) for read in range(reads)]
+
+
+OBSERVERS: dict[str, Callable[[Mapping[str, Tensor], Optimizer, Schedule], Observer]] = {
+    "strides": Strides,
+    "losses": Losses,
+}
 
 
 def make_observers(

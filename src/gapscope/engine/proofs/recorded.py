@@ -37,6 +37,7 @@ FEWER: dict[str, tuple[tuple[str, ...], ...]] = {
     "curvature": (("curvature.images=200",), ("curvature.steps=10",), ("curvature.trace_probes=2",)),
     "curvature_radius": (("curvature_radius.images=100",), ("curvature_radius.gradient_images=256",)),
     "noise_scale": (("noise_scale.images=256",), ("noise_scale.epochs=1",)),
+    "gradient_law": (("gradient_law.images=512",), ("gradient_law.epochs=[0,1]",)),
     "landscape": (
         *(("landscape.images=200",), ("landscape.alphas=4",), ("landscape.points=3",), ("landscape.plane_points=3",)),
         ("landscape.eigenvectors=2",),

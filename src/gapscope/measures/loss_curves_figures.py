@@ -1,0 +1,81 @@
+"""Figures of loss curves: Gao & Zhong, Figure 8, and how much the curves fluctuate."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
+
+from gapscope.drawing import axes as drawing
+from gapscope.drawing.figure import Figure
+from gapscope.measures import loss_curves
+from gapscope.measures.study import Study
+
+SAMPLES = {"probe": "probe loss (nats)", "batch": "loss of single batches (nats)"}
+SERIES = (
+    ("fixed probe", "loss_fluctuation", "probe"),
+    ("single batches", "loss_fluctuation", "batch"),
+    ("single batches, by sampling alone", "sampling_fluctuation", "batch"),
+)
+
+
+def curves_caption(_: pd.DataFrame) -> str:
+    """Return how to read the figure."""
+    return (
+        "One line per run. The probe is the same training images in every run, evaluated after each epoch. A batch's"
+        " loss is taken before its update; at most 50 batches of an epoch are recorded, and one seed is drawn."
+    )
+
+
+def draw_curves(rows: pd.DataFrame) -> Drawing:
+    """Draw the losses along training: one panel per sample, one line per run, coloured by batch size."""
+    pairs, samples = drawing.pairs_of(rows), [name for name in SAMPLES if name in set(rows["sample"])]
+    figure, grid = plt.subplots(len(pairs), len(samples), figsize=(5.5 * len(samples), 3.4 * len(pairs)), squeeze=False)
+    for line, pair in zip(grid, pairs, strict=True):
+        here = drawing.of_pair(rows, pair)
+        looks = drawing.batch_looks(here)
+        for axes, sample in zip(line, samples, strict=True):
+            of = here[here["sample"] == sample]
+            for (size, seed), run in of[(of["seed"] == of["seed"].min()) | (sample == "probe")].groupby(
+                ["batch_size", "seed"]
+            ):
+                label = f"b = {size}" if seed == here["seed"].min() else None
+                style = looks[size] | {"linewidth": 1.2 if sample == "probe" else 0.7}
+                axes.plot(run["epoch"], run["loss"], **style, label=label, gid=f"b = {size}, seed {seed}")
+            axes.set(yscale="log", xlabel="epoch", ylabel=SAMPLES[sample], title=drawing.pair_title(pair, here))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.suptitle("Loss along training")
+    return figure
+
+
+def fluctuation(study: Study) -> pd.DataFrame:
+    """Return the fluctuations against batch size, one row per run and series."""
+    runs = study.good_runs
+    frames = []
+    for half in loss_curves.HALVES:
+        for series, quantity, sample in SERIES:
+            chosen = (runs["quantity"] == quantity) & (runs["sample"] == sample) & (runs["half"] == half)
+            frames.append(drawing.rows_of(runs[chosen], f"fluctuation of log loss, {half} half", series))
+    return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
+
+
+def fluctuation_caption(rows: pd.DataFrame) -> str:
+    """Return how to read the figure."""
+    return (
+        "Standard deviation of the log loss about its running median over 5 epochs. A batch's loss fluctuates by"
+        f" sampling alone as the third series says, the more so the smaller the batch. {drawing.runs_caption(rows)}"
+    )
+
+
+def draw_fluctuation(rows: pd.DataFrame) -> Drawing:
+    """Draw the fluctuation of the loss against batch size, one panel for each half of training."""
+    figure = drawing.against_batch_size(rows, "Fluctuation of the loss")
+    for axes in figure.axes:
+        if (rows["value"] > 0).any():
+            axes.set_yscale("log")
+    return figure
+
+
+FIGURES = [
+    Figure("loss_curves", "Loss along training", curves_caption, loss_curves.curves, draw_curves),
+    Figure("loss_fluctuation", "Fluctuation of the loss", fluctuation_caption, fluctuation, draw_fluctuation),
+]
