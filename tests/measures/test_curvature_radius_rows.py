@@ -65,7 +65,7 @@ def test_each_tensor_has_its_rows_and_the_network_its_own() -> None:
     assert set(table.loc[table["layer"] == "1.bias", "kind"]) == {"vectors"}
     by_n = table[table["quantity"] == "radius_by_n"]
     assert sorted(by_n.loc[by_n["estimate"] == "hessian", "images"].unique()) == [4, 8, 16, 20]
-    assert sorted(by_n.loc[by_n["estimate"] == "eq17", "images"].unique()) == [4, 8, 16, 32, 44]  # 44: whole batches of 4
+    assert sorted(by_n.loc[by_n["estimate"] == "eq17", "images"].unique()) == [4, 8, 16, 32, 44]  # batches of 4
     for name in names:
         at = by_n[(by_n["layer"] == name) & (by_n["estimate"] == "eq17")].set_index("images")["value"]
         assert value(table, "radius", name, "eq17") == at[44]

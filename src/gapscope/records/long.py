@@ -23,8 +23,8 @@ AXES = (
     *("end", "direction", "index", "step", "second_step"),
     # of random problems: a matrix's law, rows and columns; a histogram's bin; unknowns and samples; repetition
     *("law", "rows", "columns", "bin_low", "bin_high", "units", "samples", "repetition"),
-    # of gradients and updates: images in a gradient, what is discarded and how much; an update, and half of a run
-    *("images", "choice", "discarded", "update", "half"),
+    # of gradients and updates: what is discarded and how much; an update, and half of a run
+    *("choice", "discarded", "update", "half"),
 )
 BESIDE = ("threshold", "relative", "epsilon")  # axes whose values stand side by side in a reader's table
 
