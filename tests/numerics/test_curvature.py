@@ -8,12 +8,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gapscope.numerics.loss_surface.curvature import (
-    gauss_newton,
-    hessian,
     hessian_eigenvalues,
     hessian_trace,
     spectral_density,
 )
+from gapscope.numerics.loss_surface.hessian_products import gauss_newton, hessian
 
 DIRECT = 1e-10  # float64 algebra on matrices of norm 10
 STANDARD_ERRORS = 4  # of an estimate at a fixed seed

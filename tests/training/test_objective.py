@@ -9,7 +9,8 @@ from gapscope import seeds
 from gapscope.data.images import Images
 from gapscope.errors import InputError
 from gapscope.models.lenet5 import LeNet5
-from gapscope.numerics.loss_surface.curvature import gauss_newton, hessian, hessian_eigenvalues, hessian_trace
+from gapscope.numerics.loss_surface.curvature import hessian_eigenvalues, hessian_trace
+from gapscope.numerics.loss_surface.hessian_products import gauss_newton, hessian
 from gapscope.numerics.loss_surface.noise_scale import noise_scale
 from gapscope.training.objective import Objective
 

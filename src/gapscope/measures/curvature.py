@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a page is drawn without torch
 
     from gapscope.measures.networks import Network
     from gapscope.measures.study import Study
-    from gapscope.numerics.loss_surface.curvature import Loss
+    from gapscope.numerics.loss_surface.hessian_products import Loss
 
 RUNS_ON = "cell"
 OPERATORS = ("hessian", "gauss_newton")
@@ -110,7 +110,8 @@ def measure(loss: "Loss", x: "Tensor", settings: CurvatureSettings, *, seed: int
     import torch
 
     from gapscope import seeds
-    from gapscope.numerics.loss_surface.curvature import gauss_newton, hessian, hessian_trace, spectral_density
+    from gapscope.numerics.loss_surface.curvature import hessian_trace, spectral_density
+    from gapscope.numerics.loss_surface.hessian_products import gauss_newton, hessian
     from gapscope.numerics.loss_surface.sam_sharpness import ball_sharpness
 
     def draw(name: str) -> torch.Generator:

@@ -15,7 +15,8 @@ from gapscope.errors import InputError
 from gapscope.measures.landscape import COLUMNS, ENDS, LandscapeSettings, header
 from gapscope.measures.landscape import rows as landscape_rows
 from gapscope.measures.networks import Network
-from gapscope.numerics.loss_surface.curvature import Loss, hessian_eigenvalues
+from gapscope.numerics.loss_surface.curvature import hessian_eigenvalues
+from gapscope.numerics.loss_surface.hessian_products import Loss
 from gapscope.numerics.loss_surface.landscape import Evaluate, along, between, plane, random_direction, rises
 from gapscope.records.cell import write_cell
 from gapscope.records.provenance import Start

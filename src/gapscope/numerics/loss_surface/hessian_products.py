@@ -1,0 +1,70 @@
+"""Products of vectors with the Hessian, or the Gauss-Newton matrix, of a loss at a point.
+
+A loss with a method `hvp(x, v)` (`gnvp(x, v)` for Gauss-Newton), as `Objective` has, is asked for its products. Any
+other loss is differentiated by autograd twice, and its gradient's graph is kept between products. One product took
+three to four times a gradient's time for LeNet-5.
+
+curvlinops has such products as SciPy operators; `training.objective` says how they measured against autograd's own.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Loss = Callable[[Tensor], Tensor]  # flat vector (n,) -> scalar
+Product = Callable[[Tensor], Tensor]  # v (n,) -> H v (n,)
+
+
+def hessian(loss: Loss, x: Tensor) -> Product:
+    """Return v -> H v, H the Hessian of `loss` at x (n,); zero for a loss that is linear in x or ignores it.
+
+    Raises:
+        ValueError: the loss or its gradient is not finite at x.
+    """
+    own = getattr(loss, "hvp", None)
+    if own is not None:
+        return lambda v: own(x, v)
+    x = x.detach().clone().requires_grad_()
+    value = loss(x)
+    gradient = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True, allow_unused=True)
+    if not (value.isfinite() and (gradient is None or bool(gradient.isfinite().all()))):
+        raise ValueError(f"the loss at x is {value.item()} (or its gradient is not finite): no curvature there")
+    if gradient is None or not gradient.requires_grad:
+        return torch.zeros_like
+
+    def product(v: Tensor) -> Tensor:
+        (row,) = torch.autograd.grad(gradient, x, v, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(v) if row is None else row
+
+    return product
+
+
+def gauss_newton(loss: Loss, x: Tensor) -> Product:
+    """Return v -> G v, G the Gauss-Newton matrix of `loss` at x (n,).
+
+    Raises:
+        TypeError: the loss has no method gnvp: without its inner layer (the logits) there is no such matrix.
+    """
+    own = getattr(loss, "gnvp", None)
+    if own is None:
+        raise TypeError(f"{type(loss).__name__} has no method gnvp(x, v); gapscope.training.objective.Objective has")
+    return lambda v: own(x, v)
+
+
+def checked(product: Product) -> Product:
+    """Return the product, which raises ValueError where it is not finite, and holds no graph.
+
+    Raises:
+        ValueError: a product is not finite.
+    """
+
+    def finite(v: Tensor) -> Tensor:
+        image = product(v)
+        if not bool(image.isfinite().all()):
+            raise ValueError("a product with the Hessian is not finite: has the model diverged?")
+        return image.detach()
+
+    return finite
