@@ -25,10 +25,12 @@ def main() -> None:
     settings = params.section("sharpness", sharpness.SharpnessSettings)
     set_threads(settings.threads)
     network = Network.read(params, args.weights, args.data, device := pick_device())
-    record, rows = {**network.header, "settings": vars(settings)}, []
+    record, rows = {**network.header, "settings": settings.identity()}, []
     if network.model:
-        losses = network.objectives(settings.splits, settings)
-        record["conditions"] = {split: loss.conditions() for split, loss in losses.items()}
+        losses = {
+            statistics: network.objectives(settings.splits, settings, statistics) for statistics in settings.statistics
+        }
+        record["conditions"] = sharpness.conditions(losses)
         found = sharpness.measure_all(losses, settings, seed=network.header["seed"])
         try:
             rows = list(sharpness.rows(progress(found, args.weights.stem, settings.maximisations)))

@@ -31,6 +31,7 @@ NOOPS: dict[str, dict[str, Any]] = {  # group -> key, dotted where it is nested 
         "precision.channels_last": False,
         "observers": [],
     },
+    "sharpness": {"converged_starts": 0},
     "claims": {"seen_seeds": []},
 }
 

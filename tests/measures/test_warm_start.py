@@ -36,7 +36,7 @@ SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS = 10, 31, 4, 3, (0, 1, 3, 4)
 UPDATES = 7 * SMALL_EPOCHS + 2 * LARGE_EPOCHS * len(STARTS)  # of 62 images
 SETTINGS = warm_start.WarmstartSettings(SMALL, LARGE, SMALL_EPOCHS, LARGE_EPOCHS, STARTS, 1)
 TRAINING = runs.changed(lr_shape="constant")
-SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, ("train", "test"), 20, "running", 20, "float64", 1)
+SHARPNESS = SharpnessSettings((1e-3, 5e-4), 5, 1, 1, ("train", "test"), 20, "running", 20, "float64", 1)
 FINAL = ["train_error_pct", "test_error_pct", "train_cross_entropy", "test_cross_entropy", "weight_norm"]
 Rows = list[dict[str, Any]]
 
@@ -71,11 +71,12 @@ def final_of(found: dict[str, Any], phase: str) -> list[float]:
     return [*errors, *entropies, *of(found, phase, "weight_norm")]
 
 
-def sharpness(model: torch.nn.Module) -> list[float]:
+def sharpness(model: torch.nn.Module, *, converged: bool = False) -> list[float]:
     found = []
     for split, images in (("train", SHARPNESS.images), ("test", None)):
         objective = Objective.of_images(model, split_images(runs.data(), split, "cpu"), images, SHARPNESS.micro_batch)
-        found += [row["sharpness"] for row in measure(objective, objective.weights(), SHARPNESS, seed=3)][:2]
+        rows = list(measure(objective, objective.weights(), SHARPNESS, seed=3))[:2]
+        found += [(row["search"].sharpness if converged else row["sharpness"]) for row in rows]
     return found
 
 
@@ -99,6 +100,7 @@ def test_a_row_is_that_of_a_small_batch_run_of_that_length_and_of_a_large_batch_
     assert final_of(found, "large") == pytest.approx([final[name] for name in FINAL])
     assert of(found, "large", "distance_from_start") == pytest.approx([final["distance_from_initial"]])
     assert of(found, "large", "sharpness_pct") == pytest.approx(sharpness(model), rel=1e-9)
+    assert of(found, "large", "sharpness_converged_pct") == pytest.approx(sharpness(model, converged=True), rel=1e-9)
     assert of(found, "large", "distance_from_initial") == pytest.approx([moved(model)])
 
 
@@ -236,7 +238,7 @@ def test_what_cannot_run_is_refused_before_anything_is_trained(tmp_path: Path, c
 TINY = [
     "study=keskar_warmstart", "models=[lenet5_w0.5]", "datasets=[digits]", "seeds=[0]",
     "warmstart.small=50", "warmstart.large=200", "warmstart.small_epochs=3", "warmstart.large_epochs=2",
-    "warmstart.starts=[0,1,2]", "sharpness.images=50", "runtime.checkpoint_epochs=1",
+    "warmstart.starts=[0,1,2]", "sharpness.images=50", "sharpness.converged_starts=0", "runtime.checkpoint_epochs=1",
 ]  # fmt: skip
 NAME = "lenet5_w0.5-digits-s0"
 

@@ -1,6 +1,8 @@
 """Sharpness against its closed forms: linear losses, separable quadratics, and a manifold of a fixed basis."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import oracles
@@ -11,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gapscope.errors import InputError
-from gapscope.measures.sharpness import SharpnessSettings, measure
+from gapscope.measures.sharpness import QUANTITIES, SharpnessSettings, conditions, measure, measure_all, rows
+from gapscope.numerics.loss_surface import sharpness
 from gapscope.numerics.loss_surface.manifold import random_basis
-from gapscope.numerics.loss_surface.sharpness import Sharpness, keskar_sharpness
+from gapscope.numerics.loss_surface.sharpness import TEN_ITERATIONS, Sharpness, keskar_sharpness
 
 DIRECT = 1e-9  # a difference of losses of 1e-3 to 1 beside a loss of about 1: direct algebra at 1e-12 to 1e-16 of it
 STANDARD_ERRORS = 4  # of an estimate at a fixed seed
@@ -24,7 +27,11 @@ Loss = Callable[[Tensor], Tensor]
 def find(loss: Loss, x: np.ndarray, epsilon: float, basis: np.ndarray | None = None, **options) -> Sharpness:
     generator = torch.Generator().manual_seed(options.pop("seed", 0))
     columns = None if basis is None else torch.from_numpy(basis)
-    return keskar_sharpness(loss, torch.from_numpy(x), epsilon=epsilon, basis=columns, generator=generator, **options)
+    starts = {name: options.pop(name) for name in ("restarts", "converged_starts") if name in options}
+    return keskar_sharpness(
+        loss, torch.from_numpy(x), epsilon=epsilon, basis=columns, generator=generator,
+        solver=replace(TEN_ITERATIONS, **options), **starts,
+    )  # fmt: skip
 
 
 def equal(found: float, known: float) -> None:
@@ -293,7 +300,7 @@ def test_a_loss_that_is_not_finite_at_x_raises(value: float) -> None:
         find(lambda w: w.sum() * 0 + value, np.ones(3), 1e-3)
 
 
-def test_a_loss_that_is_not_finite_in_the_box_raises() -> None:
+def test_a_loss_that_is_not_finitein_the_box_raises() -> None:
     with pytest.raises(ValueError, match="epsilon"):
         find(lambda w: torch.where((w == 1).all(), w.sum(), w.sum() * float("nan")), np.ones(3), 1e-3)
 
@@ -322,6 +329,7 @@ SETTINGS = {
     "epsilons": (1e-3, 5e-4),
     "manifold_dimension": 6,
     "restarts": 2,
+    "converged_starts": 0,
     "splits": ("train",),
     "images": None,
     "batch_norm_statistics": "running",
@@ -379,6 +387,12 @@ def test_the_manifold_is_that_of_the_seed_whatever_the_weights() -> None:
         {"precision": "float16"},
         {"splits": ()},
         {"splits": ("train", "validation")},
+        {"converged_starts": 1},
+        {"converged_starts": -1},
+        {"batch_norm_statistics": ()},
+        {"batch_norm_statistics": ("running", "running")},
+        {"batch_norm_statistics": ("running", "ghost")},
+        {"batch_norm_statistics": "ghost"},
     ],
 )
 def test_settings_that_cannot_be_raise(wrong: dict) -> None:
@@ -396,3 +410,146 @@ def test_a_loss_at_which_the_metric_has_no_denominator_raises(value: float) -> N
 def test_a_basis_of_another_shape_raises(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="basis"):
         find(lambda w: w.sum(), np.zeros(3), 0.1, basis=np.ones(shape))
+
+
+# --- the search that goes on until it converges ---
+X = np.random.default_rng(0).standard_normal(30)
+SEARCHED = [(bumpy, X, 2.0, None), (bumpy, X, 0.3, BASIS), (Quadratic(30), X, 0.5, None), (Linear(30), X, 0.1, None)]
+
+
+@pytest.mark.parametrize(("loss", "x", "epsilon", "basis"), SEARCHED)
+def test_the_number_of_ten_iterations_is_that_of_a_search_without_convergence(
+    loss: Loss, x: np.ndarray, epsilon: float, basis: np.ndarray | None
+) -> None:
+    alone = find(loss, x, epsilon, basis, restarts=3)
+    beside = find(loss, x, epsilon, basis, restarts=3, converged_starts=4)
+    for name in ("sharpness", "base", "largest", "evaluations", "iterations", "converged", "start"):
+        assert getattr(alone, name) == getattr(beside, name)
+    assert alone.point.equal(beside.point)
+    assert alone.search is None
+
+
+@pytest.mark.parametrize(("loss", "x", "epsilon", "basis"), SEARCHED)
+def test_a_converged_search_is_never_below_ten_iterations(
+    loss: Loss, x: np.ndarray, epsilon: float, basis: np.ndarray | None
+) -> None:
+    found = find(loss, x, epsilon, basis, restarts=2, converged_starts=4)
+    assert found.search is not None
+    assert found.search.sharpness >= found.sharpness
+
+
+def test_a_search_climbs_where_ten_iterations_do_not_suffice() -> None:
+    matrix, _ = oracles.symmetric(np.geomspace(1, 1000, 30))
+    summit = torch.from_numpy(CENTRE)  # within the box around x, whose half-width is at least 0.5
+
+    def hill(w: Tensor) -> Tensor:
+        return 10 - (w - summit) @ torch.from_numpy(matrix) @ (w - summit) / 2
+
+    found = find(hill, CENTRE + SHIFT / 20, 0.5, converged_starts=3)
+    assert found.search is not None
+    assert (found.converged, found.search.converged) == (False, True)
+    known = 100 * (10 - found.base) / (1 + found.base)
+    assert found.sharpness < 0.999 * known
+    torch.testing.assert_close(found.search.sharpness, known, rtol=1e-5, atol=0)  # a summit of condition 1000
+
+
+def at_best_corner(wrong: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convex quadratic in 8 dimensions, whose maximum over the box is the best of its 256 corners."""
+    matrix, x = COUPLED[:8, :8], CENTRE[:8]
+    if wrong == "no corners":
+        monkeypatch.setattr(sharpness, "maximise", partial(sharpness.maximise, kinds=("interior",)))
+    elif wrong == "the last start":
+        plain = sharpness.maximise
+        last = lambda *args, **options: replace(f := plain(*args, **options), value=f.values[-1])  # noqa: E731
+        monkeypatch.setattr(sharpness, "maximise", last)
+    elif wrong == "flipped sign":
+        plain_function = sharpness.in_the_box
+
+        def flipped(*args: object) -> Callable:
+            function = plain_function(*args)
+            return lambda u: tuple(-part for part in function(u))
+
+        monkeypatch.setattr(sharpness, "in_the_box", flipped)
+
+    def loss(w: Tensor) -> Tensor:
+        off = w - torch.from_numpy(x)
+        return 0.3 + off @ torch.from_numpy(matrix) @ off / 2
+
+    for seed in range(8):
+        found = find(loss, x, 0.05, seed=seed, converged_starts=5)
+        assert found.search is not None
+        known = oracles.convex_sharpness(
+            lambda w: 0.3 + float((w - x) @ matrix @ (w - x)) / 2, x, epsilon=0.05, basis=np.eye(8)
+        )
+        equal(found.search.sharpness, known)
+
+
+@pytest.mark.parametrize("wrong", ["no corners", "the last start", "flipped sign"])
+def test_the_search_finds_the_best_corner(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_best_corner(None, monkeypatch)
+    with pytest.raises(AssertionError):
+        at_best_corner(wrong, monkeypatch)
+
+
+def test_a_search_at_a_summit_finds_nothing_and_agrees() -> None:
+    hill = Quadratic(5)
+    found = find(lambda w: 100 - hill(w), hill.minimum, 1e-2, converged_starts=3).search
+    assert found is not None
+    assert (found.sharpness, found.starts, found.agreeing, found.converged) == (0, 3, 3, True)
+
+
+def test_the_spread_over_starts_is_recorded() -> None:
+    settings = SharpnessSettings(**{**SETTINGS, "restarts": 1, "converged_starts": 3, "epsilons": (2.0,)})
+    result = {"split": "train", **next(iter(measure(bumpy, torch.from_numpy(X), settings, seed=3)))}
+    by_quantity = {row["quantity"]: row["value"] for row in rows([result])}
+    search = result["search"]
+    assert by_quantity["sharpness_pct"] == result["sharpness"]
+    assert by_quantity["sharpness_converged_pct"] == max(search.by_start)
+    assert by_quantity["sharpness_least_start_pct"] == min(search.by_start)
+    assert by_quantity["sharpness_median_start_pct"] == np.median(search.by_start)
+    assert by_quantity["sharpness_starts"] == len(search.by_start) >= 3
+    near = sum(phi >= 0.997 * max(search.by_start) for phi in search.by_start)
+    assert by_quantity["sharpness_starts_agreeing"] == near
+    assert by_quantity["search_converged"] == (near >= 3)
+    assert by_quantity["search_evaluations"] > by_quantity["evaluations"]
+    assert {name for name in QUANTITIES if name not in by_quantity} == set()
+
+
+class Counted:
+    """A loss at weights of its own, as an objective."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.loss = name, Linear(30)
+
+    def weights(self) -> Tensor:
+        return torch.from_numpy(self.loss.x)
+
+    def __call__(self, w: Tensor) -> Tensor:
+        return self.loss(w)
+
+    def conditions(self) -> dict:
+        return {"images": 5, "batch_norm": self.name}
+
+
+@pytest.mark.parametrize(
+    ("setting", "axes", "condition"),
+    [
+        ("batch", [None], "batch"),
+        (("running",), ["reestimated"], "running"),
+        (("running", "batch"), ["reestimated", "batch"], ["running", "batch"]),
+    ],
+)
+def test_several_statistics_of_batch_norm_are_an_axis_of_the_record(
+    setting: str | tuple, axes: list, condition: object
+) -> None:
+    settings = SharpnessSettings(**{**SETTINGS, "batch_norm_statistics": setting, "epsilons": (1e-3,)})
+    losses = {name: {"train": Counted(name)} for name in settings.statistics}
+    found = list(rows(measure_all(losses, settings, seed=0)))
+    assert list(dict.fromkeys(row.get("statistics") for row in found)) == axes
+    assert settings.maximisations == 2 * len(axes)
+    assert conditions(losses) == {"train": {"images": 5, "batch_norm": condition}}
+
+
+def test_settings_at_their_no_op_value_are_in_no_record() -> None:
+    assert "converged_starts" not in SharpnessSettings(**SETTINGS).identity()
+    assert SharpnessSettings(**{**SETTINGS, "converged_starts": 5}).identity()["converged_starts"] == 5

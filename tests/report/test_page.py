@@ -18,7 +18,7 @@ from gapscope.drawing import figure, numbers
 from gapscope.errors import InputError
 from gapscope.measures import near_rank, warm_start, warm_start_figures
 from gapscope.records.long import read_long, select
-from gapscope.records.tables import write_table
+from gapscope.records.tables import write_record, write_table
 from gapscope.report import measure_tables, page_tables, site
 from gapscope.report.page import about, by_family, claims, made, page
 
@@ -332,3 +332,18 @@ def test_warm_starts_have_a_row_per_start_and_count_what_ended_well(warm: Made) 
 def test_every_committed_figure_belongs_to_a_measure() -> None:
     drawn = {path.stem for path in (ROOT / "plots").glob("*/*.csv")}
     assert drawn <= {each.name for name in measures.names() for each in measures.figures(name)}
+
+
+def test_a_table_of_sharpness_has_one_note_on_its_starts_and_images(tmp_path: Path) -> None:
+    kinds: list[dict[str, int]] = [{"restarts": 1}, {"restarts": 2}, {"restarts": 2, "converged_starts": 6}]
+    found = []
+    for number, settings in enumerate(kinds):
+        for seed in (0, 1):
+            record = {"settings": settings, "conditions": {"train": {"images": 1500}}}
+            place = tmp_path / f"{number}/sharpness/net-s{seed}.json"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_record(place, record)
+        (note,) = measures.MEASURES["sharpness"].table_notes(tmp_path / f"{number}")
+        assert "1,500" in note
+        found.append(note)
+    assert len(set(found)) == len(kinds)

@@ -50,7 +50,8 @@ def check_measures(params: Params, train_images: int) -> None:
             asked_for = getattr(group, count, None)
             if asked_for is not None and not 1 <= asked_for <= train_images:
                 raise InputError(f"{name}.{count} must be in 1..{train_images}, the training images, got {asked_for}")
-        if (mode := getattr(group, "batch_norm_statistics", STATISTICS[0])) not in STATISTICS:
+        mode = getattr(group, "batch_norm_statistics", STATISTICS[0])
+        if not isinstance(mode, tuple) and mode not in STATISTICS:  # a list is checked by its settings
             raise InputError(f"{name}.batch_norm_statistics must be one of {', '.join(STATISTICS)}, got {mode!r}")
     if "spectra" not in listed:
         return

@@ -7,9 +7,9 @@ A module here is a measure if it has a line `RUNS_ON = ...`; so a new one needs 
 - where they differ from the default, `NEEDS` (other measures), `STAGE` (the stage that takes it, and the folder of its
 records), `run_rows`
   (its rows in `runs.csv`; by default every row of its records), `study_table` (a table of a measure that does not run
-  on cells), `notes` (what it says of each run that is no number), `HEADLINES` (quantities in `summary.json`) and
-  `SHOWN` (rows of a reader's table; by default every quantity), and in the measure that gives the test error `GAP`
-  (column of the gap's table -> quantity and axes);
+  on cells), `notes` (what it says of each run that is no number), `table_notes` (what stands below a reader's table),
+  `HEADLINES` (quantities in `summary.json`), `SHOWN` (rows of a reader's table; by default every quantity), and in the
+  measure that gives the test error `GAP` (column of the gap's table -> quantity and axes);
 - `FIGURES`: its figures, in the module or in its sibling `NAME_figures`, so that a stage that only measures does not
   import matplotlib, and an edit of a caption is no edit of the code that measures.
 

@@ -91,7 +91,7 @@ def of_network(network: "Network", settings: CurvatureSettings) -> tuple[Iterato
     Raises:
         ValueError: as `measure`.
     """
-    loss = network.objectives(["train"], settings)["train"]
+    loss = network.objectives(["train"], settings, settings.batch_norm_statistics)["train"]
     found = measure(loss, loss.weights(), settings, seed=network.header["seed"])
     return rows(found), {"conditions": loss.conditions()}
 

@@ -137,7 +137,8 @@ def measure_pair(*, small: Path, large: Path, data: Path, out: Path) -> None:
     record = header({end: network.header for end, network in networks.items()}, vars(settings))
     rows: list[dict[str, Any]] = []
     if record["status"] == "ok":
-        losses = {end: network.objectives(("train", "test"), settings) for end, network in networks.items()}
+        norm = settings.batch_norm_statistics
+        losses = {end: network.objectives(("train", "test"), settings, norm) for end, network in networks.items()}
         record["conditions"] = {split: loss.conditions() for split, loss in losses["large"].items()}
         try:
             rows = measure(losses, settings, seed=record["seed"], label=out.name)

@@ -45,10 +45,6 @@ class LossSettings(Protocol):
         """Training images in it; None: all."""
 
     @property
-    def batch_norm_statistics(self) -> str:
-        """Which statistics batch norm uses: running or batch."""
-
-    @property
     def micro_batch(self) -> int:
         """Number of images in one pass."""
 
@@ -93,7 +89,9 @@ class Network:
         model = restored(params, state, header, dataset, weights).to(device)
         return cls(header, model, dataset, task, device, spec)
 
-    def objectives(self, splits: Iterable[str], settings: LossSettings) -> dict[str, Objective]:
+    def objectives(
+        self, splits: Iterable[str], settings: LossSettings, batch_norm_statistics: str
+    ) -> dict[str, Objective]:
         """Return the objective of each split: the training loss over `settings.images`, the test loss over all."""
         assert self.model is not None  # asked for where the status is ok
         return {
@@ -103,7 +101,7 @@ class Network:
                 settings.images if split == "train" else None,
                 settings.micro_batch,
                 PRECISIONS[settings.precision],
-                batch_norm_statistics=settings.batch_norm_statistics,
+                batch_norm_statistics=batch_norm_statistics,
                 task=self.task,
             )
             for split in splits

@@ -17,10 +17,9 @@ def table(study: Study) -> pd.DataFrame:
     error = select(runs, "error_pct", {"split": "test", "statistics": "reestimated"})
     frames = [drawing.rows_of(error.assign(value=100 - error["value"]), ACCURACY, "test accuracy")]
     sharp = runs[runs["quantity"] == "sharpness_pct"]
-    for (split, space, dimension, epsilon), of in sharp.groupby(
-        ["split", "space", "dimension", "epsilon"], sort=False, dropna=False
-    ):
-        panel = f"sharpness φ of the {split} loss (%)"
+    axes = ["split", "statistics", "space", "dimension", "epsilon"]
+    for (split, statistics, space, dimension, epsilon), of in sharp.groupby(axes, sort=False, dropna=False):
+        panel = f"sharpness φ of the {split} loss{', batch statistics' if statistics == 'batch' else ''} (%)"
         frames.append(drawing.rows_of(of, panel, f"{space_text(space, dimension)}, ε = {axis_text(epsilon)}"))
     return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
 
@@ -33,8 +32,9 @@ def space_text(space: object, dimension: object) -> str:
 def caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
-        "Test accuracy, and the largest rise of the loss in a small box around the weights, in per cent of 1 + loss"
-        f" (Keskar et al. 2017). {drawing.runs_caption(rows)}"
+        "Test accuracy, and the largest rise of the loss found in a small box around the weights, in per cent of"
+        " 1 + loss (Keskar et al. 2017). The rise is a lower bound, found by ten iterations of L-BFGS-B."
+        f" {drawing.runs_caption(rows)}"
     )
 
 

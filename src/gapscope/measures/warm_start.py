@@ -4,10 +4,11 @@ The training itself is in `warm_start_runs`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gapscope.errors import InputError
+from gapscope.measures import sharpness
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import axis_text
 
@@ -23,7 +24,10 @@ START = ("start_epoch", "phase")
 QUANTITIES = {
     "error_pct": Quantity("error", "%", ("split", "statistics", *START), "lower"),
     "cross_entropy": Quantity("cross-entropy", "nats", ("split", "statistics", *START), "lower"),
-    "sharpness_pct": Quantity("sharpness φ", "%", ("split", "space", "epsilon", *START), "lower"),
+    **{
+        name: replace(sharpness.QUANTITIES[name], axes=("split", "statistics", "space", "epsilon", *START))
+        for name in ("sharpness_pct", "sharpness_converged_pct")
+    },
     "weight_norm": Quantity("norm of the weights", "", START, None),
     "distance_from_initial": Quantity("distance from the initial weights", "", START, None),
     "distance_from_start": Quantity("distance from the start", "", START, None),

@@ -19,23 +19,24 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from gapscope import seeds
 from gapscope.config import load_params
 from gapscope.data import datasets
 from gapscope.data.datasets import Dataset
 from gapscope.data.images import split_images
 from gapscope.errors import InputError
-from gapscope.measures.sharpness import SharpnessSettings
+from gapscope.measures.sharpness import SharpnessSettings, measure_space
+from gapscope.measures.sharpness import rows as sharpness_rows
 from gapscope.measures.training_run import run_identity
-from gapscope.measures.warm_start import Row, WarmstartSettings, metric_row, statuses
+from gapscope.measures.warm_start import QUANTITIES, Row, WarmstartSettings, metric_row, statuses
 from gapscope.measures.warm_start import rows as long_rows
-from gapscope.numerics.loss_surface.sharpness import PRECISIONS, keskar_sharpness
+from gapscope.numerics.loss_surface.sharpness import PRECISIONS
 from gapscope.records.cell import write_cell
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.records.files import write_text
@@ -84,7 +85,7 @@ def train_seed(*, model: str, data: Path, seed: int, out: Path, checkpoint: Path
     dataset, device = datasets.load(data), pick_device()
     spec = study_spec(params, model, dataset.image_shape, dataset.classes)
     header = {"model": spec.to_header(), "dataset": dataset.name, "seed": seed, "settings": vars(settings)}
-    header |= {"train": training.identity(), "sharpness": vars(sharpness)}
+    header |= {"train": training.identity(), "sharpness": sharpness.identity()}
     with stop_requests() as stop:
         network = WarmStart(
             partial(initial, spec, seed), dataset, settings, training, sharpness, seed=seed, device=device,
@@ -243,28 +244,23 @@ class WarmStart:
         rows = [metric_row(split, name, metrics[f"{split}_{name}"]) for name in names for split in SPLITS]
         rows.append({"quantity": "weight_norm", "value": distance(model)})
         rows.append({"quantity": "distance_from_initial", "value": distance(model, initial_weights)})
-        for split in settings.splits:
+        for split, statistics in product(settings.splits, settings.statistics):
             objective = Objective.of_images(
                 model,
                 split_images(self.data, split, self.device),
                 settings.images if split == "train" else None,
                 settings.micro_batch,
                 PRECISIONS[settings.precision],
-                batch_norm_statistics=settings.batch_norm_statistics,
+                batch_norm_statistics=statistics,
                 task=self.task,
             )
-            x = objective.weights()
-            for epsilon in settings.epsilons:
-                # not the sharpness measure, which also draws a manifold: gigabytes for a large network
-                starts = seeds.generator(self.seed, "sharpness", "full")
-                try:
-                    sharp = keskar_sharpness(
-                        objective, x, epsilon=epsilon, restarts=settings.restarts, generator=starts
-                    )
-                except ValueError as error:  # a loss that is not finite in the box
-                    raise InputError(f"sharpness of a warm start: {error}") from error
-                axes = {"split": split, "space": "full", "epsilon": epsilon}
-                rows.append({**axes, "quantity": "sharpness_pct", "value": sharp.sharpness})
+            axes = {"split": split, **settings.axis(statistics)}
+            # the full space alone: a manifold would take gigabytes for a large network
+            try:
+                for row in measure_space(objective, objective.weights(), settings, seed=self.seed):
+                    rows += [{**axes, **of} for of in sharpness_rows([row]) if of["quantity"] in QUANTITIES]
+            except ValueError as error:  # a loss that is not finite in the box
+                raise InputError(f"sharpness of a warm start: {error}") from error
         return rows
 
     def _run(self, model: nn.Module, size: int, epochs: int, name: str) -> Training:

@@ -17,7 +17,7 @@ from gapscope.report.page_tables import Cell, Table, cell_of, counted, of_gaps, 
 
 WORDS: dict[str, dict[Any, str]] = {  # axis -> value -> how a reader calls it; "" says what needs no word
     "split": {"train": "train", "test": "test"},
-    "statistics": {"reestimated": "", "running": "running statistics"},
+    "statistics": {"reestimated": "", "running": "running statistics", "batch": "batch statistics"},
     "chosen_on": {"own": "chosen on the run's own errors", "others": "chosen on the other seeds"},
     "sample": {
         "run": "over b images",
@@ -45,7 +45,7 @@ def of_study(folder: Path) -> list[Table]:
         tables += of_gaps(read_table(folder / "gap.csv"))
     cells = read_table(folder / "cells.csv") if (folder / "cells.csv").exists() else pd.DataFrame()
     if (folder / "batch_sizes.csv").exists():
-        tables += of_batch_sizes(read_long(folder / "batch_sizes.csv"), cells)
+        tables += of_batch_sizes(read_long(folder / "batch_sizes.csv"), cells, folder)
     for path in sorted(folder.glob("*.csv")) if "start_epoch" in cells else []:
         values = read_table(path)
         if {"quantity", "start_epoch"} <= set(values.columns):
@@ -53,7 +53,7 @@ def of_study(folder: Path) -> list[Table]:
     return tables
 
 
-def of_batch_sizes(batches: pd.DataFrame, cells: pd.DataFrame) -> list[Table]:
+def of_batch_sizes(batches: pd.DataFrame, cells: pd.DataFrame, folder: Path | None = None) -> list[Table]:
     """Return the tables of each model and data set: one per measure, rows of quantities, columns of batch sizes.
 
     Where a quantity is given at several thresholds or box sizes, these stand side by side below each batch size.
@@ -61,13 +61,17 @@ def of_batch_sizes(batches: pd.DataFrame, cells: pd.DataFrame) -> list[Table]:
     Args:
         batches: `metrics/STUDY/batch_sizes.csv`.
         cells: `metrics/STUDY/cells.csv`.
+        folder: metrics/STUDY, for a measure's notes on its records.
     """
     tables = []
     for (model, dataset), group in batches.groupby(["model", "dataset"], sort=False):
         runs = cells[(cells["model"] == model) & (cells["dataset"] == dataset)]
         for module in measures.MEASURES.values():
             if module.RUNS_ON == "cell" and (table := _of_measure(module, group, runs)):
-                tables.append(replace(table, caption=f"{table.caption}: {model} on {dataset}"))
+                notes = module.table_notes(folder) if folder and hasattr(module, "table_notes") else []
+                tables.append(
+                    replace(table, caption=f"{table.caption}: {model} on {dataset}", notes=[*table.notes, *notes])
+                )
     return tables
 
 

@@ -2,47 +2,94 @@
 
     phi = 100 (max over z in C_eps of f(x + A z) - f(x)) / (1 + f(x)),   C_eps: |z_i| <= eps (|(A+ x)_i| + 1)
 
-with A = I (full space) or A of shape n x p with random columns (the paper: p = 100), and about ten iterations of
-L-BFGS-B. The paper leaves open, and here is chosen:
+A is the identity (full space), or n x p with random columns (the paper: p = 100). The paper takes about ten iterations
+of L-BFGS-B. A second search can be asked for, which climbs from several starts until it converges (`box_maximum`).
+Both numbers are lower bounds of phi. The paper leaves open, and here is chosen:
 
 - *A's law*: entries N(0, 1), columns not normalised ("randomly generated"). Dividing by sqrt(n) changes phi by up to n.
 - *The start*: uniform in the box. z = 0 is stationary at an exact minimiser, where L-BFGS-B would stop with phi = 0.
-- *Scale*: we maximise over u = z / box in [-1, 1], with f divided by the mean absolute gradient at the start. SciPy's
-  first step is the raw gradient under a unit Hessian: unscaled, the gradient of a trained network (1e-5) is far smaller
-  than its box (1e-3), and ten iterations end deep inside. For a linear f one scaled iteration reaches the maximum.
+- *Scale*: we maximise over u = z / box in [-1, 1], with f divided by its mean absolute slope at the start. Unscaled,
+  ten iterations would end deep inside the box. For a linear f one scaled iteration reaches the maximum.
 - *A floor*: z = 0 is in the box, so phi is never negative.
 
 The box is not invariant to a rescaling of the weights: read phi beside ||x||.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import repeat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.optimize import fmin_l_bfgs_b
 from torch import Tensor
 
+from gapscope.numerics.loss_surface.box_maximum import (
+    UNTIL_CONVERGED,
+    Array,
+    BoxMaximum,
+    Climb,
+    Function,
+    Solver,
+    climb,
+    maximise,
+    uniform,
+)
 from gapscope.numerics.loss_surface.manifold import RegeneratedBasis
 
-ITERATIONS = 10  # Keskar et al. 2017
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
-MEMORY, FACTR, PGTOL, LINE_SEARCH = 10, 1e7, 1e-5, 20  # SciPy's defaults; the paper gives none
-EVALUATIONS = 50  # a limit that ten iterations seldom reach; the paper gives none
+# ten iterations: Keskar et al. 2017; the limit of evaluations is ours, and ten iterations seldom reach it
+TEN_ITERATIONS = Solver(iterations=10, max_evaluations=50)
+
+
+@dataclass(frozen=True)
+class Search:
+    """Result of the search that goes on until it converges.
+
+    Attributes:
+        sharpness: phi, per cent: a lower bound, and never below that of the few iterations.
+        by_start: phi of each start, per cent. Below 0 where a climb ended below f(x).
+        kinds: kind of each start, as in `box_maximum`.
+        agreeing: number of starts within 0.3 % of the best one, itself included.
+        converged: whether as many starts agree as were asked for, and the best one's climb converged.
+        evaluations: over all starts.
+        iterations: of L-BFGS-B, over all starts.
+    """
+
+    sharpness: float
+    by_start: tuple[float, ...]
+    kinds: tuple[str, ...]
+    agreeing: int
+    converged: bool
+    evaluations: int
+    iterations: int
+
+    @property
+    def starts(self) -> int:
+        """Number of starts."""
+        return len(self.by_start)
+
+    @property
+    def least(self) -> float:
+        """The least phi of a start, per cent."""
+        return min(self.by_start)
+
+    @property
+    def median(self) -> float:
+        """The median phi of the starts, per cent."""
+        return float(np.median(self.by_start))
 
 
 @dataclass(frozen=True)
 class Sharpness:
-    """Result of one maximisation.
+    """Result of a maximisation of few iterations, and of one that goes on until it converges where it was asked for.
 
     Attributes:
-        sharpness: phi, per cent.
+        sharpness: phi, per cent: a lower bound.
         base, largest: f at x, and the largest f found in the box.
         point: z of the largest, (n,) or (p,); zero where nothing above `base` was found.
         evaluations, iterations: over all starts.
         converged: whether L-BFGS-B met its own test at the winning start (else it used up its iterations).
         start: which start won; -1 where none rose above `base`.
+        search: the search that goes on until it converges; None where it was not asked for.
     """
 
     sharpness: float
@@ -53,6 +100,7 @@ class Sharpness:
     iterations: int
     converged: bool
     start: int
+    search: Search | None = None
 
 
 def keskar_sharpness(
@@ -62,37 +110,30 @@ def keskar_sharpness(
     epsilon: float,
     basis: Tensor | RegeneratedBasis | None = None,
     restarts: int = 1,
+    converged_starts: int = 0,
     generator: torch.Generator,
-    iterations: int = ITERATIONS,
-    memory: int = MEMORY,
-    max_evaluations: int = EVALUATIONS,
-    factr: float = FACTR,
-    pgtol: float = PGTOL,
-    line_search: int = LINE_SEARCH,
+    solver: Solver = TEN_ITERATIONS,
 ) -> Sharpness:
     """Return the sharpness of `loss` at `x`.
 
-    At x = 0 the box is epsilon wide on either side. A loss that ignores its argument has sharpness 0; one that is flat
-    at the start is not climbed, but what it has there above f(x) counts.
+    At x = 0 the box is epsilon wide on either side. A loss that ignores its argument has sharpness 0. A loss that is
+    flat at the start is not climbed, but counts if it is above f(x) there.
 
     Args:
-        loss: flat vector (n,) -> scalar, differentiable once.
-        x: (n,), float64 for figures that are to be trusted; the loss runs on its device.
+        loss: flat vector (n,) -> scalar, differentiable once. It runs on x's device.
+        x: (n,), float64 for figures that are to be trusted.
         epsilon: size of the box; the paper uses 1e-3 and 5e-4.
         basis: A (n, p), as a tensor or, where that is too large, regenerated; None is the full space.
-        restarts: number of random starts; the best one counts.
+        restarts: number of random starts of few iterations; the best one counts.
+        converged_starts: a second search climbs these starts on until they converge, and then others, corners of the
+            box among them, until so many agree within 0.3 % (at most six times as many). 0: no such search.
         generator: CPU generator of the starts.
-        iterations: of L-BFGS-B, a start.
-        memory: its number of corrections. At 10 the whole takes up to 30 float64 vectors like x, beside the loss.
-        max_evaluations: its limit, a start.
-        factr: it has converged where f, over its mean absolute slope at the start, grows by less than this many times
-            float64's eps, relatively.
-        pgtol: or where no component of the projected gradient of that exceeds this.
-        line_search: its steps, at most, in one iteration.
+        solver: limits of the few iterations, and L-BFGS-B's other settings.
 
     Raises:
-        ValueError: epsilon <= 0, restarts < 1, a basis that is not (n, p) with p <= n; a loss that is not finite at x
-            or inside the box, or is <= -1 at x, where the metric's denominator is not positive.
+        ValueError: epsilon <= 0, restarts < 1, 0 < converged_starts < restarts, a basis that is not (n, p) with
+            p <= n; a loss that is not finite at x or inside the box, or is <= -1 at x, where the metric's denominator
+            is not positive.
 
     Example:
         >>> linear = keskar_sharpness(lambda w: 1 + w.sum(), torch.zeros(3, dtype=torch.float64), epsilon=0.1,
@@ -104,18 +145,56 @@ def keskar_sharpness(
         raise ValueError(f"epsilon must be > 0, got {epsilon}")
     if restarts < 1:
         raise ValueError(f"restarts must be >= 1, got {restarts}")
+    if converged_starts and converged_starts < restarts:
+        raise ValueError(f"converged_starts must be 0 or >= restarts = {restarts}, got {converged_starts}")
     if basis is not None and (len(basis.shape) != 2 or basis.shape[0] != len(x) or basis.shape[1] > len(x)):
         raise ValueError(f"basis must be ({len(x)}, p) with p <= {len(x)}, got {tuple(basis.shape)}")
     x = x.detach()
+    base = _base(loss, x)
+    box = epsilon * (_coordinates(basis, x).abs() + 1)
+    function = in_the_box(loss, x, box, basis, epsilon)
+    if not converged_starts:
+        climbs = (climb(function, uniform(len(box), generator), solver) for _ in range(restarts))
+        return _best(climbs, base, x, box)
+    found = maximise(
+        function,
+        len(box),
+        base=base,
+        starts=converged_starts,
+        generator=generator,
+        solver=replace(solver, iterations=UNTIL_CONVERGED.iterations, max_evaluations=UNTIL_CONVERGED.max_evaluations),
+        first=restarts,
+        sooner=solver,
+    )
+    return replace(_best(found.sooner, base, x, box), search=_search(found, base))
+
+
+def _base(loss: Callable[[Tensor], Tensor], x: Tensor) -> float:
     base = loss(x).item()
     if not np.isfinite(base):
         raise ValueError(f"the loss at x is {base}: a diverged model has no sharpness")
     if base <= -1:
         raise ValueError(f"the loss at x is {base}: the metric divides by 1 + f(x), which must be positive")
-    box = epsilon * (_coordinates(basis, x).abs() + 1)
+    return base
 
-    def descend(u: np.ndarray) -> tuple[float, np.ndarray]:
-        """Minus the loss and its gradient, in the box's own coordinates."""
+
+def _coordinates(basis: Tensor | RegeneratedBasis | None, x: Tensor) -> Tensor:
+    """Return A+ x."""
+    if isinstance(basis, RegeneratedBasis):
+        return basis.coordinates(x)
+    return x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]
+
+
+def in_the_box(
+    loss: Callable[[Tensor], Tensor],
+    x: Tensor,
+    box: Tensor,
+    basis: Tensor | RegeneratedBasis | None,
+    epsilon: float,
+) -> Function:
+    """Return the loss as a function of u in [-1, 1], with its gradient there."""
+
+    def function(u: Array) -> tuple[float, Array]:
         z = torch.from_numpy(u).to(x) * box
         # the derivative by x + z is that by z: in full space only the sum is held
         leaf = (z.add_(x) if basis is None else z).requires_grad_()
@@ -130,72 +209,41 @@ def keskar_sharpness(
                 f"the loss is {height} inside the box (or its gradient is not finite): reduce epsilon = {epsilon}"
             )
         del z, leaf, value  # with its graph: vectors that need not be there beside the product
-        return -height, (gradient * box).neg_().cpu().double().numpy()
+        return height, (gradient * box).cpu().double().numpy()
 
-    point: Tensor | None = None
-    largest, winner, converged = base, -1, False
-    evaluated = iterated = 0
-    for start in range(restarts):
-        u = 2 * torch.rand(len(box), generator=generator, dtype=torch.float64).numpy() - 1
-        depth, slope = descend(u)
-        scale = float(np.abs(slope).mean())
-        del slope
-        if scale == 0.0:  # flat at the start, e.g. a loss that ignores x: nothing to climb, but maybe above `base`
-            evaluated += 1
-            if -depth > largest:
-                largest, point, winner, converged = -depth, torch.from_numpy(u).to(x) * box, start, True
-            continue
+    return function
 
-        def scaled(u: np.ndarray, scale: float = scale) -> tuple[float, np.ndarray]:
-            depth, slope = descend(u)
-            slope /= scale
-            return depth / scale, slope
 
-        # not `minimize`, which spells bounds out as n tuples: as much memory as 14 vectors, beside the solver's 26
-        u, depth, report = fmin_l_bfgs_b(
-            scaled,
-            u,
-            bounds=_Bounds(len(u)),  # type: ignore[call-overload]  # needs no more of a sequence than it has
-            m=memory,
-            maxiter=iterations,
-            maxfun=max_evaluations,
-            factr=factr,
-            pgtol=pgtol,
-            maxls=line_search,
-        )
-        evaluated += 1 + report["funcalls"]
-        iterated += report["nit"]
-        found_height = -float(depth) * scale
-        if found_height > largest:
-            largest, point, winner = found_height, torch.from_numpy(u).to(x) * box, start
-            converged = bool(report["warnflag"] == 0)
+def _best(climbs: Iterable[Climb], base: float, x: Tensor, box: Tensor) -> Sharpness:
+    """Return the largest of several climbs, or `base` where none of them rises above it."""
+    best, winner, evaluations, iterations = Climb(base, np.zeros(len(box)), 1, 0, converged=False), -1, 1, 0
+    for start, each in enumerate(climbs):
+        evaluations, iterations = evaluations + each.evaluations, iterations + each.iterations
+        if each.value > best.value:
+            best, winner = each, start
     return Sharpness(
-        sharpness=100 * (largest - base) / (1 + base),
+        sharpness=_phi(best.value, base),
         base=base,
-        largest=largest,
-        point=torch.zeros_like(box) if point is None else point,
-        evaluations=evaluated + 1,
-        iterations=iterated,
-        converged=converged,
+        largest=best.value,
+        point=torch.from_numpy(best.point).to(x) * box,
+        evaluations=evaluations,
+        iterations=iterations,
+        converged=best.converged,
         start=winner,
     )
 
 
-@dataclass(frozen=True)
-class _Bounds:
-    """[-1, 1] n times over, as SciPy reads it, once; a list would be another vector, held all along."""
+def _search(found: BoxMaximum, base: float) -> Search:
+    return Search(
+        sharpness=_phi(max(found.value, base), base),
+        by_start=tuple(_phi(value, base) for value in found.values),
+        kinds=found.kinds,
+        agreeing=found.agreeing,
+        converged=found.converged,
+        evaluations=found.evaluations,
+        iterations=found.iterations,
+    )
 
-    n: int
 
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[tuple[float, float]]:
-        return repeat((-1.0, 1.0), self.n)
-
-
-def _coordinates(basis: Tensor | RegeneratedBasis | None, x: Tensor) -> Tensor:
-    """Return A+ x."""
-    if isinstance(basis, RegeneratedBasis):
-        return basis.coordinates(x)
-    return x if basis is None else torch.linalg.lstsq(basis, x[:, None]).solution[:, 0]
+def _phi(largest: float, base: float) -> float:
+    return 100 * (largest - base) / (1 + base)
