@@ -104,6 +104,8 @@ def test_no_op_values_are_pinned() -> None:
             "tuning.validation_images": 0, "batch.drop_last": False, "batch.micro_batch": None,
             "precision.channels_last": False, "observers": [],
         },
+        "claims": {"seen_seeds": []},
+        "sharpness": {"converged_starts": 0},
     }  # fmt: skip
 
 
