@@ -1,0 +1,156 @@
+"""Sharpness of a caller's model, Keskar et al. 2017, Metric 2.1 in full space: `gapscope.sharpness`.
+
+The metric and our choices are in `gapscope.numerics.loss_surface.sharpness`.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from gapscope import seeds
+from gapscope.errors import InputError
+from gapscope.library.inputs import MICRO_BATCH, Loss, cross_entropy, objective
+from gapscope.library.result import Result
+from gapscope.numerics.loss_surface.sharpness import Sharpness, keskar_sharpness
+from gapscope.training.objective import Objective
+
+EPSILON = 1e-3  # Keskar et al. 2017, Table 3
+STARTS = 3  # our choice, as the next two
+ITERATIONS, EVALUATIONS = 500, 1000  # limits per start; LeNet-5 needed about 50 iterations
+
+
+@dataclass(frozen=True, repr=False)
+class SharpnessResult(Result):
+    """Sharpness at a model's weights.
+
+    Attributes:
+        sharpness_pct: phi, per cent: a lower bound, from the best start, each climbed until it converges.
+        ten_iterations_pct: phi after the ten iterations of Keskar et al. 2017 from one start, as the paper's tables
+            and the study's records have it.
+        epsilon: size of the box.
+        loss: mean loss at the weights.
+        largest_loss: largest loss found in the box.
+        weight_norm: L2 norm of the weights. The box is not invariant to their scale, so read phi beside it.
+        starts: number of starts.
+        evaluations: of loss and gradient, over all starts.
+        converged: whether the best climb met its test of convergence.
+        examples: number of examples in the loss.
+        batch_norm: which statistics batch norm used.
+        precision: of weights and passes.
+        seed: of the starts.
+    """
+
+    sharpness_pct: float
+    ten_iterations_pct: float
+    epsilon: float
+    loss: float
+    largest_loss: float
+    weight_norm: float
+    starts: int
+    evaluations: int
+    converged: bool
+    examples: int
+    batch_norm: str
+    precision: str
+    seed: int
+
+    def __str__(self) -> str:
+        state = "converged" if self.converged else "NOT converged"
+        return (
+            f"sharpness {self.sharpness_pct:.4g} % ({state}, {self.starts} starts), after ten iterations "
+            f"{self.ten_iterations_pct:.4g} %; epsilon {self.epsilon:g}, {self.examples} examples"
+        )
+
+
+def sharpness(
+    model: nn.Module,
+    data: Any,
+    *,
+    loss: Loss = cross_entropy,
+    epsilon: float = EPSILON,
+    starts: int = STARTS,
+    seed: int = 0,
+    micro_batch: int = MICRO_BATCH,
+    precision: str = "float64",
+    batch_norm_statistics: str = "running",
+) -> SharpnessResult:
+    """Return how much the mean loss can rise in a small box around a model's weights.
+
+    All parameters are moved, also frozen ones. Weights, data and both passes are in float64 unless told otherwise. The
+    model is in eval mode meanwhile, and afterwards as it was.
+
+    Args:
+        model: on its device.
+        data: inputs (n, ...) and labels (n,) as a pair, a Dataset or a DataLoader; for a loss of your own whatever
+            tensors it takes, in a tuple or dict.
+        loss: model, batch -> each example's loss (b,); by default the cross-entropy of logits (b, classes).
+        epsilon: size of the box; the paper uses 1e-3 and 5e-4.
+        starts: number of starts; the best one counts.
+        seed: draws the starts. At equal seeds the result is the same.
+        micro_batch: examples in one pass; changes nothing but memory, unless batch norm uses them.
+        precision: float64, or float32 where that is too slow; a maximisation then ends early.
+        batch_norm_statistics: "running", or "batch" for those of each micro-batch.
+
+    Raises:
+        InputError: arguments that are not as above.
+        ValueError: a loss that is not finite at the weights or in the box.
+
+    Warns:
+        RuntimeWarning: the maximisation has not converged.
+    """
+    if not epsilon > 0:
+        raise InputError(f"epsilon must be > 0, got {epsilon}")
+    if starts < 1:
+        raise InputError(f"starts must be at least 1, got {starts}")
+    with objective(
+        model,
+        data,
+        loss,
+        seed=seed,
+        micro_batch=micro_batch,
+        precision=precision,
+        batch_norm_statistics=batch_norm_statistics,
+    ) as mean_loss:
+        few, best = _maximised(mean_loss, epsilon, starts, seed)
+    result = SharpnessResult(
+        sharpness_pct=max(best.sharpness, few.sharpness),
+        ten_iterations_pct=few.sharpness,
+        epsilon=epsilon,
+        loss=few.base,
+        largest_loss=max(best.largest, few.largest),
+        weight_norm=float(mean_loss.weights().norm()),
+        starts=starts,
+        evaluations=mean_loss.evaluations,
+        converged=best.converged,
+        **mean_loss.conditions(),
+        seed=seed,
+    )
+    if not result.converged:
+        warnings.warn(
+            f"the maximisation has not converged from {starts} starts, so {result.sharpness_pct:.4g} % "
+            "may be far below the maximum; give more starts",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def _maximised(mean_loss: Objective, epsilon: float, starts: int, seed: int) -> tuple[Sharpness, Sharpness]:
+    """Return the maximisation of ten iterations, and the one that goes on until it converges.
+
+    The starts are those of the pipeline's stage at this seed.
+    """
+    x = mean_loss.weights()
+    few = keskar_sharpness(mean_loss, x, epsilon=epsilon, generator=seeds.generator(seed, "sharpness", "full"))
+    best = keskar_sharpness(
+        mean_loss,
+        x,
+        epsilon=epsilon,
+        restarts=starts,
+        iterations=ITERATIONS,
+        max_evaluations=EVALUATIONS,
+        generator=seeds.generator(seed, "sharpness", "full"),
+    )
+    return few, best
