@@ -240,8 +240,8 @@ class _PerExample(Task):
 
 
 def _tensors(batch: Any) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.detach()
+    if isinstance(batch, Tensor):  # autograd refuses tensors made in inference mode
+        return batch.clone() if batch.is_inference() else batch.detach()
     if isinstance(batch, np.ndarray):
         return torch.from_numpy(batch)
     if isinstance(batch, Mapping) and batch:
