@@ -141,7 +141,7 @@ def objective(
     if not callable(loss) or isinstance(loss, type):
         raise InputError(f"loss must be a function loss(model, batch), got {_kind(loss)}")
     device = device_of(model)
-    with unchanged(model), torch.inference_mode(False), torch.enable_grad():
+    with unchanged(model), torch.inference_mode(False):  # which also records gradients within no_grad
         yield Objective(
             _Applied(model),
             examples(data, device, seed=seed),
