@@ -26,12 +26,10 @@ class SharpnessResult(Result):
     """Sharpness at a model's weights.
 
     Attributes:
-        sharpness_pct: phi, per cent: a lower bound, from the best start, each climbed until it converges.
-        ten_iterations_pct: phi after the ten iterations of Keskar et al. 2017 from one start, as the paper's tables
-            and the study's records have it.
+        sharpness_pct: phi, per cent: a lower bound, the best of several starts, each climbed until it converges.
+        ten_iterations_pct: phi after ten iterations from one start, as in Keskar et al. 2017 and in the studies.
         epsilon: size of the box.
         loss: mean loss at the weights.
-        largest_loss: largest loss found in the box.
         weight_norm: L2 norm of the weights. The box is not invariant to their scale, so read phi beside it.
         starts: number of starts.
         evaluations: of loss and gradient, over all starts.
@@ -46,7 +44,6 @@ class SharpnessResult(Result):
     ten_iterations_pct: float
     epsilon: float
     loss: float
-    largest_loss: float
     weight_norm: float
     starts: int
     evaluations: int
@@ -119,7 +116,6 @@ def sharpness(
         ten_iterations_pct=few.sharpness,
         epsilon=epsilon,
         loss=few.base,
-        largest_loss=max(best.largest, few.largest),
         weight_norm=float(mean_loss.weights().norm()),
         starts=starts,
         evaluations=mean_loss.evaluations,
