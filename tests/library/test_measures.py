@@ -331,16 +331,15 @@ def test_results_are_frozen_short_and_a_table(measure: str) -> None:
 
 
 def test_a_maximisation_that_has_not_converged_warns(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = sharpness_module._maximised
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert gapscope.sharpness(network(), pictures()).converged
 
-    def cut_short(*arguments: Any) -> Any:
-        few, best = whole(*arguments)
-        return few, replace(best, converged=False)
+    def cut_short(*arguments: Any, **named: Any) -> Any:
+        found = keskar_sharpness(*arguments, **named)
+        return replace(found, search=replace(found.search, converged=False))
 
-    monkeypatch.setattr(sharpness_module, "_maximised", cut_short)
+    monkeypatch.setattr(sharpness_module, "keskar_sharpness", cut_short)
     with pytest.warns(RuntimeWarning, match="not converged"):
         found = gapscope.sharpness(network(), pictures())
     assert "NOT converged" in str(found)

@@ -13,12 +13,10 @@ from gapscope import seeds
 from gapscope.errors import InputError
 from gapscope.library.inputs import MICRO_BATCH, Loss, cross_entropy, objective
 from gapscope.library.result import Result
-from gapscope.numerics.loss_surface.sharpness import Sharpness, keskar_sharpness
-from gapscope.training.objective import Objective
+from gapscope.numerics.loss_surface.sharpness import keskar_sharpness
 
 EPSILON = 1e-3  # Keskar et al. 2017, Table 3
-STARTS = 3  # our choice, as the next two
-ITERATIONS, EVALUATIONS = 500, 1000  # limits per start; LeNet-5 needed about 50 iterations
+STARTS = 6  # as in the studies
 
 
 @dataclass(frozen=True, repr=False)
@@ -26,14 +24,16 @@ class SharpnessResult(Result):
     """Sharpness at a model's weights.
 
     Attributes:
-        sharpness_pct: phi, per cent: a lower bound, the best of several starts, each climbed until it converges.
+        sharpness_pct: phi, per cent: a lower bound, the best of all starts, each climbed until it converges.
         ten_iterations_pct: phi after ten iterations from one start, as in Keskar et al. 2017 and in the studies.
         epsilon: size of the box.
         loss: mean loss at the weights.
         weight_norm: L2 norm of the weights. The box is not invariant to their scale, so read phi beside it.
-        starts: number of starts.
+        starts: number of starts that were made.
+        agreeing: number of starts within 0.3 % of the best one, itself included.
+        least_start_pct: the least phi of a start.
         evaluations: of loss and gradient, over all starts.
-        converged: whether the best climb met its test of convergence.
+        converged: whether as many starts agree as were asked for, and the best one's climb converged.
         examples: number of examples in the loss.
         batch_norm: which statistics batch norm used.
         precision: of weights and passes.
@@ -46,6 +46,8 @@ class SharpnessResult(Result):
     loss: float
     weight_norm: float
     starts: int
+    agreeing: int
+    least_start_pct: float
     evaluations: int
     converged: bool
     examples: int
@@ -56,8 +58,8 @@ class SharpnessResult(Result):
     def __str__(self) -> str:
         state = "converged" if self.converged else "NOT converged"
         return (
-            f"sharpness {self.sharpness_pct:.4g} % ({state}, {self.starts} starts), after ten iterations "
-            f"{self.ten_iterations_pct:.4g} %; epsilon {self.epsilon:g}, {self.examples} examples"
+            f"sharpness {self.sharpness_pct:.4g} % ({state}, {self.agreeing} of {self.starts} starts agree), after ten "
+            f"iterations {self.ten_iterations_pct:.4g} %; epsilon {self.epsilon:g}, {self.examples} examples"
         )
 
 
@@ -84,7 +86,7 @@ def sharpness(
             tensors it takes, in a tuple or dict.
         loss: model, batch -> each example's loss (b,); by default the cross-entropy of logits (b, classes).
         epsilon: size of the box; the paper uses 1e-3 and 5e-4.
-        starts: number of starts; the best one counts.
+        starts: starts are made until so many agree within 0.3 %, at most six times as many; the best one counts.
         seed: draws the starts. At equal seeds the result is the same.
         micro_batch: examples in one pass; changes nothing but memory, unless batch norm uses them.
         precision: float64, or float32 where that is too slow; a maximisation then ends early.
@@ -110,43 +112,31 @@ def sharpness(
         precision=precision,
         batch_norm_statistics=batch_norm_statistics,
     ) as mean_loss:
-        few, best = _maximised(mean_loss, epsilon, starts, seed)
+        x = mean_loss.weights()
+        # the stream of the pipeline's stage
+        draw = seeds.generator(seed, "sharpness", "full")
+        few = keskar_sharpness(mean_loss, x, epsilon=epsilon, converged_starts=starts, generator=draw)
+    search = few.search
+    assert search is not None  # it was asked for
     result = SharpnessResult(
-        sharpness_pct=max(best.sharpness, few.sharpness),
+        sharpness_pct=search.sharpness,
         ten_iterations_pct=few.sharpness,
         epsilon=epsilon,
         loss=few.base,
-        weight_norm=float(mean_loss.weights().norm()),
-        starts=starts,
-        evaluations=mean_loss.evaluations,
-        converged=best.converged,
+        weight_norm=float(x.norm()),
+        starts=search.starts,
+        agreeing=search.agreeing,
+        least_start_pct=search.least,
+        evaluations=search.evaluations,
+        converged=search.converged,
         **mean_loss.conditions(),
         seed=seed,
     )
     if not result.converged:
         warnings.warn(
-            f"the maximisation has not converged from {starts} starts, so {result.sharpness_pct:.4g} % "
-            "may be far below the maximum; give more starts",
+            f"the maximisation has not converged ({result.agreeing} of {result.starts} starts agree), so "
+            f"{result.sharpness_pct:.4g} % may be far below the maximum; try more starts or another seed",
             RuntimeWarning,
             stacklevel=2,
         )
     return result
-
-
-def _maximised(mean_loss: Objective, epsilon: float, starts: int, seed: int) -> tuple[Sharpness, Sharpness]:
-    """Return the maximisation of ten iterations, and the one that goes on until it converges.
-
-    The starts are those of the pipeline's stage at this seed.
-    """
-    x = mean_loss.weights()
-    few = keskar_sharpness(mean_loss, x, epsilon=epsilon, generator=seeds.generator(seed, "sharpness", "full"))
-    best = keskar_sharpness(
-        mean_loss,
-        x,
-        epsilon=epsilon,
-        restarts=starts,
-        iterations=ITERATIONS,
-        max_evaluations=EVALUATIONS,
-        generator=seeds.generator(seed, "sharpness", "full"),
-    )
-    return few, best
