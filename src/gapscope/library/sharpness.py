@@ -25,7 +25,7 @@ class SharpnessResult(Result):
 
     Attributes:
         sharpness_pct: phi, per cent: a lower bound, the best of all starts, each climbed until it converges.
-        ten_iterations_pct: phi after ten iterations from one start, as in Keskar et al. 2017 and in the studies.
+        ten_iterations_pct: phi after ten iterations from one start, as in Keskar et al. 2017.
         epsilon: size of the box.
         loss: mean loss at the weights.
         weight_norm: L2 norm of the weights. The box is not invariant to their scale, so read phi beside it.
@@ -113,8 +113,7 @@ def sharpness(
         batch_norm_statistics=batch_norm_statistics,
     ) as mean_loss:
         x = mean_loss.weights()
-        # the stream of the pipeline's stage
-        draw = seeds.generator(seed, "sharpness", "full")
+        draw = seeds.generator(seed, "sharpness", "full")  # as in the pipeline's stage
         few = keskar_sharpness(mean_loss, x, epsilon=epsilon, converged_starts=starts, generator=draw)
     search = few.search
     assert search is not None  # it was asked for
