@@ -164,7 +164,7 @@ def test_what_spectra_cannot_measure_is_one_line(
 
 
 def test_help_answers_without_torch_and_dvc() -> None:
-    for command in ([], *([name] for name in ("studies", "run", "report", "compare", "compose", "spectra"))):
+    for command in ([], *([name] for name in ("studies", "run", "report", "compare", "compose", "mend", "spectra"))):
         code = (
             f"import sys; from gapscope import cli; sys.argv = ['gapscope', *{command}, '--help']\n"
             "try: cli.main()\nexcept SystemExit as end: print(end.code, {'torch', 'dvc', 'pandas'} & set(sys.modules))"

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from gapscope import lock_copy
 from gapscope.errors import InputError, StoppedError
 
 T = TypeVar("T")
@@ -171,7 +172,17 @@ def arguments(about: str | None, *shared: str, **own: tuple[type, str]) -> argpa
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Call a stage's main; an error that the user can correct ends as one line on stderr and exit status 2."""
+    """Call a stage's main as `run_command` does, after a copy of dvc.lock is kept."""
+
+    def keep_and_run() -> None:
+        lock_copy.keep()
+        main()
+
+    run_command(keep_and_run)
+
+
+def run_command(main: Callable[[], object]) -> None:
+    """Call a main; an error that the user can correct ends as one line on stderr and exit status 2."""
     name = Path(sys.argv[0]).stem
     try:
         main()

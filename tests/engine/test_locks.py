@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lock(entries: dict) -> None:
-    dump_yaml("dvc.lock", {"schema": "2.0", "stages": entries})
+    dump_yaml("dvc.lock", {"schema": "2.0", "stages": entries, "datasets": []})
 
 
 def held(path: str = "dvc.lock") -> dict:

@@ -4,10 +4,10 @@ import argparse
 import os
 import sys
 
-from gapscope.cli import compare, compose, report, run, site, spectra, studies, verify
-from gapscope.runtime import run_stage
+from gapscope.cli import compare, compose, mend, report, run, site, spectra, studies, verify
+from gapscope.runtime import run_command
 
-COMMANDS = (studies, run, report, site, compare, compose, verify, spectra)  # in the order of --help
+COMMANDS = (studies, run, report, site, compare, compose, mend, verify, spectra)  # in the order of --help
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,7 +32,7 @@ def _main() -> None:
 def main() -> None:
     """Entry point of the console script."""
     try:
-        run_stage(_main)
+        run_command(_main)
     except KeyboardInterrupt:
         print("gapscope: stopped", file=sys.stderr)
         sys.exit(130)

@@ -31,6 +31,7 @@ def compose(overrides: list[str]) -> None:
         InputError: an override of a param that is not declared, of a value that it cannot have, or no override at all.
     """
     params, text = composed(overrides)
+    locks.mend()
     write_text(PARAMS, text)
     locks.swap(params.study)
     print(f"{PARAMS}: study {params.study}")

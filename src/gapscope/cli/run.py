@@ -4,7 +4,7 @@ from typing import Any
 
 from gapscope.cli.compose import compose, with_study
 from gapscope.config import load_params
-from gapscope.engine import runner
+from gapscope.engine import locks, runner
 from gapscope.runtime import pick_device
 
 
@@ -30,6 +30,8 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
     """
     if study or overrides:
         compose(with_study(study, overrides))
+    else:
+        locks.mend()
     name = load_params().study
     graph, unsure = runner.changed()
     if not graph:

@@ -2,13 +2,23 @@
 
 DVC parses and writes the whole of `dvc.lock` for every stage that it runs. With the entries of all studies in it, a
 study of minutes would spend most of its time there.
+
+DVC writes `dvc.lock` in place, and a kill may leave only its beginning. Stages keep a whole copy (`lock_copy`), and
+`mend` puts it back. The files in `locks/` are written by this module alone, each to a temporary file that is renamed.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-LOCK, OTHERS = Path("dvc.lock"), Path("locks")
+from gapscope import lock_copy
+from gapscope.errors import InputError
+from gapscope.records.files import atomic_path
+
+LOCK, OTHERS = lock_copy.LOCK, Path("locks")
+CUT = lock_copy.COPY.with_name("dvc.lock.cut")  # keeps what `mend` replaced
 Entries = dict[str, dict[str, Any]]  # stage -> its entry in a lock file
 
 
@@ -27,7 +37,69 @@ def swap(study: str) -> None:
         write(path, read(path) | moved)
     if current != entries:
         write(LOCK, current)
+    lock_copy.copy_whole()
     own.unlink(missing_ok=True)
+
+
+def mend(*, say_whole: bool = False) -> None:
+    """Put the last whole copy of dvc.lock back if the present one was cut off, and say so; leave a whole one alone.
+
+    Args:
+        say_whole: say it too if nothing is to be done.
+
+    Raises:
+        InputError: the lock has markers of a merge conflict, or it was cut off and there is no copy.
+    """
+    if not LOCK.exists() or not _needs_copy(LOCK.read_bytes()):
+        if say_whole:
+            print(f"{LOCK} is whole" if LOCK.exists() else f"there is no {LOCK} to mend")
+        return
+    copy = lock_copy.copied()
+    if not copy:
+        raise InputError(
+            f"{LOCK} was cut off, and no copy was kept; `git restore {LOCK}` brings the committed one back"
+        )
+    with _dvc_waits():
+        lock = LOCK.read_bytes()
+        if _needs_copy(lock):  # no DVC process has written it since
+            for path, content in ((CUT, lock), (LOCK, copy)):
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(content)
+            print(f"{LOCK} was cut off after {len(lock)} bytes: put the last whole one back, of {len(copy)} bytes")
+
+
+def _needs_copy(lock: bytes) -> bool:
+    """Whether a lock was cut off; one without our last line was if DVC cannot read it, or if the copy goes on."""
+    copy = lock_copy.copied()
+    if lock_copy.CONFLICT.search(lock):
+        raise InputError(_conflict(LOCK))
+    if lock.endswith(lock_copy.END) or lock_copy.was_cut(lock, copy):
+        return not lock.endswith(lock_copy.END)
+    return not _parsed(lock, LOCK) or (lock != copy and copy.startswith(lock))
+
+
+def _conflict(path: Path) -> str:
+    return (
+        f"{path} has markers of a merge conflict; take one side, as in `git checkout --ours {path}`, and run the "
+        "pipeline: what the other side had is then run again"
+    )
+
+
+@contextmanager
+def _dvc_waits() -> Iterator[None]:
+    """Hold DVC's own lock, so that no DVC process writes within the block.
+
+    Raises:
+        InputError: a DVC process holds it.
+    """
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo, repo.lock:
+            yield
+    except LockError as error:
+        raise InputError(f"{LOCK} was cut off, or DVC is writing it: another DVC process runs; wait for it") from error
 
 
 def study_of(entry: dict[str, Any]) -> str | None:
@@ -39,17 +111,36 @@ def study_of(entry: dict[str, Any]) -> str | None:
 
 
 def read(path: Path) -> Entries:
-    """Return the entries of a lock file; none if it does not exist."""
-    from dvc.utils.serialize import load_yaml
+    """Return the entries of a lock file; none if it does not exist.
 
-    return (load_yaml(str(path)).get("stages") or {}) if path.exists() else {}
+    Raises:
+        InputError: it is damaged, or has markers of a merge conflict.
+    """
+    if not path.exists():
+        return {}
+    content = path.read_bytes()
+    if lock_copy.CONFLICT.search(content):
+        raise InputError(_conflict(path))
+    if (lock := _parsed(content, path)) is None:
+        raise InputError(f"{path} is damaged; `git restore {path}` brings the committed one back")
+    return lock.get("stages") or {}
+
+
+def _parsed(content: bytes, path: Path) -> dict[str, Any] | None:
+    """Return what a lock file holds; None if DVC could not read it."""
+    from dvc.utils.serialize import YAMLError, parse_yaml
+
+    try:
+        lock = parse_yaml(content.decode(), path)
+    except (YAMLError, UnicodeDecodeError):
+        return None
+    whole = isinstance(lock, dict) and all(isinstance(entry, dict) for entry in (lock.get("stages") or {}).values())
+    return lock if whole else None
 
 
 def write(path: Path, entries: Entries) -> None:
-    """Write a lock file in DVC's own format, with its stages sorted."""
+    """Write a lock file in DVC's own format, with its stages sorted, and `lock_copy.END` as its last line."""
     from dvc.utils.serialize import dump_yaml
 
-    from gapscope.records.files import atomic_path
-
     with atomic_path(path) as temporary:
-        dump_yaml(str(temporary), {"schema": "2.0", "stages": dict(sorted(entries.items()))})
+        dump_yaml(str(temporary), {"schema": "2.0", "stages": dict(sorted(entries.items())), "datasets": []})

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gapscope import lock_copy
 from gapscope.config import PARAMS, read_yaml
 from gapscope.errors import InputError, StoppedError
 from gapscope.names import check_names
@@ -208,6 +209,7 @@ def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], 
 
     def start(name: str, slot: int) -> "subprocess.Popen[bytes]":
         refuse_unsafe_names()  # params.yaml may have been edited since `changed` read it
+        lock_copy.copy_whole()  # with the entry of the stage that made room for this one
         device = {"GAPSCOPE_DEVICE": f"cuda:{slot % gpus}"} if gpus else {}
         options = ["--allow-missing"] if name in unsure else []
         path = log_of(name)
