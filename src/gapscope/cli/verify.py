@@ -1,14 +1,16 @@
 """`gapscope verify`: which code made a result, and whether this machine gets it too."""
 
+import signal
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from gapscope.cli.compose import composed
 from gapscope.config import Params, load_params
-from gapscope.errors import InputError, did_you_mean
+from gapscope.errors import InputError, StoppedError, did_you_mean
 
 RECORDED = "recorded"
 DESCRIPTION = """Without --against: train the cheapest committed cells of a study again and compare them with their
@@ -43,9 +45,29 @@ def verify(args: Namespace) -> None:
 
     Raises:
         InputError: what is asked for cannot be run, or a proof failed.
+        StoppedError: SIGTERM came.
     """
     if args.jobs < 1 or args.cells < 1:
         raise InputError("-j and --cells must be at least 1")
+    with _stopped_by_sigterm():
+        _verify(args)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Within the block, SIGTERM raises StoppedError, so that workers end and temporary folders are removed."""
+
+    def stop(*_: object) -> None:
+        raise StoppedError("stopped; finished proofs are kept")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _verify(args: Namespace) -> None:
     if args.check:
         check()
     elif args.against and args.study is None:
@@ -97,11 +119,13 @@ def prove_code(against: str, stages: Sequence[str], names: Sequence[str], *, eve
     if not left:
         print("nothing to prove: the code of these stages is the code that was proved")
     wrong: list[str] = []
-    for rows in code_proof.prove(against, left.values(), todo, jobs=jobs, say=_say) if left else ():
-        proofs.write_code_proofs(rows)
-        wrong += [f"{row.stage} in {row.case}" for row in rows if row.verdict == proofs.DIFFERENT]
-        if rows:
-            del left[rows[0].case]
+    if left:
+        with closing(code_proof.prove(against, list(left.values()), todo, jobs=jobs, say=_say)) as proved:
+            for rows in proved:
+                proofs.write_code_proofs(rows)
+                wrong += [f"{row.stage} in {row.case}" for row in rows if row.verdict == proofs.DIFFERENT]
+                if rows:
+                    del left[rows[0].case]
     if wrong or left:
         failed = f"; failed: {', '.join(left)}" if left else ""
         raise InputError(f"not the same numbers as {against}: {', '.join(wrong) or 'none'}{failed}")

@@ -22,11 +22,14 @@ from typing import Any
 
 from gapscope import lock_copy
 from gapscope.config import PARAMS, read_yaml
+from gapscope.engine import watchdog
 from gapscope.errors import InputError, StoppedError
 from gapscope.names import check_names
 from gapscope.runtime import stop_requests
 
 LOGS = Path("data/logs")
+SAVING_S = 60  # after it, a stage whose runner was killed is killed as well
+WATCHDOG = (sys.executable, "-I", "-S", watchdog.__file__, str(SAVING_S))
 POLL_S = 0.2
 LOOK_S = {True: 1, False: 60}  # seconds between progress lines: on a terminal, and in a file
 TAIL = 4096  # bytes at the end of a log that are searched for progress
@@ -202,10 +205,13 @@ def _repro(stage: str, *options: str) -> list[str]:
 def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
     """Return a function that starts one stage through DVC and writes its output to a log file.
 
+    If this process is killed, the stage is ended too (`watchdog`).
+
     Args:
         gpus: number of GPUs; slots are dealt out over them. 0: the processor.
         unsure: stages that run only if their dependencies have changed, and not because of missing outputs.
     """
+    runner_lives, _ = os.pipe()  # no other process gets the end that is never written to
 
     def start(name: str, slot: int) -> "subprocess.Popen[bytes]":
         refuse_unsafe_names()  # params.yaml may have been edited since `changed` read it
@@ -217,7 +223,8 @@ def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], 
         _say(f"$ {shlex.join(['dvc', *_repro(name, *options)])}")
         with path.open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dvc", *_repro(name, *options)],
+                [*WATCHDOG, sys.executable, "-m", "dvc", *_repro(name, *options)],
+                stdin=runner_lives,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | {"OMP_NUM_THREADS": "1"} | device,

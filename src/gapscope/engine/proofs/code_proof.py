@@ -8,7 +8,7 @@ activations, so that a later stage is judged by itself.
 import datetime
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class Compared:
 
 def prove(
     against: str, cases: Iterable[Case], wanted: Mapping[str, Sequence[str]], *, jobs: int, say: Callable[[str], None]
-) -> Iterator[list[CodeProof]]:
+) -> Generator[list[CodeProof]]:
     """Run cases with a commit's code and the present code, and yield the proofs of each case when it ends.
 
     Args:
@@ -77,8 +77,8 @@ def prove(
             finally:
                 workers.put(worker)
 
-        try:
-            with ThreadPoolExecutor(jobs) as pool:
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
                 running = {pool.submit(one, case): case for case in cases}
                 for future in as_completed(running):
                     case = running[future]
@@ -86,9 +86,10 @@ def prove(
                         yield [proof_of(compared, case.name, old, new) for compared in future.result()]
                     except InputError as error:
                         say(f"{case.name}: FAILED: {error}")
-        finally:
-            for worker in started:
-                worker.close()
+            finally:  # the pool waits for its threads, and these wait for their workers
+                pool.shutdown(wait=False, cancel_futures=True)
+                for worker in started:
+                    worker.close()
 
 
 def what_to_prove(

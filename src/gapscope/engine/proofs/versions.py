@@ -79,11 +79,12 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and the job that it runs."""
+        self._process.terminate()
+        self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
-                pipe.close()
-        self._process.wait()
+                pipe.close()  # last, since another thread may wait for the answer
 
 
 @dataclass(frozen=True)

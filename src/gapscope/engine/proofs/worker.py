@@ -1,7 +1,8 @@
 """A process that runs the stage scripts of any version, each in a fork of itself, so that torch is imported only once.
 
 It reads jobs, one JSON object per line, and answers each with its exit status. It does not import gapscope itself: a
-job names the folder and the source that it runs with. `Worker` in `versions.py` is the other side.
+job names the folder and the source that it runs with. `Worker` in `versions.py` is the other side. A job ends with this
+process, and this process ends with the one that started it.
 """
 
 import importlib
@@ -19,10 +20,12 @@ PRELOADED = (
     "sklearn.model_selection", "torch", "yaml",
 )  # fmt: skip
 POLL_S = 0.02
+running: list[int] = []  # the process of the present job; in that process itself there is none
 
 
 def serve() -> None:
     """Run jobs until the input ends."""
+    signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the job, and then the end of input ends this process
     for name in PRELOADED:
         __import__(name)
@@ -30,17 +33,30 @@ def serve() -> None:
         print(run(json.loads(line)), flush=True)
 
 
+def end(*_: object) -> None:
+    """End this process at once, with the present job."""
+    for child in running:
+        os.kill(child, signal.SIGKILL)
+    os._exit(128 + signal.SIGTERM)
+
+
 def run(job: dict[str, Any]) -> int:
     """Run a job in a fork and return its exit status; it is killed after `limit_s` seconds, with status 124."""
+    parent = os.getppid()
     child = os.fork()
     if child == 0:
         _child(job)
-    end = time.monotonic() + job["limit_s"]
+    running[:] = [child]
+    deadline = time.monotonic() + job["limit_s"]
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
+            running.clear()
             return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
+        if os.getppid() != parent:  # it was killed
+            end()
+        if time.monotonic() > deadline:
+            running.clear()
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return 124
@@ -50,6 +66,8 @@ def run(job: dict[str, Any]) -> int:
 def _child(job: dict[str, Any]) -> None:
     status = 1
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    running.clear()
     try:
         log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
