@@ -459,6 +459,8 @@ def test_all_is_flushed_before_it_takes_its_name(kind, path, monkeypatch):
     assert flushed_before[0] >= {file.stat().st_ino for file in files}
 
 
+GONE = 2**22 + 1  # no process: Linux and macOS give no id that is larger than 2**22
+
 KILLED_IN_MID_WRITE = """
 import sys, time
 from pathlib import Path
@@ -501,6 +503,10 @@ def test_kill_in_mid_write(tmp_path):
     write_small_activations(folder, 2)
     write_small_activations(new_folder, 2)
     assert read_whole_activations(folder) == read_whole_activations(new_folder)
+    assert {path.name for path in tmp_path.glob(".*")} == {name for name in left if "file" in name}
+    for path in (file, new_file):
+        write_small_record(path, 2)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_rest_of_a_killed_run_with_this_process_id(path):
@@ -510,6 +516,25 @@ def test_rest_of_a_killed_run_with_this_process_id(path):
     write_small_activations(path, 1)
     assert len(read_whole_activations(path)[1]) == 2
     assert list(path.glob("*old*")) == []
+
+
+def test_what_a_running_process_writes_is_left_alone(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    others = [f".{path.name}.{os.getppid()}.tmp", f".{path.name}.more.{GONE}.tmp", f".{path.name}.x.tmp"]
+    for name in others:  # of a process that runs, of another file, and of nobody that is known
+        (path.parent / name).write_text("half")
+    gone = path.with_name(f".{path.name}.{GONE}.tmp")
+    gone.write_text("half")
+    write_text(path, "whole")
+    assert {file.name for file in path.parent.iterdir()} == {path.name, *others}
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*"])
+def test_a_name_is_no_pattern(tmp_path, name):
+    (tmp_path / f".a1.{GONE}.tmp").write_text("of another file")
+    (tmp_path / f".{name}.{GONE}.tmp").write_text("half")
+    write_text(tmp_path / name, "whole")
+    assert {file.name for file in tmp_path.iterdir()} == {name, f".a1.{GONE}.tmp"}
 
 
 def test_an_empty_frame_keeps_its_columns(tmp_path: Path) -> None:
