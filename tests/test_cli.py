@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from dvc.repo import Repo
 from dvc.utils.hydra import compose_and_dump
 from safetensors.torch import save_file
 
-from gapscope import cli
+from gapscope import cli, lock_copy
 from gapscope.cli import compare, studies
 from gapscope.cli.compose import composed
 from gapscope.config import load_params
@@ -102,6 +103,23 @@ def test_a_refused_override_changes_no_file(
         assert re.fullmatch(f"gapscope: .*{said}.*\n", capsys.readouterr().err)
         assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
     assert not stages
+
+
+@pytest.mark.parametrize("arguments", ["compose study=smoke", "run", "run smoke", "mend"])
+def test_a_lock_that_was_cut_is_put_back_first(
+    stages: list[object], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: str
+) -> None:
+    Repo.init(no_scm=True).close()
+    assert call(monkeypatch, "compose", "study=smoke") == 0
+    locks.write(
+        locks.LOCK, {"plan@smoke-digits": {"cmd": "python stages/plan.py --out data/runs/smoke/plan/digits.txt"}}
+    )
+    before = locks.LOCK.read_bytes()
+    lock_copy.keep()
+    locks.LOCK.write_bytes(before[:40])
+    assert call(monkeypatch, *arguments.split()) == 0
+    assert locks.LOCK.read_bytes() == before
+    assert "dvc.lock was cut off after 40 bytes" in capsys.readouterr().out
 
 
 def test_spectra_counts_in_any_tensor(

@@ -14,7 +14,7 @@ from gapscope.cli import main
 from gapscope.engine import locks
 from gapscope.errors import InputError
 
-SRC = Path(__file__).parents[2] / "src"
+ROOT = Path(__file__).parents[2]
 STAGE = """
 import sys
 from pathlib import Path
@@ -67,7 +67,10 @@ def dvc(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 def python(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = os.environ | {"PYTHONPATH": str(SRC), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT / "src"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
@@ -183,6 +186,14 @@ def test_a_damaged_file_in_locks_is_one_line(
     Path("locks/a.lock").write_bytes(Path("locks/a.lock").read_bytes().partition(b"    cmd")[0])
     assert gapscope(monkeypatch, "mend") == 2
     assert "git restore locks/a.lock" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / locks.LOCK, *sorted((ROOT / locks.OTHERS).glob("*.lock"))], ids=lambda path: path.name
+)
+def test_a_committed_lock_is_whole(path: Path) -> None:
+    """If it is not: `gapscope compose` of its study and of another one writes the last line."""
+    assert path.read_bytes().endswith(lock_copy.END)
 
 
 def test_the_copy_goes_when_somebody_removes_the_lock(repository: Path) -> None:

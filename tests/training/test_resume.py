@@ -16,7 +16,7 @@ from gapscope.errors import StoppedError
 from gapscope.optim.adam import Adam
 from gapscope.optim.imported import TorchOptimizer
 from gapscope.optim.sgd import SGD
-from gapscope.records.checkpoints import Checkpoint
+from gapscope.records.checkpoints import Checkpoint, content_digest
 from gapscope.training import state
 
 IDENTITY = {"batch_size": 20, "settings": {"momentum": 0.9}}
@@ -156,6 +156,31 @@ def test_half_a_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     checkpoint.path.write_bytes(whole[: len(whole) // 2])
     assert checkpoint.load() is None
     assert str(checkpoint.path) in capsys.readouterr().out
+
+
+def test_a_flipped_byte_is_refused_anywhere_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = stopped(tmp_path / "checkpoint", 5)
+    whole = checkpoint.path.read_bytes()
+    progress = whole.index(b"progress")
+    places = [*range(progress, progress + 60), *range(len(whole) - 1, progress + 60, -len(whole) // 200)]
+    assert len(places) > 200
+    for place in places:
+        checkpoint.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert checkpoint.load() is None, place
+    assert len(capsys.readouterr().out.splitlines()) == len(places)
+    checkpoint.path.write_bytes(whole)
+    assert checkpoint.load() is not None
+
+
+def test_the_checksum_covers_names_types_and_shapes() -> None:
+    tensors = {"a": torch.zeros(2, 3, dtype=torch.bfloat16), "b": torch.tensor(True)}
+    others = (
+        {"a": tensors["a"].reshape(3, 2), "b": tensors["b"]}, {"a": tensors["a"].half(), "b": tensors["b"]},
+        {"b": tensors["a"], "a": tensors["b"]}, {"a": tensors["a"]}, {"a": tensors["a"], "b": torch.tensor(False)},
+    )  # fmt: skip
+    digests = {content_digest(each, "{}") for each in (tensors, dict(reversed(tensors.items())), *others)}
+    assert len(digests) == 1 + len(others)
+    assert content_digest(tensors, "{} ") not in digests
 
 
 def test_a_checkpoint_every_so_many_epochs(tmp_path: Path) -> None:

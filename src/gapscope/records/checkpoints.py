@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -36,7 +37,7 @@ class Checkpoint:
         header = json.dumps({"identity": self.identity, "progress": progress})
         with atomic_path(self.path) as temporary:
             plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(plain, temporary, metadata={"checkpoint": header})
+            save_file(plain, temporary, metadata={"checkpoint": header, "sha256": content_digest(plain, header)})
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the saved tensors and progress; None if there are none, or none of this run (it prints why)."""
@@ -44,8 +45,14 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["checkpoint"])
+                metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = json.loads(metadata["checkpoint"])
+            if metadata.get("sha256") not in {
+                content_digest(tensors, metadata["checkpoint"]),
+                None,
+            }:  # None: an older one
+                raise SafetensorError("its content has another checksum than when it was written")
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             print(f"checkpoint {self.path} is damaged ({error}): training starts afresh", flush=True)
             return None
@@ -63,6 +70,20 @@ class Checkpoint:
         """Remove the file, and the sweep's, once the run's outputs are written."""
         self.path.unlink(missing_ok=True)
         self.sweep.path.unlink(missing_ok=True)
+
+
+def content_digest(tensors: Mapping[str, Tensor], header: str) -> str:
+    """Return the SHA-256 of a header and of tensors: their names, types, shapes and bytes.
+
+    Args:
+        tensors: any shapes and types, on the CPU and contiguous.
+        header: text.
+    """
+    digest = hashlib.sha256(header.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def code_digest(own: Path) -> str:
