@@ -252,7 +252,8 @@ def test_a_study_without_networks_runs_its_own_stages_and_keeps_the_others_resul
     assert ran(run(copy, "dvc", "repro")) == []
     run(copy, "gapscope", "compose", "study=smoke")
     assert ran(run(copy, "dvc", "repro")) in ([], ["report@smoke"])  # pages are not in git
-    assert set((copy / "dvc.lock").read_text().splitlines()) == set((study / "dvc.lock").read_text().splitlines())
+    before, after = (set((folder / "dvc.lock").read_text().splitlines()) for folder in (study, copy))
+    assert after == before | {"datasets: []"}  # DVC alone made the first one
 
 
 @pytest.mark.integration
