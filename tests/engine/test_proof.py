@@ -473,6 +473,22 @@ def test_every_committed_study_has_something_to_prove(study: str, monkeypatch: p
         assert target.cell
 
 
+def test_a_stage_that_the_commit_lacks_is_taken_as_it_is_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After that its code has to be compared: else any change of a new stage would count as proved."""
+    old = types.SimpleNamespace(folder=project / "nothing", name="abc")
+    monkeypatch.setattr(code_proof, "unpacked", lambda *_: old)
+    (project / proofs.CODE).unlink(missing_ok=True)
+    case = cases.Case("tiny", "smoke", (), ("spectra",))
+    (row,), todo = code_proof.what_to_prove("abc", [case], ["spectra"], everything=False, root=project)
+    assert (row.verdict, row.case, todo) == (proofs.NEW_STAGE, "", {"tiny": []})
+    assert proofs.unproved_cases("spectra", ["tiny"], [row], code=row.code, at=1) == []
+    proofs.write_code_proofs([row], project / proofs.CODE)
+    assert code_proof.what_to_prove("abc", [case], ["spectra"], everything=False, root=project)[0] == []
+    edit(project / "stages/spectra.py", "def main", "print()\n\n\ndef main")
+    with pytest.raises(InputError, match="abc has no stage spectra"):
+        code_proof.what_to_prove("abc", [case], ["spectra"], everything=False, root=project)
+
+
 # --- end to end -----------------------------------------------------------------------------------------------------
 
 

@@ -114,7 +114,7 @@ def prove_code(against: str, stages: Sequence[str], names: Sequence[str], *, eve
     raised, todo = code_proof.what_to_prove(against, chosen, stages or known, everything=everything)
     proofs.write_code_proofs(raised)
     for row in raised:
-        print(f"{row.stage}: revision {row.revision} is new: its code is taken as it is")
+        print(f"{row.stage}, revision {row.revision}: {row.verdict}; its code is taken as it is")
     left = {case.name: case for case in chosen if todo[case.name]}
     if not left:
         print("nothing to prove: the code of these stages is the code that was proved")

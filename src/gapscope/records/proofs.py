@@ -122,7 +122,7 @@ def unproved_cases(stage: str, cases: Iterable[str], rows: Iterable[CodeProof], 
         at: its revision.
     """
     own = [row for row in rows if row.stage == stage and row.revision == at and row.code == code]
-    if any(row.verdict == NEW_REVISION for row in own):
+    if any(not row.case for row in own):  # taken as it is
         return []
     proved = {row.case for row in own if row.verdict in PROVED}
     return [case for case in cases if case not in proved]

@@ -98,6 +98,7 @@ def what_to_prove(
     """Return the proofs that need no run, and for each case the stages to compare in it.
 
     A stage whose revision is higher than at the commit changed its numbers on purpose, so its code needs no run.
+    Neither does a stage that the commit lacks, the first time: there is nothing to compare it with.
 
     Args:
         against: a commit.
@@ -107,7 +108,8 @@ def what_to_prove(
         root: folder of the project.
 
     Raises:
-        InputError: no such commit, or the commit's code of a stage was never proved itself.
+        InputError: no such commit, the commit's code of a stage was never proved itself, or the commit lacks a stage
+            whose code was recorded before.
     """
     rows = proofs.read_rows(root / proofs.CODE, CodeProof)
     raised, todo = list[CodeProof](), {case.name: list[str]() for case in cases}
@@ -115,13 +117,16 @@ def what_to_prove(
         old = unpacked(against, Path(temporary))
         for stage in stages:
             code, at = closure_hash(stage, root), proofs.stage_revision(stage, root)
-            if has_stage(old, stage) and at > proofs.stage_revision(stage, old.folder):
-                raised.append(_raised(stage, at, code, old))
+            if not has_stage(old, stage):
+                raised += _first(stage, at, code, old, rows)
+                continue
+            if at > proofs.stage_revision(stage, old.folder):
+                raised.append(_taken(stage, at, code, old, proofs.NEW_REVISION))
                 continue
             names = [case.name for case in cases if stage in case.stages]
             for name in names if everything else proofs.unproved_cases(stage, names, rows, code=code, at=at):
                 todo[name].append(stage)
-            if has_stage(old, stage) and any(stage in wanted for wanted in todo.values()):
+            if any(stage in wanted for wanted in todo.values()):
                 check_chain(stage, closure_hash(stage, old.folder), [r for r in rows if r.stage == stage], at, old.name)
     return raised, todo
 
@@ -137,11 +142,20 @@ def check_chain(stage: str, old_code: str, rows: Sequence[CodeProof], at: int, c
         )
 
 
-def _raised(stage: str, at: int, code: str, old: Version) -> CodeProof:
-    before = closure_hash(stage, old.folder)
-    return CodeProof(
-        stage, "", at, code, old.name, before, proofs.NEW_REVISION, 0, 0.0, processor=processor(), date=today()
-    )
+def _first(stage: str, at: int, code: str, old: Version, rows: Iterable[CodeProof]) -> list[CodeProof]:
+    """Return the row of a stage that a commit lacks; a changed code has to be compared with that of the first row."""
+    before = [row for row in rows if row.stage == stage and row.revision == at]
+    if not before:
+        return [_taken(stage, at, code, old, proofs.NEW_STAGE)]
+    if all(row.code == code for row in before):
+        return []
+    raise InputError(f"{old.name} has no stage {stage}, whose code was recorded before: name a commit that has it")
+
+
+def _taken(stage: str, at: int, code: str, old: Version, why: str) -> CodeProof:
+    """Return the row of a stage whose code is taken as it is."""
+    before = closure_hash(stage, old.folder) if has_stage(old, stage) else ""
+    return CodeProof(stage, "", at, code, old.name, before, why, 0, 0.0, processor=processor(), date=today())
 
 
 def proof_of(compared: Compared, case: str, old: Version, new: Version) -> CodeProof:
