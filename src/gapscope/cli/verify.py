@@ -111,12 +111,14 @@ def prove_code(against: str, stages: Sequence[str], names: Sequence[str], *, eve
         if stage not in known:
             raise InputError(f"no stage {stage!r} whose numbers can be proved; {did_you_mean(stage, known)}")
     chosen = cases.read_cases(names)
-    raised, todo = code_proof.what_to_prove(against, chosen, stages or known, everything=everything)
+    raised, todo, lacking = code_proof.what_to_prove(against, chosen, stages or known, everything=everything)
     proofs.write_code_proofs(raised)
     for row in raised:
         print(f"{row.stage}, revision {row.revision}: {row.verdict}; its code is taken as it is")
+    for stage in lacking:
+        print(f"{stage}: its code has changed, and {against} has no such stage; name a commit that has it")
     left = {case.name: case for case in chosen if todo[case.name]}
-    if not left:
+    if not left and not lacking:
         print("nothing to prove: the code of these stages is the code that was proved")
     wrong: list[str] = []
     if left:
@@ -126,8 +128,8 @@ def prove_code(against: str, stages: Sequence[str], names: Sequence[str], *, eve
                 wrong += [f"{row.stage} in {row.case}" for row in rows if row.verdict == proofs.DIFFERENT]
                 if rows:
                     del left[rows[0].case]
-    if wrong or left:
-        failed = f"; failed: {', '.join(left)}" if left else ""
+    if wrong or left or lacking:
+        failed = f"; not proved: {', '.join([*left, *lacking])}" if left or lacking else ""
         raise InputError(f"not the same numbers as {against}: {', '.join(wrong) or 'none'}{failed}")
 
 

@@ -94,11 +94,12 @@ def prove(
 
 def what_to_prove(
     against: str, cases: Sequence[Case], stages: Sequence[str], *, everything: bool, root: Path = Path()
-) -> tuple[list[CodeProof], dict[str, list[str]]]:
-    """Return the proofs that need no run, and for each case the stages to compare in it.
+) -> tuple[list[CodeProof], dict[str, list[str]], list[str]]:
+    """Return the proofs that need no run, for each case the stages to compare in it, and what cannot be proved so.
 
     A stage whose revision is higher than at the commit changed its numbers on purpose, so its code needs no run.
-    Neither does a stage that the commit lacks, the first time: there is nothing to compare it with.
+    Neither does a stage that the commit lacks, the first time: there is nothing to compare it with. If its code has
+    changed since, it cannot be proved against that commit.
 
     Args:
         against: a commit.
@@ -108,17 +109,18 @@ def what_to_prove(
         root: folder of the project.
 
     Raises:
-        InputError: no such commit, the commit's code of a stage was never proved itself, or the commit lacks a stage
-            whose code was recorded before.
+        InputError: no such commit, or the commit's code of a stage was never proved itself.
     """
     rows = proofs.read_rows(root / proofs.CODE, CodeProof)
-    raised, todo = list[CodeProof](), {case.name: list[str]() for case in cases}
+    raised, todo, lacking = list[CodeProof](), {case.name: list[str]() for case in cases}, list[str]()
     with tempfile.TemporaryDirectory(prefix="gapscope-verify-") as temporary:
         old = unpacked(against, Path(temporary))
         for stage in stages:
             code, at = closure_hash(stage, root), proofs.stage_revision(stage, root)
             if not has_stage(old, stage):
-                raised += _first(stage, at, code, old, rows)
+                before = {row.code for row in rows if row.stage == stage and row.revision == at}
+                raised += [] if before else [_taken(stage, at, code, old, proofs.NEW_STAGE)]
+                lacking += [stage] if before - {code} else []
                 continue
             if at > proofs.stage_revision(stage, old.folder):
                 raised.append(_taken(stage, at, code, old, proofs.NEW_REVISION))
@@ -128,7 +130,7 @@ def what_to_prove(
                 todo[name].append(stage)
             if any(stage in wanted for wanted in todo.values()):
                 check_chain(stage, closure_hash(stage, old.folder), [r for r in rows if r.stage == stage], at, old.name)
-    return raised, todo
+    return raised, todo, lacking
 
 
 def check_chain(stage: str, old_code: str, rows: Sequence[CodeProof], at: int, commit: str) -> None:
@@ -140,16 +142,6 @@ def check_chain(stage: str, old_code: str, rows: Sequence[CodeProof], at: int, c
         raise InputError(
             f"the code of {stage} at {commit} was never proved itself; name {commits}, or a commit with proved code"
         )
-
-
-def _first(stage: str, at: int, code: str, old: Version, rows: Iterable[CodeProof]) -> list[CodeProof]:
-    """Return the row of a stage that a commit lacks; a changed code has to be compared with that of the first row."""
-    before = [row for row in rows if row.stage == stage and row.revision == at]
-    if not before:
-        return [_taken(stage, at, code, old, proofs.NEW_STAGE)]
-    if all(row.code == code for row in before):
-        return []
-    raise InputError(f"{old.name} has no stage {stage}, whose code was recorded before: name a commit that has it")
 
 
 def _taken(stage: str, at: int, code: str, old: Version, why: str) -> CodeProof:
