@@ -64,7 +64,7 @@ def test_the_sharpness_is_that_of_the_dense_basis() -> None:
 
 
 def test_the_stage_regenerates_what_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = SharpnessSettings((1e-2,), 5, 1, ("train",), None, "running", 1, "float64", 1)
+    settings = SharpnessSettings((1e-2,), 5, 1, 0, ("train",), None, "running", 1, "float64", 1)
     x = torch.randn(80, generator=generator(1), dtype=torch.float64)
 
     def rows() -> list[dict]:

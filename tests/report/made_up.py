@@ -99,7 +99,7 @@ def study(folder: Path, name: str, claims: list[dict[str, Any]] | None = None) -
 def drawn_studies() -> dict[str, tuple[Figure, pd.DataFrame]]:
     """Return each kind of figure once, by name, with its table, from committed studies that have all kinds together."""
     found: dict[str, tuple[Figure, pd.DataFrame]] = {}
-    for name in ("keskar_table3", "keskar_warmstart_n5000", "random_matrices", "quick"):
+    for name in ("gao_quick", "gao_radius", "keskar_table3", "keskar_warmstart_n5000", "random_matrices", "quick"):
         plots = ROOT / "plots" / name
         for figure in (one for measure in measures.names() for one in measures.figures(measure)):
             if (table := plots / f"{figure.name}.csv").exists():

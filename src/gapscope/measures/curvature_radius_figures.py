@@ -60,7 +60,10 @@ def draw_by_tensor(rows: pd.DataFrame) -> Drawing:
     pairs, kinds = drawing.pairs_of(rows), [kind for kind in KINDS if kind in set(rows["kind"])]
     columns = max(len(_states(drawing.of_pair(rows, pair))) for pair in pairs)
     figure, grid = plt.subplots(
-        len(pairs) * len(kinds), columns, figsize=(4.6 * columns, 3.6 * len(pairs) * len(kinds)), squeeze=False
+        len(pairs) * len(kinds),
+        columns,
+        figsize=drawing.size(columns, len(pairs) * len(kinds), 4.6, 3.6),
+        squeeze=False,
     )
     for line, (pair, kind) in zip(grid, ((pair, kind) for pair in pairs for kind in kinds), strict=True):
         here = drawing.of_pair(rows, pair)
