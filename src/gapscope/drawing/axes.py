@@ -157,11 +157,11 @@ def draw_line(axes: Axes, x: Any, y: Any, low: Any, high: Any, *, band: bool = F
         band: the ranges are one band, else a bar each.
         look: of the line, with `color`.
     """
-    if not band:
+    if not band or len(x) == 1:  # a band, like a line, needs two places
         draw_bars(axes, x, low, high, look["color"])
     elif (low < high).any():
         axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
-    (line,) = axes.plot(x, y, **look)
+    (line,) = axes.plot(x, y, **(look if len(x) > 1 else {"marker": "o", "markersize": 4} | look))
     tell_range(line, low, high)
 
 

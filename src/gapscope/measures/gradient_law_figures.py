@@ -172,7 +172,8 @@ def draw_noise_scales(rows: pd.DataFrame) -> Drawing:
             value, low, high = (of[end].to_numpy() for end in ("value", "low", "high"))
             ends = np.array([value[known] - low[known], np.where(np.isfinite(high), high, value)[known] - value[known]])
             style = look | {"linestyle": "", "markersize": 4}
-            axes.errorbar(value[known], at[known], xerr=ends, label=f"seed {seed}", elinewidth=1, **style)
+            axes.errorbar(value[known], at[known], xerr=ends, fmt="none", elinewidth=1, ecolor=style["color"])
+            axes.plot(value[known], at[known], label=f"seed {seed}", **style)  # its marks, which a page can tell
             style |= {"marker": "^", "markerfacecolor": "none"}
             axes.plot(low[~known], at[~known], **style, gid=f"seed {seed}: lower end of the interval")
         axes.set_yticks(range(len(layers)), layers)
