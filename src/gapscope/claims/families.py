@@ -88,9 +88,9 @@ def correct(findings: Sequence[Finding]) -> list[PValues]:
 
 def _decided(entries: Sequence[Entry], places: Sequence[int], level: float) -> dict[int, Decision]:
     found = {place: _undecided(entries[place]) for place in places if not entries[place].testable}
-    for family in dict.fromkeys(entries[place].family for place in places):
-        own = {p: finding for p in places if entries[p].family == family and (finding := entries[p].testable)}
-        if family in CORRECTED:
+    for name in dict.fromkeys(entries[place].family for place in places):
+        own = {p: finding for p in places if entries[p].family == name and (finding := entries[p].testable)}
+        if name in CORRECTED:
             first = level / max(1, sum(finding.outcome.tested for finding in own.values()))
             for (place, finding), p in zip(own.items(), correct(list(own.values())), strict=True):
                 found[place] = _decision(finding, p, level, first, kind="corrected")

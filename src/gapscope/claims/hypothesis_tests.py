@@ -130,7 +130,7 @@ def paired(differences: Array, resolution: float = 0.0) -> Outcome:
     return Outcome(float(stdtr(n - 1, -t)), float(stdtr(n - 1, t)), t)
 
 
-def equivalence(changes: Array, margin: float, resolution: float = 0.0) -> float:
+def equivalence(changes: Array, margin: float) -> float:
     """Return the p value of "the mean change is at least the margin, up or down, at one of the levels".
 
     Two one-sided t tests at each level (Schuirmann 1987). All have to reject, so the largest p value is taken, and it
@@ -139,7 +139,6 @@ def equivalence(changes: Array, margin: float, resolution: float = 0.0) -> float
     Args:
         changes: (seeds, levels): each level minus the first one.
         margin: in the same unit, above 0.
-        resolution: as in `paired`.
     """
     n, changes = len(changes), np.round(changes, DECIMALS)
     if n < 2 or not np.isfinite(changes).all():
@@ -148,7 +147,7 @@ def equivalence(changes: Array, margin: float, resolution: float = 0.0) -> float
 
     return max(
         float(stdtr(n - 1, (abs(of.mean()) - margin) / deviation * math.sqrt(n)))
-        if (deviation := spread(of, resolution))
+        if (deviation := spread(of))
         else (0.5**n if abs(of[0]) < margin else 1.0)
         for of in changes.T
     )
@@ -198,7 +197,7 @@ def holm(p_values: list[float], tested: int) -> list[float]:
     return corrected
 
 
-def spread(differences: Array, resolution: float) -> float:
+def spread(differences: Array, resolution: float = 0.0) -> float:
     """Return the standard deviation of differences over seeds; of counts at least that of rounding."""
     return math.hypot(differences.std(ddof=1), resolution * ROUNDING) if len(differences) > 1 else 0.0
 

@@ -46,19 +46,18 @@ def seeds_for_difference(differences: Array, alpha: float, resolution: float = 0
     return _smallest(float(differences.mean()), spread(differences, resolution), alpha, POWER)
 
 
-def seeds_for_equivalence(changes: Array, margin: float, alpha: float, resolution: float = 0.0) -> int | None:
+def seeds_for_equivalence(changes: Array, margin: float, alpha: float) -> int | None:
     """Return how many seeds two one-sided t tests need at the level where they need most.
 
     Args:
         changes: (seeds, levels), as `hypothesis_tests.equivalence` takes them.
         margin: in the same unit.
         alpha: level of each one-sided test.
-        resolution: as there.
     """
     changes = np.round(changes, DECIMALS)
     if len(changes) < 2 or not np.isfinite(changes).all():
         return None
-    each = [(margin - abs(float(of.mean())), spread(of, resolution)) for of in changes.T]
+    each = [(margin - abs(float(of.mean())), spread(of)) for of in changes.T]
     if min(room for room, _ in each) <= 0:
         return None
     # both one-sided tests have to reject, so each gets half of what may go wrong

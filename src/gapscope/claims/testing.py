@@ -74,14 +74,13 @@ class _Equivalence:
     changes: Array  # (seeds, levels)
     margin: float
     text: str
-    resolution: float = 0.0
 
     @property
     def p(self) -> float:
-        return tests.equivalence(self.changes, self.margin, self.resolution)
+        return tests.equivalence(self.changes, self.margin)
 
     def seeds(self, alpha: float) -> int | None:
-        return power.seeds_for_equivalence(self.changes, self.margin, alpha, self.resolution)
+        return power.seeds_for_equivalence(self.changes, self.margin, alpha)
 
 
 def run_test(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, level: float) -> Finding | str:
