@@ -7,16 +7,16 @@ had the same tests. Since then the tests have changed, and the runs have not.
 import functools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from facts import ROOT
+from facts import table as markdown
 
 from gapscope.claims.wording import SIGNS
 from gapscope.records.long import axis_text
 
-ROOT = Path(__file__).parents[1]
 EARLIER = ROOT / "verified/verdicts.csv"
 AXES = ("threshold", "epsilon")
 KEY = ("study", "claim", "model", "dataset", *AXES)
@@ -58,14 +58,14 @@ def counted() -> str:
     pairs = Counter((row["before"], row["verdict"]) for row in both().to_dict("records"))
     heads = sorted({now for _, now in pairs}, key=list(SIGNS).index)
     lines = [[before, *(f"{pairs[before, now]}" for now in heads)] for before in VERDICTS]
-    return _markdown(["in 0.1", *(f"now {now}" for now in heads)], lines)
+    return markdown(["in 0.1", *(f"now {now}" for now in heads)], lines)
 
 
 def reasons() -> str:
     """Return how often each reason stands behind a change."""
     changed = _changed()
     found = Counter(reason(row) for row in changed)
-    return _markdown(["reason", "verdicts"], [[why, f"{n}"] for why, n in found.most_common()])
+    return markdown(["reason", "verdicts"], [[why, f"{n}"] for why, n in found.most_common()])
 
 
 def changes() -> str:
@@ -76,14 +76,9 @@ def changes() -> str:
         n = "" if math.isnan(row["n"]) else f"{row['n']:.0f}"
         name = f"{row['claim']} ({at})" if at else str(row["claim"])
         lines.append([row["study"], name, row["family"], n, row["before"], row["verdict"], reason(row)])
-    return _markdown(["study", "claim", "family", "n", "in 0.1", "now", "reason"], lines)
+    return markdown(["study", "claim", "family", "n", "in 0.1", "now", "reason"], lines)
 
 
 def _changed() -> list[dict[Any, Any]]:
     table = both()
     return list(table[table["before"] != table["verdict"]].to_dict("records"))
-
-
-def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
