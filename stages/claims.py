@@ -21,7 +21,7 @@ def main() -> None:
     params, claims = load_params(), papers.claims()
     settings = params.section("claims", verdicts.ClaimSettings)
     settings.check(params.study, claims)
-    studies = read_evidence(args.tables), read_evidence(args.reference.parent)
+    studies = read_evidence(args.tables, params, claims), read_evidence(args.reference.parent)
     write_table(args.out, verdicts.evaluate(claims, *studies, settings))
 
 

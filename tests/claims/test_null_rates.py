@@ -14,7 +14,8 @@ from gapscope import papers
 from gapscope.claims import wording
 from gapscope.claims.claim import Claim
 from gapscope.claims.evidence import Evidence
-from gapscope.claims.testing import Finding, run_test
+from gapscope.claims.finding import Finding
+from gapscope.claims.testing import run_test
 from gapscope.claims.verdicts import ClaimSettings, evaluate
 from gapscope.measures import evaluation
 from gapscope.measures.study import Study

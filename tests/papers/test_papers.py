@@ -28,10 +28,13 @@ def test_every_folder_is_a_paper_and_every_paper_has_a_folder() -> None:
 
 def test_every_printed_table_and_figure_has_a_study() -> None:
     for _, item in papers.items():
-        assert (ROOT / f"conf/study/{item.study}.yaml").exists(), item
+        assert (ROOT / f"conf/study/{item.study}.yaml").exists() if item.study else item.why, item
     oyedotun = [name.strip() for item in items("oyedotun2022") for name in item.item.split(",")]
     for number in range(1, 12):
         assert f"Table {number}" in oyedotun
+    gao = ", ".join(item.item for item in items("gao_zhong"))
+    figures = {int(number) for number in re.findall(r"\d+", gao)}
+    assert figures == {*range(1, 17)} - {6, 15}  # those two are sketches
     for name in ("Figure 1", "Figure 2", "Figures 3", "4", "Figure 5", "Figure 6", "Tables A1", "A2", "Figure A3"):
         assert name in oyedotun
 

@@ -12,8 +12,24 @@ test            rises, falls    the quantity with the level (`over`), seeds as b
                 recovers        as shrinks, and the quantity itself falls at the larger batch sizes: a gap also shrinks
                                 when the smallest batch gets worse, and that is no remedy
                 removes_half    as recovers, against half of the reference's gap
+                below_reference, above_reference
+                                the quantity, as a mean over all batch sizes that both studies have, against
+                                `claims.reference`
+                same_as_reference
+                                equal to that of `claims.reference` within the unit's margin, at each of these sizes
+                less_dispersed  the quantity varies less from seed to seed than in `claims.reference`, at the largest of
+                                these sizes. It takes ten seeds
+                equals          the quantity is `value` within the unit's margin at every level. Contradicted where it
+                                is outside at some level. A unit without a margin: only that can be shown
+                exceeds         the quantity is above `value` at every level. Contradicted where it is below at some
+                follows_power   the quantity goes as level^`value`: its local exponent, from each level to the next, is
+                                `value` within the margin
+                u_shaped        both ends are above one of the levels between
 quantity        what is tested, by its name in the long table
-where           axis -> value: which rows of the quantity
+measure         the measure that gives the quantity. Only studies that list it have the claim; default: every study
+value           of equals, exceeds, follows_power: the stated value
+where           axis -> value: which rows of the quantity. A list of values: the first one that a network has, since
+                networks name their layers differently
 each            axes: one test for each value that the study has
 first           axes: one test, at the first value that the study has
 compared_with   {quantity, where}: subtracted, or divided by where the unit is `times`. It is taken at the same `each`
@@ -30,7 +46,11 @@ untrained       {quantity, where}: the part of the quantity that is there withou
                 Where it makes up at least half of the change in every seed, the verdict is "by construction"
 share           for unit: values. The same count as a share of all values, by its name in the long table
 arm             which studies test it, by their `claims.arm`; default: plain
-over            the level: batch_size (default), width or start_epoch
+over            the level: batch_size (default), width or start_epoch; or, of the records of `measure`, images or
+                discarded; none: one value per seed. Records with a batch size count at the smallest one
+own_interval    true: the quantity counts in halves of its own 95 % interval, where each value has one. Above 1, that
+                interval excludes 0
+only            of tests against a reference: the one batch size that is compared
 of              for over: width. `largest`: the value at the largest batch size; `gap`: largest minus smallest
 ends            true: tested at the first and the last level alone. For quantities whose spread grows with the level
                 although nothing happens, which would pass for a trend
@@ -50,12 +70,15 @@ from gapscope.records.long import AXES, axis_text
 # the part of the reference's gap below which this one has to come
 REMOVED = {"shrinks": 1.0, "recovers": 1.0, "removes_half": 0.5}
 REMEDIES = {"recovers", "removes_half"}  # in which the larger batches themselves have to be better than the reference's
-TESTS = ("rises", "falls", "rises_with", *REMOVED)
-LEVELS = ("batch_size", "width", "start_epoch")
+OF_REFERENCE = (*REMOVED, "below_reference", "above_reference", "same_as_reference", "less_dispersed")
+STATED = ("equals", "exceeds", "follows_power")
+TESTS = ("rises", "falls", "rises_with", "u_shaped", *STATED, *OF_REFERENCE)
+OF_RECORDS = ("images", "discarded", "none")  # levels that are read from a measure's own records
+LEVELS = ("batch_size", "width", "start_epoch", *OF_RECORDS)
 FAMILIES = ("primary", "secondary")
 # The largest effect that counts as none, by unit, fixed on 2026-11-30. Points: as `tables.tolerance_points`. Ratios: a
-# factor. Counts: a share of all the values that there are to count. Nats: our choice.
-MARGINS = {"points": 0.5, "nats": 0.05, "times": 1.25, "share": 0.01, "values": 0.01}
+# factor. Counts: a share of all the values that there are to count. Nats and exponents: our choice.
+MARGINS = {"points": 0.5, "nats": 0.05, "times": 1.25, "share": 0.01, "values": 0.01, "exponent": 0.05}
 
 
 @dataclass(frozen=True)
@@ -66,8 +89,13 @@ class Measured:
     where: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        values = ", ".join(axis_text(value) for value in self.where.values())
+        values = ", ".join(axis_text(value) for value in self.named.values())
         return f"{self.quantity} ({values})" if values else self.quantity
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """Return the axes with a list of values as one text."""
+        return {axis: " or ".join(of) if isinstance(of, list) else of for axis, of in self.where.items()}
 
 
 @dataclass(frozen=True)
@@ -80,6 +108,9 @@ class Claim:
     test: str
     measured: Measured
     unit: str
+    measure: str = ""
+    value: float | None = None
+    only: int | None = None
     each: tuple[str, ...] = ()
     first: tuple[str, ...] = ()
     compared_with: Measured | None = None
@@ -95,6 +126,7 @@ class Claim:
     of: str = ""
     ends: bool = False
     one_way: bool = False
+    own_interval: bool = False
     caution: str = ""
     paper: str = ""  # the folder whose file it is from
 
@@ -114,6 +146,16 @@ class Claim:
             raise InputError(
                 f"claim {self.name}: the test rises_with needs correlated_with, and no other test takes it"
             )
+        if (self.value is not None) != (self.test in STATED):
+            raise InputError(
+                f"claim {self.name}: the tests {', '.join(STATED)} need a value, and no other test takes it"
+            )
+        if self.only is not None and self.test not in OF_REFERENCE:
+            raise InputError(
+                f"claim {self.name}: only belongs to a test against a reference: {', '.join(OF_REFERENCE)}"
+            )
+        if self.over in OF_RECORDS and not self.measure:
+            raise InputError(f"claim {self.name}: over: {self.over} needs a measure, whose records are read")
         if (self.of in ("largest", "gap")) != (self.over == "width"):
             raise InputError(f"claim {self.name}: over: width needs of: largest or gap, and no other level takes it")
 

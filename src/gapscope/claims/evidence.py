@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gapscope.claims.claim import Claim, Measured
+from gapscope.claims.claim import OF_RECORDS, Claim, Measured
+from gapscope.config import Params
 from gapscope.errors import InputError
-from gapscope.records.cells import WIDENED
-from gapscope.records.long import RUN, axis_text, select
-from gapscope.records.tables import read_table
+from gapscope.records.cells import WIDENED, cells, seed_records
+from gapscope.records.long import RUN, axis_text, read_long, select
+from gapscope.records.tables import read_record, read_table
 
 VALUES = ("runs", "warmstart")  # long tables of a study
-KEYS = (*RUN, "start_epoch")  # what identifies a run, or a warm start
+KEYS = (*RUN, "start_epoch", *OF_RECORDS)  # what identifies a run, a warm start, or a row of a measure's own records
 
 
 class NotMeasuredError(Exception):
@@ -32,17 +33,41 @@ class Evidence:
         values: long table; warm starts have an axis `start_epoch`.
         runs: one row per run (per warm start): model, dataset, batch_size or start_epoch, seed, status, and the device
             where it is known.
+        measures: the measures that the study lists.
+        records: measure -> its own records as one long table, with the device; of measures whose claims need them.
     """
 
     values: pd.DataFrame
     runs: pd.DataFrame
+    measures: frozenset[str] = frozenset()
+    records: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
     def without_seeds(self, seeds: Sequence[int]) -> "Evidence":
         """Return the evidence of the runs of other seeds; all of it where there are none."""
         fresh = ~self.runs["seed"].isin(seeds)
         if fresh.all() or not fresh.any():
             return self
-        return Evidence(self.values[~self.values["seed"].isin(seeds)], self.runs[fresh])
+        kept = {name: table[~table["seed"].isin(seeds)] for name, table in self.records.items()}
+        return replace(self, values=self.values[~self.values["seed"].isin(seeds)], runs=self.runs[fresh], records=kept)
+
+    def of_level(self, claim: Claim) -> "Evidence":
+        """Return the evidence whose `runs` have one row per seed and level of a claim.
+
+        That is this evidence, unless the claim's level is one of a measure's own records. Then it is those records. Of
+        records with a batch size those of the smallest one are taken: initial weights are the same at all of them.
+        """
+        if claim.over not in OF_RECORDS:
+            return self
+        values = self.records.get(claim.measure, pd.DataFrame(columns=["quantity", "value"])).assign(none=0)
+        if "batch_size" in values:
+            smallest = values.groupby(["model", "dataset"])["batch_size"].transform("min")
+            values = values[values["batch_size"] == smallest].drop(columns="batch_size")
+        rows = values[values["quantity"] == claim.measured.quantity]
+        if claim.over not in rows or rows[claim.over].isna().all():
+            return Evidence(values.iloc[:0], self.runs)
+        keys = ["model", "dataset", "seed", claim.over, "device"]
+        runs = rows[keys].dropna(subset=[claim.over]).drop_duplicates().reset_index(drop=True)
+        return Evidence(values, runs.assign(status="ok"))
 
     def cases(self, claim: Claim) -> list[dict[str, Any]]:
         """Return the axes of each test of a claim: one per value of its `each` axes that the study has.
@@ -59,13 +84,16 @@ class Evidence:
         found: list[dict[str, Any]] = rows[axes].dropna().drop_duplicates().to_dict("records")  # type: ignore[assignment]
         return found or [{}]
 
-    def of(self, measured: Measured, at: Mapping[str, Any], over: str = "batch_size") -> pd.Series:
+    def of(
+        self, measured: Measured, at: Mapping[str, Any], over: str = "batch_size", column: str = "value"
+    ) -> pd.Series:
         """Return a quantity's value in each run, indexed as `runs`; NaN in a run that lacks it.
 
         Args:
             measured: the quantity.
             at: further axes, of a test; taken where the quantity has them.
             over: the level, whose values all count.
+            column: value, or an end of its own interval: low or high.
 
         Raises:
             NotMeasuredError: no run has it.
@@ -76,19 +104,24 @@ class Evidence:
         if rows.empty or rows["value"].isna().all():
             raise NotMeasuredError(_missing(measured, own, self.values))
         try:
-            rows = select(rows, measured.quantity, {**measured.where, **own}, along=over)
+            rows = select(rows, measured.quantity, {**measured.named, **own}, along=over)
         except ValueError as error:
             raise InputError(f"claims: {error}") from error
         if rows.empty or rows["value"].isna().all():
             raise NotMeasuredError(_missing(measured, own, self.values))
         keys = [key for key in KEYS if key in self.runs and self.runs[key].notna().any()]
-        found = self.runs[keys].merge(rows[[*keys, "value"]], on=keys, how="left", validate="one_to_one")
-        return found["value"].set_axis(self.runs.index)
+        found = self.runs[keys].merge(rows[[*keys, column]], on=keys, how="left", validate="one_to_one")
+        return found[column].set_axis(self.runs.index)
 
     def _rows(self, measured: Measured) -> pd.DataFrame:
         rows = self._by_quantity.get(measured.quantity, self.values.iloc[:0])
         for axis, value in measured.where.items():
-            rows = rows[(rows[axis] == value).fillna(False)] if axis in rows else rows.iloc[:0]
+            if axis not in rows:
+                return rows.iloc[:0]
+            if isinstance(value, list):
+                rows = _first_of(rows, axis, value).assign(**{axis: measured.named[axis]})
+            else:
+                rows = rows[(rows[axis] == value).fillna(False)]
         return rows
 
     @cached_property
@@ -97,11 +130,36 @@ class Evidence:
         return {str(quantity): rows for quantity, rows in groups}
 
 
-def read_evidence(folder: Path) -> Evidence:
-    """Return a study's values and runs, from its folder metrics/STUDY."""
+def read_evidence(folder: Path, params: Params | None = None, claims: Sequence[Claim] = ()) -> Evidence:
+    """Return a study's values and runs, from its folder metrics/STUDY.
+
+    Args:
+        folder: of the study's tables.
+        params: the study's, for the records of single measures; without it there are none.
+        claims: the claims to be tested: they tell whose records are read.
+    """
     paths = [folder / f"{name}.csv" for name in VALUES]
-    values = [read_table(path) for path in paths if path.exists()]
-    return Evidence(pd.concat(values, ignore_index=True), read_table(folder / "cells.csv"))
+    values = pd.concat([read_table(path) for path in paths if path.exists()], ignore_index=True)
+    runs = read_table(folder / "cells.csv")
+    if params is None:
+        return Evidence(values, runs)
+    listed = frozenset(params.groups["measures"])
+    wanted = {claim.measure for claim in claims if claim.over in OF_RECORDS} & listed
+    return Evidence(values, runs, listed, {name: _records(params, name) for name in sorted(wanted)})
+
+
+def _records(params: Params, measure: str) -> pd.DataFrame:
+    """Return the records of a measure as one long table: there is one per seed, or one per run."""
+    of_seeds = [(about, f"{place}") for about, place in seed_records(params, measure, params.seeds)]
+    of_runs = [(cell.columns(), f"{cell.record(measure, '')}") for cell in cells(params)]
+    return pd.concat(
+        [
+            read_long(Path(f"{place}.csv")).assign(**about, device=read_record(Path(f"{place}.json"))["device"])
+            for about, place in (*of_seeds, *of_runs)
+            if Path(f"{place}.csv").exists()
+        ],
+        ignore_index=True,
+    )
 
 
 def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.DataFrame:
@@ -121,6 +179,9 @@ def tabulate(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.Data
     if claim.needs and not evidence.of(claim.needs, at, claim.over).fillna(0).any():
         raise NotMeasuredError(f"{claim.needs} is 0 in every run")
     value = _tested(claim, evidence, at, claim.measured, claim.compared_with)
+    if claim.own_interval:
+        low, high = (evidence.of(claim.measured, at, claim.over, column) for column in ("low", "high"))
+        value = value / ((high - low) / 2)
     table = runs.assign(value=value.where(runs["status"] == "ok"))
     if claim.correlated_with:
         beside = evidence.of(claim.correlated_with, at, claim.over)
@@ -146,6 +207,12 @@ def _tested(
         return value
     other = evidence.of(compared_with, at, claim.over)
     return value / other if claim.unit == "times" else value - other
+
+
+def _first_of(rows: pd.DataFrame, axis: str, names: Sequence[str]) -> pd.DataFrame:
+    """Return the rows with the first of the names that each network has."""
+    place = rows[axis].map({name: place for place, name in enumerate(names)})
+    return rows[place.notna() & (place == place.groupby(rows["model"]).transform("min"))]
 
 
 def uncertain_runs(claim: Claim, evidence: Evidence, at: Mapping[str, Any]) -> pd.Series:
@@ -196,5 +263,5 @@ def _of_widths(table: pd.DataFrame, of: str) -> pd.DataFrame:
 def _missing(measured: Measured, own: Mapping[str, Any], values: pd.DataFrame) -> str:
     if values.empty or not (values["quantity"] == measured.quantity).any():
         return f"{measured.quantity} was not measured"
-    axes = ", ".join(f"{axis} = {axis_text(value)}" for axis, value in {**measured.where, **own}.items())
+    axes = ", ".join(f"{axis} = {axis_text(value)}" for axis, value in {**measured.named, **own}.items())
     return f"{measured.quantity} was not measured at {axes}"

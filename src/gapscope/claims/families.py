@@ -14,7 +14,7 @@ from typing import Any
 
 from gapscope.claims import hypothesis_tests, wording
 from gapscope.claims.claim import Claim
-from gapscope.claims.testing import Finding
+from gapscope.claims.finding import Finding
 
 CORRECTED = ("primary", "exploratory", "control")  # families; each is corrected for its own number of claims
 NOT_CORRECTED = float("nan")

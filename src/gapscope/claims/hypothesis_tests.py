@@ -8,6 +8,9 @@ Every test returns two one-sided p values.
   differences. A sign test would be exact, and could not reach 2 % with fewer than six seeds. `benchmarks/verdicts.md`
   has the false positive rates of the t test under skewed noise that grows with the level.
 - "No effect larger than a margin": two one-sided t tests (Schuirmann 1987) at every level against the first one.
+- A stated value: two one-sided t tests at every level, or at one level outside the margin, corrected for the levels.
+- A U shape: both ends above one level between them, by t tests that both have to reject.
+- Less spread over seeds: Brown & Forsythe 1974.
 
 Counts are whole numbers: the spread of their differences is taken to be at least that of rounding, 1 / sqrt(12).
 """
@@ -49,6 +52,9 @@ class Effect:
     mean: float | None
     low: float | None = None
     high: float | None = None
+
+
+NONE = Effect(None)
 
 
 def trend(levels: Array, response: Array) -> Outcome:
@@ -151,6 +157,86 @@ def equivalence(changes: Array, margin: float) -> float:
         else (0.5**n if abs(of[0]) < margin else 1.0)
         for of in changes.T
     )
+
+
+def outside(differences: Array, margin: float) -> list[float]:
+    """Return for each level the p value of "the mean is within the margin", corrected for their number (Holm).
+
+    Both sides of the margin are tested, each at half of the level.
+
+    Args:
+        differences: (seeds, levels), from the stated value.
+        margin: in the same unit, 0 or above.
+    """
+    each = [min(paired(of - margin).p_rises, paired(of + margin).p_falls) for of in differences.T]
+    return holm([min(1.0, 2 * p) for p in each], len(each))
+
+
+def above(differences: Array) -> tuple[float, list[float]]:
+    """Return the p value of "not above 0 at every level", and for each level of "not below 0" (Holm).
+
+    The first is an intersection-union test: every level has to reject, so it needs no correction.
+
+    Args:
+        differences: (seeds, levels), from the stated value.
+    """
+    outcomes = [paired(of) for of in differences.T]
+    return max(of.p_rises for of in outcomes), holm([of.p_falls for of in outcomes], len(outcomes))
+
+
+def u_shape(values: Array) -> tuple[Outcome, int]:
+    """Test whether both ends are above one of the levels between them, each paired by seed.
+
+    For a level between, both t tests have to reject (intersection-union). The level with the smallest p value is
+    chosen from the data, so that value is multiplied by the number of levels between (Bonferroni). The opposite is
+    that one end is below every level between.
+
+    Args:
+        values: (seeds, levels), at least 3 levels.
+
+    Returns:
+        The outcome, `p_rises` for a U; and the index of the lowest level between, by its mean.
+
+    Raises:
+        ValueError: fewer than 3 levels.
+    """
+    if values.shape[1] < 3:
+        raise ValueError(f"a U needs at least 3 levels, got {values.shape[1]}")
+    between = values[:, 1:-1].T
+    ends = [[paired(end - of) for of in between] for end in (values[:, 0], values[:, -1])]
+    shaped = [max(first.p_rises, last.p_rises) for first, last in zip(*ends, strict=True)]
+    against = min(max(of.p_falls for of in end) for end in ends)
+    lowest = int(between.mean(axis=1).argmin())
+    statistic = min(end[lowest].statistic for end in ends)
+    return Outcome(min(1.0, len(shaped) * min(shaped)), min(1.0, 2 * against), statistic), lowest + 1
+
+
+def dispersion(one: Array, other: Array) -> tuple[Outcome, Effect]:
+    """Test whether one group varies more than the other (`rises`) or less: Brown & Forsythe 1974, one-sided.
+
+    The t test of two groups on distances from each group's median. With few values it errs less often than it says.
+
+    Args:
+        one: (n,).
+        other: (m,).
+
+    Returns:
+        The outcome, and the mean distance of `one` minus that of `other` with its interval.
+    """
+    distances = [np.abs(of - np.median(of)) for of in (one, other)]
+    freedom = len(one) + len(other) - 2
+    if freedom < 1 or not all(np.isfinite(of).all() for of in distances):
+        return Outcome(1.0, 1.0, 0.0, "too few finite values", tested=False), Effect(None)
+    pooled = sum(float(((of - of.mean()) ** 2).sum()) for of in distances) / freedom
+    error = math.sqrt(pooled * (1 / len(one) + 1 / len(other)))
+    difference = float(distances[0].mean() - distances[1].mean())
+    if error == 0:
+        return UNCHANGED, Effect(difference)
+    from scipy.special import stdtr, stdtrit
+
+    t, reach = difference / error, error * float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    outcome = Outcome(float(stdtr(freedom, -t)), float(stdtr(freedom, t)), t)
+    return outcome, Effect(difference, difference - reach, difference + reach)
 
 
 def interval(values: Array, *, ratio: bool = False) -> Effect:

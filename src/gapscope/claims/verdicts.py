@@ -7,10 +7,11 @@ from typing import Any
 import pandas as pd
 
 from gapscope.claims import wording
-from gapscope.claims.claim import REMOVED, Claim
+from gapscope.claims.claim import OF_REFERENCE, Claim
 from gapscope.claims.evidence import Evidence, NotMeasuredError, base_names, tabulate, uncertain_runs
 from gapscope.claims.families import Decision, Entry, decide, family
-from gapscope.claims.testing import Finding, run_test
+from gapscope.claims.finding import Finding
+from gapscope.claims.testing import run_test
 from gapscope.errors import InputError, did_you_mean
 from gapscope.records.long import AXES
 
@@ -38,14 +39,14 @@ class ClaimSettings:
 
     def check(self, study: str, claims: Sequence[Claim]) -> None:
         """Raise InputError where the arm's gap would be compared with itself."""
-        if self.reference == study and any(claim.test in REMOVED for claim in claims if claim.arm == self.arm):
+        if self.reference == study and any(claim.test in OF_REFERENCE for claim in claims if claim.arm == self.arm):
             raise InputError(
                 f"claims.arm={self.arm} compares this study's gap with another's: claims.reference must name that one"
             )
 
 
 def evaluate(claims: Sequence[Claim], evidence: Evidence, reference: Evidence, settings: ClaimSettings) -> pd.DataFrame:
-    """Return a row for each claim of the study's arm, axis value, model and data set.
+    """Return a row for each claim of the study's arm and measures, axis value, model and data set.
 
     Args:
         claims: all claims, of every arm.
@@ -68,8 +69,8 @@ def evaluate(claims: Sequence[Claim], evidence: Evidence, reference: Evidence, s
     entries = [
         entry
         for claim in claims
-        if claim.arm == settings.arm
-        for place, at in enumerate(studies[0].cases(claim))
+        if claim.arm == settings.arm and (not claim.measure or claim.measure in evidence.measures)
+        for place, at in enumerate(studies[0].of_level(claim).cases(claim))
         for entry in _entries(claim, at, studies, of=family(claim, place, seen_only=seen_only), level=settings.level)
     ]
     rows = [_row(*pair) for pair in zip(entries, decide(entries, settings.level), strict=True)]
@@ -81,7 +82,7 @@ def _entries(
     claim: Claim, at: Mapping[str, Any], studies: tuple[Evidence, Evidence], *, of: str, level: float
 ) -> list[Entry]:
     """Test a claim at its axes on each network and data set of the study, against the reference."""
-    evidence, reference = studies
+    evidence, reference = studies[0].of_level(claim), studies[1]
     runs = evidence.runs
     if claim.over == "width":
         runs = runs.assign(model=base_names(runs["model"]))
@@ -101,7 +102,7 @@ def _entries(
 
 
 def _reference_table(claim: Claim, reference: Evidence, at: Mapping[str, Any]) -> pd.DataFrame:
-    if claim.test not in REMOVED or reference.runs.empty:
+    if claim.test not in OF_REFERENCE or reference.runs.empty:
         return pd.DataFrame(columns=PAIR)
     try:
         return tabulate(claim, reference, at)
@@ -135,7 +136,7 @@ def _row(entry: Entry, decision: Decision) -> dict[str, Any]:
         "model": entry.model,
         "dataset": entry.dataset,
         "quantity": claim.measured.quantity,
-        **claim.measured.where,
+        **claim.measured.named,
         **entry.at,
         "compared_with": str(claim.compared_with or claim.correlated_with or ""),
         "verdict": decision.verdict,

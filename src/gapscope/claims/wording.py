@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from gapscope.claims import hypothesis_tests
-from gapscope.claims.testing import Finding
+from gapscope.claims.finding import Finding
 from gapscope.drawing.numbers import number
 
 SIGNS = {  # verdict -> sign
@@ -19,6 +19,8 @@ SIGNS = {  # verdict -> sign
     "not tested": "·",
     "not testable": "\u2013",
 }
+
+LEVELS = {"batch_size": "b", "start_epoch": "start", "seed": "seed"}  # how runs on several devices are told apart
 
 
 def verdict(finding: Finding, p: tuple[float, float, float], level: float, kind: str) -> tuple[str, str]:
@@ -36,7 +38,7 @@ def verdict(finding: Finding, p: tuple[float, float, float], level: float, kind:
     if p_for <= level and not finding.outcome.why:
         return "supported", _joined(f"significant, {kind} p = {number(p_for, 2)}", _slope_differs(finding))
     if p_against <= level and not finding.outcome.why:
-        why = f"significant in the opposite direction, {kind} p = {number(p_against, 2)}"
+        why = f"{finding.opposite}, {kind} p = {number(p_against, 2)}"
         return "contradicted", _joined(why, _slope_differs(finding))
     if finding.margin and p_none <= level:
         return "no effect", f"no effect as large as {finding.margin}, {kind} p = {number(p_none, 2)}"
@@ -121,7 +123,7 @@ def several_devices(runs: pd.DataFrame) -> str:
     """Return which levels were trained on which devices; empty if all were on one."""
     if "device" not in runs or runs["device"].nunique() < 2:
         return ""
-    column, name = ("batch_size", "b") if "batch_size" in runs else ("start_epoch", "start")
+    column, name = next((column, name) for column, name in LEVELS.items() if column in runs)
     levels = {str(device): sorted(set(of[column])) for device, of in runs.groupby("device")}
     named = "; ".join(f"{name} = {_listed(of)} on {device}" for device, of in levels.items())
     return f"Trained on several devices: {named}. Devices round differently."

@@ -7,10 +7,11 @@ import pandas as pd
 
 from gapscope.claims.claim import Claim
 from gapscope.errors import InputError
-from gapscope.papers import keskar2017, own, oyedotun2022
+from gapscope.papers import gao_zhong, keskar2017, own, oyedotun2022
 from gapscope.papers.paper import Item, Paper
 
-PAPERS: dict[str, Paper] = {paper.folder: paper for paper in (oyedotun2022.PAPER, keskar2017.PAPER, own.PAPER)}
+LISTED = (oyedotun2022.PAPER, keskar2017.PAPER, gao_zhong.PAPER, own.PAPER)
+PAPERS: dict[str, Paper] = {paper.folder: paper for paper in LISTED}
 
 
 def claims() -> tuple[Claim, ...]:

@@ -27,7 +27,7 @@ class Item:
     Attributes:
         item: its name in the paper, such as Table 5.
         what: what it shows.
-        study: the study that repeats it.
+        study: the study that repeats it; empty where there is none yet.
         file: the file of the study that shows it: under metrics/STUDY, or a figure's .svg under plots/STUDY.
         why: what keeps it from having been run; a key of the file's `reasons`, or text.
         printed: key of the printed table that stands beside what the study measured, if there is one.
@@ -36,8 +36,8 @@ class Item:
 
     item: str
     what: str
-    study: str
-    file: str
+    study: str = ""
+    file: str = ""
     why: str = ""
     printed: int | str | None = None
     as_printed: bool = False

@@ -146,8 +146,9 @@ def status_table(metrics: Path, plots: Path, pages: str = PAGES) -> Table:
     for paper, item in papers.items():
         figure = item.file.endswith(".svg")
         path = plots / item.study / f"{Path(item.file).stem}.csv" if figure else metrics / item.study / item.file
-        status = Link(extent(metrics / item.study), f"{pages}{item.study}.html") if path.exists() else item.why
-        rows.append([paper.title, item.item, item.what, f"`{item.study}`", status])
+        run = item.study and path.exists()
+        status = Link(extent(metrics / item.study), f"{pages}{item.study}.html") if run else item.why
+        rows.append([paper.title, item.item, item.what, item.study and f"`{item.study}`", status])
     return Table(["paper", "printed", "what", "study", "run so far"], rows)
 
 
