@@ -137,6 +137,17 @@ def test_an_order_of_layers_is_set_against_a_bound(mean: float, said: str) -> No
     assert verdict(claim("exceeds", "correlation", 0.8), values, SIZES[:2]) == said
 
 
+def test_correlations_are_tested_as_fishers_z_and_their_differences_are_not() -> None:
+    values, about = np.array([[0.95], [0.85], [0.9]]), claim("exceeds", "correlation", 0.8)
+    expected = stats.ttest_1samp(np.arctanh(values[:, 0]), np.arctanh(0.8), alternative="greater")
+    raw = stats.ttest_1samp(values[:, 0], 0.8, alternative="greater")
+    assert finding(about, values, SIZES[:1]).p_for == pytest.approx(expected.pvalue, rel=1e-9)
+    assert finding(about, values, SIZES[:1]).effect.mean == pytest.approx(np.tanh(np.arctanh(values).mean()), rel=1e-9)
+    difference = Claim(**{**vars(about), "compared_with": Measured("r")})
+    assert finding(difference, values, SIZES[:1]).p_for == pytest.approx(raw.pvalue, rel=1e-9)
+    assert raw.pvalue != pytest.approx(expected.pvalue, rel=1e-2)  # planted: no transformation
+
+
 def test_a_bound_holds_only_if_it_holds_at_every_level_and_equal_levels_count_once() -> None:
     about = claim("exceeds", "correlation", 0.8)
     values = np.array([[0.95, 0.5], [0.96, 0.52], [0.94, 0.49]])
