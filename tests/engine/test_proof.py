@@ -404,6 +404,24 @@ def test_provenance_beside_a_record_is_taken_before_that_within(tmp_path: Path) 
     assert recorded.made_by(tmp_path / "metrics/s/train/c.json")["commit"] == "new"
 
 
+@pytest.mark.parametrize(
+    ("schedule", "short"),
+    [
+        ([(31, 128, "null")], [(2, 128, "null")]),
+        ([(1, 512, 0.005), (5, "null", 0.05), (9, 64, "null")], [(1, 512, 0.005), (2, "null", 0.05)]),
+    ],
+)
+def test_a_shortened_run_changes_its_batch_size_within_two_epochs(schedule: list, short: list) -> None:
+    def text(changes: list) -> str:
+        return ", ".join(f"{{epoch: {epoch}, batch_size: {size}, lr: {lr}}}" for epoch, size, lr in changes)
+
+    _, long = composed(["study=quick", f"train.schedule.batch_schedule=[{text(schedule)}]", "epochs=40"])
+    params = types.SimpleNamespace(groups=yaml.safe_load(long))
+    found, length = recorded.shortened(params, of_few_images=False)
+    assert length == "2 epochs"
+    assert f"train.schedule.batch_schedule=[{text(short)}]" in [spelling for choice in found for spelling in choice]
+
+
 def test_every_commit_that_a_record_names_is_in_the_history_or_known_to_be_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

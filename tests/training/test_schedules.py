@@ -61,6 +61,49 @@ def test_a_switch_with_a_rate_begins_a_curve_of_its_own() -> None:
     assert run.rates[-1] == 1e-4
 
 
+FIRST = {  # of the first epoch (Gao & Zhong, section 3.2, and its controls)
+    (10, 0.02): (10, [0.02] * 10),
+    (None, 0.02): (30, [0.02] * 4),
+    (10, None): (10, [0.1] * 10),
+    (None, None): (30, [0.1] * 4),
+}
+
+
+@pytest.mark.parametrize(("batch_size", "lr"), FIRST)
+def test_the_first_epoch_can_have_its_own_batch_size_and_rate(batch_size: int | None, lr: float | None) -> None:
+    back = None if lr is None else 0.1
+    run = laid(shape="constant", switches=(Switch(1, batch_size, lr), Switch(2, None, back)))
+    first, rates = FIRST[batch_size, lr]
+    assert run.batch_sizes == [first, 30, 30, 30]
+    assert run.updates == [len(rates), 4, 4, 4]
+    assert run.rates == [*rates, *[0.1] * 12]
+
+
+def test_a_first_epoch_without_a_rate_stays_on_the_curve() -> None:
+    plain, run = laid(), laid(switches=(Switch(1, 10, None), Switch(2, None, None)))
+    np.testing.assert_allclose(run.rates[10:], plain.rates[4:], rtol=1e-12)  # an epoch is cut into more steps
+    assert run.rates[0] == 0.1
+    assert run.rates[:10] == sorted(run.rates[:10], reverse=True)
+
+
+def test_a_first_epoch_s_rate_and_the_one_after_it_begin_curves_of_their_own() -> None:
+    run = laid(switches=(Switch(1, 10, 0.02), Switch(2, None, 0.1)))
+    assert (run.rates[0], run.rates[10], run.rates[-1]) == (0.02, 0.1, 1e-4)
+
+
+def test_warmup_covers_the_first_epoch_s_own_rate() -> None:
+    run = laid(shape="constant", warmup_epochs=1.0, switches=(Switch(1, 10, 0.02), Switch(2, None, 0.1)))
+    np.testing.assert_allclose(run.rates[:10], 0.02 * np.arange(1, 11) / 10, rtol=1e-12)
+    assert run.rates[10:] == [0.1] * 12
+
+
+def test_a_rate_at_epoch_1_leaves_nothing_to_tune() -> None:
+    tuned = {"lr_candidates": (0.1, 0.2), "validation_images": 10}
+    changed(**tuned, batch_schedule=(Switch(1, 10, None), Switch(2, None, None)))
+    with pytest.raises(InputError, match=r"lr_candidates chooses lr_start, which .* replaces at epoch 1"):
+        changed(**tuned, batch_schedule=(Switch(1, 10, 0.02), Switch(2, None, 0.1)))
+
+
 def test_updates_cut_the_last_epoch() -> None:
     run = laid(updates=10)
     assert (run.batch_sizes, run.updates) == ([30, 30, 30], [4, 4, 2])
@@ -96,8 +139,10 @@ def test_an_epoch_has_its_updates(images: int, size: int, epochs: int, drop_last
 @pytest.mark.parametrize(
     ("changes", "hint"),
     [
-        ({"switches": (Switch(3, 10, None), Switch(2, 10, None))}, "its epochs must rise, from 2 to 4, got"),
-        ({"switches": (Switch(1, 10, None),)}, "its epochs must rise"),
+        ({"switches": (Switch(3, 10, None), Switch(2, 10, None))}, "its epochs must rise, from 1 to 4, got"),
+        ({"switches": (Switch(0, 10, None),)}, "its epochs must rise"),
+        ({"switches": (Switch(1, 10, None), Switch(1, None, None))}, "its epochs must rise"),
+        ({"switches": (Switch(1, 0, None),)}, "batch_size must be in"),
         ({"switches": (Switch(5, 10, None),)}, "its epochs must rise"),
         ({"switches": (Switch(2, 101, None),)}, "batch_size must be in"),
         ({"updates": 0}, "train.schedule.updates must be at least 1"),

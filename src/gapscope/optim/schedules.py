@@ -2,7 +2,8 @@
 
 Oyedotun et al. 2022, section 5.2, anneal from 0.1 to 1e-4 and do not give the shape: our default is a cosine, per
 update. Their Table 11 changes the batch size during the run. The rate then continues along the same curve over epochs,
-unless the change gives a rate of its own.
+unless the change gives a rate of its own. Gao & Zhong, section 3.2, train the first epoch at a smaller batch size and
+rate: a change at epoch 1, and one back to the run's own batch size at epoch 2.
 """
 
 import math
@@ -25,10 +26,13 @@ SCALINGS: dict[str, Callable[[float], float]] = {"none": lambda _: 1.0, "linear"
 
 @dataclass(frozen=True)
 class Switch:
-    """A change of batch size from the first update of `epoch` (counted from 1). `lr` None: along the same curve."""
+    """A change from the first update of `epoch` (counted from 1) on.
+
+    `batch_size` None: that of the run. `lr` None: along the same curve.
+    """
 
     epoch: int
-    batch_size: int
+    batch_size: int | None
     lr: float | None
 
 
@@ -62,10 +66,10 @@ def schedule(
 
     Args:
         images: size of the training set.
-        batch_size: until the first switch.
+        batch_size: of the run: until the first switch, and where a switch names none.
         epochs: length of the run, unless `updates` gives it.
         updates: length of the run in updates; None: given by epochs.
-        switches: changes of batch size, by epoch.
+        switches: changes of batch size or rate, by epoch.
         drop_last: leave out an epoch's last, smaller batch.
         rate: (a switch's rate or None, step, last step) -> rate.
         warmup_epochs: length of a linear rise of the rate up to the curve.
@@ -74,11 +78,11 @@ def schedule(
         InputError: switches out of order or outside the run, or combined with `updates`; a batch size outside 1..n.
     """
     starts = [switch.epoch for switch in switches]
-    if starts != sorted(set(starts)) or any(not 1 < start <= epochs for start in starts):
-        raise InputError(f"train.schedule.batch_schedule: its epochs must rise, from 2 to {epochs}, got {starts}")
+    if starts != sorted(set(starts)) or any(not 1 <= start <= epochs for start in starts):
+        raise InputError(f"train.schedule.batch_schedule: its epochs must rise, from 1 to {epochs}, got {starts}")
     if updates is not None and (switches or updates < 1):
         raise InputError("train.schedule.updates must be at least 1, and excludes train.schedule.batch_schedule")
-    for size in (batch_size, *(switch.batch_size for switch in switches)):
+    for size in (batch_size, *(switch.batch_size for switch in switches if switch.batch_size is not None)):
         if not 1 <= size <= images:
             raise InputError(
                 f"batch_size must be in [1, {images}], got {size}; there are {images} training images (set batch_sizes)"
@@ -94,7 +98,8 @@ def schedule(
     by_epoch = {switch.epoch: switch for switch in switches}
     for epoch in range(1, epochs + 1):
         if switch := by_epoch.get(epoch):
-            current, lr = switch.batch_size, switch.lr if switch.lr is not None else lr
+            current = batch_size if switch.batch_size is None else switch.batch_size
+            lr = lr if switch.lr is None else switch.lr
         laid.append((current, lr))
     whole = [updates_of(size) for size, _ in laid]
     counts = whole if updates is None else [*whole[:-1], updates - sum(whole[:-1])]

@@ -5,7 +5,7 @@ measured with fewer images. Both must give the same bits. That separates the cod
 records made on a GPU too. The last commit of 0.1.0 stands in for a commit in no history (`verified/lost.yaml`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,11 +198,7 @@ def shortened(params: Params, *, of_few_images: bool) -> tuple[list[tuple[str, .
 
     if schedule := leaf(settings, "batch_schedule"):
         epochs = 2
-        switch = schedule[0]
-        later = ", ".join(
-            f"{key}: {'null' if value is None else value}" for key, value in switch.items() if key != "epoch"
-        )
-        override("batch_schedule", f"[{{epoch: 2, {later}}}]")
+        override("batch_schedule", f"[{', '.join(_within_two_epochs(schedule))}]")
     if leaf(settings, "warmup_epochs"):
         override("warmup_epochs", 0.5)
     if candidates := leaf(settings, "lr_candidates"):
@@ -213,6 +209,14 @@ def shortened(params: Params, *, of_few_images: bool) -> tuple[list[tuple[str, .
         override("updates", 100)
         length = "100 updates"
     return [(f"epochs={epochs}",), *found], length
+
+
+def _within_two_epochs(schedule: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the first changes of a batch schedule as text: one at epoch 1, if there is any, and the next at epoch 2."""
+    first = 1 if schedule[0]["epoch"] == 1 else 2
+    for epoch, switch in zip(range(first, 3), schedule, strict=False):
+        values = {key: "null" if value is None else value for key, value in {**switch, "epoch": epoch}.items()}
+        yield "{" + ", ".join(f"{key}: {value}" for key, value in values.items()) + "}"
 
 
 def leaf(groups: Mapping[str, Any], name: str) -> Any:
