@@ -17,9 +17,12 @@ from gapscope.records.checkpoints import Checkpoint
 from gapscope.records.files import atomic_path
 from gapscope.tasks.classification import Classification
 from gapscope.training import distributed as ranks
+from gapscope.training.discarding import Discarding
+from gapscope.training.distributed import ALONE
 from gapscope.training.loop import train
 from gapscope.training.settings import (
     BatchSettings,
+    DiscardSettings,
     EvaluationSettings,
     OptimizerSettings,
     PrecisionSettings,
@@ -37,6 +40,7 @@ SETTINGS = TrainSettings(
     ),
     tuning=TuningSettings(lr_candidates=(), lr_sweep_epochs=1, validation_images=0),
     batch=BatchSettings(drop_last=False, micro_batch=None, micro_batch_norm="whole"),
+    discard=None,
     precision=PrecisionSettings(compute="float32", channels_last=False, cuda_graphs=True),
     evaluation=EvaluationSettings(history_images=None, history_rows=200, eval_batch=31),
     observers=(), threads=1,
@@ -47,6 +51,7 @@ GROUPS = {  # name of a setting -> with its group; `settings` is a name within a
     if is_dataclass(getattr(SETTINGS, group.name))
     for inner in fields(getattr(SETTINGS, group.name))
 }
+DISCARD = DiscardSettings(share=0.3, epochs=4, by="small_loss", mean="kept")
 IMAGES = 62  # a batch of 20 over three ranks: 7, 7, 6; the last one of 2: 1, 1, 0
 BATCH, EPOCHS = 20, 6
 
@@ -57,11 +62,12 @@ def changed(settings: TrainSettings = SETTINGS, /, **changes) -> TrainSettings:
 
 
 class Net(nn.Module):
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, dropout: float, batch_norm: bool = True) -> None:
         super().__init__()
-        self.conv = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), nn.BatchNorm2d(3), nn.ReLU())
+        norms = [nn.BatchNorm2d(3), nn.BatchNorm1d(8)] if batch_norm else [nn.Identity(), nn.Identity()]
+        self.conv = nn.Sequential(nn.Conv2d(1, 3, 3, bias=False), norms[0], nn.ReLU())
         self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Sequential(nn.Linear(3 * 36, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU())
+        self.dense = nn.Sequential(nn.Linear(3 * 36, 8, bias=False), norms[1], nn.ReLU())
         self.head = nn.Linear(8, 10)
         self.unit_layers = {"conv": self.conv, "dense": self.dense}
         self.double()
@@ -77,9 +83,9 @@ def data() -> Dataset:
     return Dataset("noise", 10, x[:IMAGES], y[:IMAGES], x[IMAGES:], y[IMAGES:])
 
 
-def network(dropout: float = 0.3) -> Net:
+def network(dropout: float = 0.3, batch_norm: bool = True) -> Net:
     with seeds.seeded(0, "test"):
-        return Net(dropout)
+        return Net(dropout, batch_norm)
 
 
 def run(model: nn.Module, checkpoint: Checkpoint | None = None, **changes):
@@ -94,7 +100,10 @@ def plain(history: list[dict]) -> list[dict]:
 
 
 def main(out: Path, state: Path | None = None, variant: str = "right") -> None:
-    """Train and write the weights and history to `out`; with a file for its state it goes on from there, slowly."""
+    """Train and write the weights and history to `out`; with a file for its state it goes on from there, slowly.
+
+    "discarded" in the variant's name: samples are left out of the gradients.
+    """
     torch.set_num_threads(1)
     checkpoint = Checkpoint(state, {"a": 1}, 1) if state else None
     if variant == "mean of each rank":
@@ -107,10 +116,17 @@ def main(out: Path, state: Path | None = None, variant: str = "right") -> None:
         ranks.batch_norms = lambda model: []
     print("ready", flush=True)
     with ranks.join_ranks("cpu") as (mine, _):
-        model = network(dropout=0.3 if checkpoint else 0.0)
+        model = network(dropout=0.3 if checkpoint else 0.0, batch_norm="micro-batches" not in variant)
         slow = (lambda: bool(time.sleep(0.005))) if checkpoint else (lambda: False)
         observers = ("losses",) if variant == "losses" else ()
         options = {"drop_last": variant == "batch norm of each rank", "observers": observers}
+        if "discarded" in variant:
+            options |= {"discard": DISCARD, "micro_batch": 6 if "micro-batches" in variant else None}
+        if "ranked by each rank" in variant:
+            together = Discarding.shares
+            Discarding.shares = lambda self, losses, weights, index, mine: (
+                together(self, losses, weights, mine.own_part(index), ALONE) / mine.world
+            )  # fmt: skip
         result = run(model, checkpoint, ranks=mine, stop=slow, **options)
         if mine.writes:
             found = result.observed if observers else plain(result.history)

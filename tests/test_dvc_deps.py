@@ -102,7 +102,7 @@ def test_no_op_values_are_pinned() -> None:
             "schedule.lr_scaling": "none", "schedule.warmup_epochs": 0.0, "schedule.updates": None,
             "schedule.batch_schedule": [], "schedule.patience": None, "tuning.lr_candidates": [],
             "tuning.validation_images": 0, "batch.drop_last": False, "batch.micro_batch": None,
-            "precision.channels_last": False, "observers": [],
+            "discard": None, "precision.channels_last": False, "observers": [],
         },
         "claims": {"seen_seeds": []},
         "sharpness": {"converged_starts": 0},

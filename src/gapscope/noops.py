@@ -28,6 +28,7 @@ NOOPS: dict[str, dict[str, Any]] = {  # group -> key, dotted where it is nested 
         "tuning.validation_images": 0,
         "batch.drop_last": False,
         "batch.micro_batch": None,
+        "discard": None,
         "precision.channels_last": False,
         "observers": [],
     },

@@ -46,6 +46,7 @@ def test_every_param_of_training_is_one_that_an_updates_time_depends_on_or_is_no
         "momentum", "lr_start", "lr_end", "lr_shape", "lr_scaling", "lr_reference_batch", "lr_candidates",
         "lr_sweep_epochs", "validation_images", "warmup_epochs", "weight_decay", "drop_last", "updates",
         "batch_schedule", "patience", "history_images", "history_rows", "observers", "settings",
+        "discard",
     }  # fmt: skip
     groups = {field.name for field in fields(TrainSettings)} - {name.partition(".")[0] for name in runs.GROUPS.values()}
     every = {*runs.GROUPS.values(), *groups}

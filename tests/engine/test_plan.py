@@ -74,6 +74,21 @@ def test_a_measure_of_what_was_not_observed_is_refused_before_the_training(
             ["train.tuning.lr_candidates=[0.1]", "train.tuning.validation_images=57"],
             "in the sweep of train.tuning.lr_candidates.*batch_size 32 leaves a batch of one of the 2817 images",
         ),
+        (
+            ["train.schedule.batch_schedule=[{epoch: 1, batch_size: 2875, lr: null}]"],
+            "batch_size must be in .1, 2874., got",
+        ),
+        (
+            ["train.schedule.batch_schedule=[{epoch: 1, batch_size: 13, lr: null}]"],
+            "batch_size 13 leaves a batch of one of the 2874 images",
+        ),
+        (
+            [
+                "train.task=tests.tasks.test_classification:Regression",
+                "train.discard={share: 0.3, epochs: 2, by: class_mix, mean: kept}",
+            ],
+            "train.discard.by=class_mix needs the class of each sample",
+        ),
         ([*LANDSCAPE, "landscape.large=32"], "landscape.small and landscape.large must be two batch sizes"),
         (
             ["train.batch.micro_batch=16", "runtime.launcher='torchrun --nproc_per_node=64'"],

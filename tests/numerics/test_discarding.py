@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gapscope.numerics.discarding import CHOICES, PARTS, discard_parts
+from gapscope.numerics.discarding import CHOICES, PARTS, Order, discard_parts, kept
 
 DRAW = torch.Generator().manual_seed(0)
 LABELS = torch.randint(0, 3, (200,), generator=DRAW)
@@ -39,6 +39,14 @@ def test_the_smallest_losses_go_first_and_the_controls_keep_what_they_say(discar
         gone = LOSSES[own & ~kept["within_class"]]
         assert len(gone) == -(-int(own.sum()) * discarded // PARTS)
         assert gone.max() <= LOSSES[own & kept["within_class"]].min()
+
+
+@pytest.mark.parametrize(
+    ("share", "left"), [(0.05, 19), (0.3, 14), (0.31, 13), (0.7, 6), (0.9, 2), (0.96, 1), (0.99, 1)]
+)
+def test_the_number_discarded_is_rounded_up_and_one_stays(share: float, left: int) -> None:
+    ranks = torch.arange(20)
+    assert kept(Order(ranks, 20), share).tolist() == [False] * (20 - left) + [True] * left
 
 
 def test_a_random_choice_has_another_class_mix_than_the_losses() -> None:

@@ -36,9 +36,9 @@ def together(tmp_path: Path, world: int, variant: str = "right") -> dict[str, to
 
 
 @cache
-def alone(drop_last: bool = False) -> dict[str, torch.Tensor]:
-    model = runs.network(dropout=0.0)
-    runs.run(model, drop_last=drop_last)
+def alone(batch_norm: bool = True, **changes: object) -> dict[str, torch.Tensor]:
+    model = runs.network(dropout=0.0, batch_norm=batch_norm)
+    runs.run(model, **changes)
     return model.state_dict()
 
 
@@ -49,6 +49,19 @@ def difference(found: dict[str, torch.Tensor], known: dict[str, torch.Tensor]) -
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_equal_one(tmp_path: Path, world: int) -> None:
     assert difference(together(tmp_path, world), alone()) < 1e-12
+
+
+@pytest.mark.parametrize(("world", "micro_batches"), [(2, False), (3, False), (2, True), (3, True)])
+def test_ranks_discard_as_one_does(tmp_path: Path, world: int, micro_batches: bool) -> None:
+    known = alone(batch_norm=not micro_batches, discard=runs.DISCARD)
+    variant = "discarded in micro-batches" if micro_batches else "discarded"
+    assert difference(together(tmp_path, world, variant), known) < 1e-12
+    assert difference(alone(batch_norm=not micro_batches), known) > 1e-3
+
+
+def test_ranks_do_not_discard_as_one_does_if_each_ranks_its_own_samples(tmp_path: Path) -> None:
+    found = together(tmp_path, 2, "discarded, ranked by each rank")
+    assert difference(found, alone(discard=runs.DISCARD)) > 1e-3
 
 
 def test_ranks_record_the_losses_of_the_whole_batch(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from gapscope.records.cells import cells
 from gapscope.runtime import RuntimeSettings, check_disk
 from gapscope.tasks import make_task
 from gapscope.training.batches import check_batches
+from gapscope.training.discarding import check_discarding
 from gapscope.training.distributed import requested_ranks
 from gapscope.training.networks import study_spec
 from gapscope.training.objective import STATISTICS
@@ -122,7 +123,7 @@ def check(
         InputError: an unknown model or task, an impossible batch size, or too little disk.
     """
     settings = params.section("train", TrainSettings)
-    make_task(settings.task)
+    check_discarding(settings.discard, make_task(settings.task))
     ranks = requested_ranks(params.section("runtime", RuntimeSettings).launcher)
     check_measures(params, train_images)
     probe = params.section("activations", ActivationSettings).probe_images

@@ -51,6 +51,10 @@ class Ranks:
         device = next(model.parameters()).device
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
+    def unwrapped(self, model: nn.Module) -> nn.Module:
+        """Return the model that `wrap` was given."""
+        return model.module if isinstance(model, DistributedDataParallel) else model
+
     def no_sync(self, wrapped: nn.Module) -> AbstractContextManager[None]:
         """Return a context without averaging over ranks, for all micro-batches except the last."""
         return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()  # type: ignore[no-any-return, operator]
@@ -68,6 +72,19 @@ class Ranks:
         if self.world > 1:
             torch.distributed.all_reduce(values)
         return values
+
+    def of_all(self, own: Tensor, index: Tensor) -> Tensor:
+        """Return the values of a whole global batch, in its order, from each rank's values of its own part.
+
+        Args:
+            own: this rank's values (n,).
+            index: of the global batch (b,).
+        """
+        if self.world == 1:
+            return own
+        whole = own.new_zeros(len(index))
+        self.own_part(whole).copy_(own)
+        return self.total(whole)
 
     def from_rank_zero(self, value: T) -> T:
         """Return rank 0's value on every rank."""

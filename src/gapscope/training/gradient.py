@@ -10,12 +10,14 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from gapscope import seeds
 from gapscope.data.images import Augmentation, Images
 from gapscope.errors import InputError
 from gapscope.models import batch_norms, unit_layers
 from gapscope.optim.optimizer import Optimizer
 from gapscope.tasks.classification import CLASSIFICATION
 from gapscope.tasks.task import Batch, Task
+from gapscope.training.discarding import Discarding
 from gapscope.training.distributed import ALONE, Ranks
 from gapscope.training.observers import Observer
 from gapscope.training.settings import TrainSettings
@@ -31,6 +33,7 @@ def backward(
     ranks: Ranks = ALONE,
     task: Task = CLASSIFICATION,
     moments: Tensor | None = None,
+    discarding: Discarding | None = None,
 ) -> None:
     """Add the gradient of the batch's mean loss, or of this rank's part of it, to the parameters' `grad`.
 
@@ -39,23 +42,53 @@ def backward(
     (`recompute_units`).
 
     With `moments` (3,), the number, the sum and the sum of squares of the examples' losses are added to it.
+
+    With `discarding`, samples are left out of the mean. In micro-batches, a forward pass before all others gives the
+    losses by which the whole batch is ranked.
     """
     own = ranks.own_part(index)
     at_once = settings.batch.micro_batch is None or needs_recomputation(model, settings)
     parts = (own,) if at_once or not len(own) else own.split(settings.batch.micro_batch or len(own))
-    for number, part in enumerate(parts, 1):
+
+    def forward(network: nn.Module, part: Tensor) -> tuple[Tensor, Batch]:
         batch = task.batch(training, part, augmentation=augmentation, channels_last=settings.precision.channels_last)
-        with ranks.no_sync(model) if number < len(parts) else nullcontext():
-            with _autocast(settings, batch.targets.device.type):
-                outputs = task.outputs(model, batch)
-            outputs = outputs.float() if outputs.dtype == torch.bfloat16 else outputs
-            if len(parts) == ranks.world == 1:
+        with _autocast(settings, batch.targets.device.type):
+            outputs = task.outputs(network, batch)
+        return outputs.float() if outputs.dtype == torch.bfloat16 else outputs, batch
+
+    shares: Sequence[Tensor] = ()
+    if discarding is not None and not at_once:
+        found = _losses_and_weights(partial(forward, ranks.unwrapped(model)), parts, task, batch_norms(model))
+        shares = discarding.shares(*found, index, ranks).split([len(part) for part in parts])
+    for number, part in enumerate(parts):
+        with ranks.no_sync(model) if number + 1 < len(parts) else nullcontext():
+            outputs, batch = forward(model, part)
+            if discarding is not None:
+                losses = task.losses(outputs, batch)
+                of_part = shares[number] if shares else discarding.shares(losses, task.weights(batch), index, ranks)
+                loss = ranks.world * _weighted_sum(losses, of_part)
+            elif len(parts) == ranks.world == 1:
                 loss = task.mean_loss(outputs, batch)
             else:
                 loss = task.sum_loss(outputs, batch) * (ranks.world / task.total_weight(training, index))
             loss.backward()  # type: ignore[no-untyped-call]
         if moments is not None:
             moments += _loss_moments(task, outputs.detach(), batch)
+
+
+def _losses_and_weights(
+    forward: Callable[[Tensor], tuple[Tensor, Batch]], parts: Sequence[Tensor], task: Task, norms: list[_BatchNorm]
+) -> tuple[Tensor, Tensor]:
+    """Return the losses and weights (n,) of all parts; the passes after it draw the same random numbers (dropout)."""
+    with torch.no_grad(), seeds.kept(), _untracked(norms):
+        found = [(task.losses(outputs, batch), task.weights(batch)) for outputs, batch in map(forward, parts)]
+    losses, weights = (torch.cat(of_parts) for of_parts in zip(*found, strict=True))
+    return losses, weights
+
+
+def _weighted_sum(losses: Tensor, shares: Tensor) -> Tensor:
+    """Return the sum of losses times shares; a loss without a share may be infinite."""
+    return (torch.where(shares > 0, losses, 0.0) * shares.to(losses.dtype)).sum()
 
 
 def _loss_moments(task: Task, outputs: Tensor, batch: Batch) -> Tensor:
@@ -73,6 +106,7 @@ def make_update(
     ranks: Ranks = ALONE,
     task: Task = CLASSIFICATION,
     observers: Sequence[Observer] = (),
+    discarding: Discarding | None = None,
 ) -> Callable[[Tensor, float | Tensor], None]:
     """Return a function of a batch's indices and the learning rate that makes one update of the model in place.
 
@@ -84,7 +118,10 @@ def make_update(
     def update(index: Tensor, lr: float | Tensor) -> None:
         optimizer.zero_grad()
         moments = torch.zeros(3, dtype=torch.float64, device=index.device) if of_losses else None
-        backward(model, training, index, settings, augmentation=augmentation, ranks=ranks, task=task, moments=moments)
+        backward(
+            model, training, index, settings, augmentation=augmentation, ranks=ranks, task=task, moments=moments,
+            discarding=discarding,
+        )  # fmt: skip
         if moments is not None:
             moments = ranks.total(moments)
         for observer in of_losses:

@@ -27,6 +27,7 @@ from gapscope.optim.optimizers import make_optimizer
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.tasks import make_task
 from gapscope.training.batches import batches, check_batches
+from gapscope.training.discarding import Discarding, check_discarding, make_discarding
 from gapscope.training.distributed import ALONE, Ranks, global_batch_norm
 from gapscope.training.evaluation import (
     decayed_parameters,
@@ -118,6 +119,8 @@ class Training:
         order = torch.randperm(len(self.training), generator=seeds.generator("history"))
         self.watched = self.training.subset(order[: settings.evaluation.history_images].to(device))
         self.augmentation = Augmentation.none(len(self.training), device) if settings.augment else None
+        check_discarding(settings.discard, self.task)
+        self.discarding = make_discarding(settings.discard, self.training)
         self.initial = [p.detach().clone() for p in self.model.parameters()]
         optimizer = make_optimizer_of(self.model, settings)
         observers = make_observers(settings.observers, dict(self.model.named_parameters()), optimizer, self.schedule)
@@ -147,12 +150,18 @@ class Training:
         firsts, last = [0, *accumulate(schedule.updates)], len(schedule.updates)  # the first update of each epoch
         recomputation = recompute_units(model, needs_recomputation(model, settings))
         with global_batch_norm(model, ranks), recomputation, seeds.kept():
-            update = choose_update(partial(self._make_update, ranks.wrap(model)), state.observers)
+            make = partial(self._make_update, ranks.wrap(model))
+            plain = choose_update(make, state.observers)
+            discarding = choose_update(partial(make, discarding=self.discarding), state.observers)
             for epoch in range(self.done + 1, last + 1):
                 size, count = schedule.batch_sizes[epoch - 1], schedule.updates[epoch - 1]
                 todo = batches(images, size, count, self.seed, epoch, device)
                 if self.augmentation:
                     self.augmentation.redraw(seeds.generator(self.seed, "augmentation", epoch))
+                update = plain
+                if self.discarding and self.discarding.during(epoch):
+                    self.discarding.redraw(seeds.generator(self.seed, "discard", epoch))
+                    update = discarding
                 model.train()
                 for batch in todo[state.step - firsts[epoch - 1] :]:
                     if ranks.any(self.stop(), device):
@@ -198,7 +207,9 @@ class Training:
         final |= {"decayed_parameters": list(decayed)}
         return TrainResult(status, history, final, as_trained, self.state.observed)
 
-    def _make_update(self, model: nn.Module, observers: Sequence[Observer]) -> Update:
+    def _make_update(
+        self, model: nn.Module, observers: Sequence[Observer], discarding: Discarding | None = None
+    ) -> Update:
         update = make_update(
             model,
             self.state.optimizer,
@@ -208,6 +219,7 @@ class Training:
             ranks=self.ranks,
             task=self.task,
             observers=observers,
+            discarding=discarding,
         )
         possible = graphs_possible(self.settings, self.device, self.ranks) and not self._without_graphs()
         return as_cuda_graphs(update, self.device) if possible else update

@@ -10,6 +10,7 @@ from typing import Any
 
 from gapscope import noops
 from gapscope.errors import InputError
+from gapscope.numerics.discarding import CHOICES
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
 from gapscope.tasks import check_task
 
@@ -93,6 +94,23 @@ class BatchSettings:
 
 
 @dataclass(frozen=True)
+class DiscardSettings:
+    """Params `train.discard`: the samples that are left out of a batch's gradient (Gao & Zhong, section 3.1)."""
+
+    share: float
+    epochs: int | None
+    by: str
+    mean: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise InputError(f"train.discard.share must be at least 0 and below 1, got {self.share}")
+        _at_least_one("train.discard.epochs", self.epochs)
+        _one_of("train.discard.by", self.by, CHOICES)
+        _one_of("train.discard.mean", self.mean, ("kept", "batch"))
+
+
+@dataclass(frozen=True)
 class PrecisionSettings:
     """Params `train.precision`: number format, memory layout and kernel launches."""
 
@@ -138,6 +156,7 @@ class TrainSettings:
     schedule: ScheduleSettings
     tuning: TuningSettings
     batch: BatchSettings
+    discard: DiscardSettings | None
     precision: PrecisionSettings
     evaluation: EvaluationSettings
     observers: tuple[str, ...]
@@ -147,6 +166,12 @@ class TrainSettings:
         check_task(self.task)
         for rate in self.tuning.lr_candidates:
             self.schedule.check_rate("train.tuning.lr_candidates", rate)
+        switches = self.schedule.batch_schedule
+        if self.tuning.lr_candidates and switches and switches[0].epoch == 1 and switches[0].lr is not None:
+            raise InputError(
+                "train.tuning.lr_candidates chooses lr_start, which train.schedule.batch_schedule replaces at epoch 1: "
+                "set its lr to null, or try no candidates"
+            )
         _at_least_one("train.threads", self.threads)
         if len(set(self.observers)) < len(self.observers):
             raise InputError(f"train.observers must name each observer once, got {', '.join(self.observers)}")
