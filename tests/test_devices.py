@@ -13,6 +13,7 @@ from gapscope.data.datasets import Dataset
 from gapscope.data.images import split_images
 from gapscope.errors import InputError, StoppedError
 from gapscope.models import ModelSpec, build
+from gapscope.numerics.discarding import CHOICES
 from gapscope.numerics.hosvd.singular_values import mode_singular_values
 from gapscope.numerics.loss_surface.sharpness import keskar_sharpness
 from gapscope.records.checkpoints import Checkpoint
@@ -22,6 +23,7 @@ from gapscope.training.distributed import Ranks
 from gapscope.training.graphs import graphs_possible
 from gapscope.training.loop import TrainResult, train
 from gapscope.training.objective import Objective
+from gapscope.training.settings import DiscardSettings
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 DOUBLE = 1e-10  # float64 sums in another order
@@ -87,6 +89,21 @@ def test_recorded_updates_of_convolutions_have_the_bits_of_those_that_are_not() 
         model = network()
         settings = runs.changed(SETTINGS, cuda_graphs=graphs)
         train(model, data(), settings, batch_size=30, epochs=4, seed=1, device="cuda")
+        models.append(model.state_dict())
+    for name, tensor in models[0].items():
+        assert torch.equal(models[1][name], tensor), name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("by", CHOICES)
+def test_recorded_updates_that_discard_have_the_bits_of_those_that_are_not(by: str) -> None:
+    models = []
+    for graphs in (True, False):
+        set_threads(1)
+        model, discard = network(), DiscardSettings(share=0.3, epochs=3, by=by, mean="kept")
+        settings = runs.changed(SETTINGS, cuda_graphs=graphs, discard=discard)
+        result = train(model, data(), settings, batch_size=30, epochs=5, seed=1, device="cuda")
+        assert "without_cuda_graphs" not in result.final
         models.append(model.state_dict())
     for name, tensor in models[0].items():
         assert torch.equal(models[1][name], tensor), name
