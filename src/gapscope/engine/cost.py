@@ -44,8 +44,9 @@ SMALL, LARGE = 8, 512  # images in the probe's batches; the larger one grows unt
 ENOUGH_S = 0.25
 REPEATS = 3
 PROBED = (  # the params that an update's time depends on
-    "task", "optimizer.name", "optimizer.decay", "augment", "batch.micro_batch", "batch.micro_batch_norm",
-    "precision.compute", "precision.channels_last", "precision.cuda_graphs", "evaluation.eval_batch", "threads",
+    "task", "optimizer.name", "optimizer.decay", "optimizer.settings", "augment", "batch.micro_batch",
+    "batch.micro_batch_norm", "precision.compute", "precision.channels_last", "precision.cuda_graphs",
+    "evaluation.eval_batch", "threads",
 )  # fmt: skip
 
 
@@ -186,7 +187,7 @@ class Probe:
 
     def __call__(self, spec: ModelSpec, settings: TrainSettings) -> Speed:
         """Return a network's speed with the settings of a study."""
-        key = (spec, *attrgetter(*PROBED)(settings))
+        key = (spec, repr(attrgetter(*PROBED)(settings)))
         if key not in self._speeds:
             self._speeds[key] = measure(spec, settings, self.device)
         return self._speeds[key]
@@ -206,7 +207,7 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
         model = model.to(memory_format=torch.channels_last)
     images = _random_images(spec, device)
     augmentation = Augmentation.none(len(images), device) if settings.augment else None
-    optimizer = make_optimizer_of(model, settings)
+    optimizer = make_optimizer_of(model, settings, images)
 
     task = make_task(settings.task)
     update = make_update(model, optimizer, images, settings, augmentation=augmentation, task=task)

@@ -7,11 +7,16 @@ from torch import Tensor
 
 from gapscope.errors import InputError, did_you_mean
 from gapscope.optim.adam import Adam
+from gapscope.optim.cblr import CBLR, MakeDiagonal
 from gapscope.optim.imported import TorchOptimizer
+from gapscope.optim.lamb import LAMB
+from gapscope.optim.layerwise import LARS, PercentDelta
+from gapscope.optim.mclr import MCLR
 from gapscope.optim.optimizer import Optimizer
 from gapscope.optim.sgd import SGD
 
-BUILT_IN = ("sgd", "adam")
+LAYERWISE = {cls.name: cls for cls in (LARS, PercentDelta, MCLR)}
+BUILT_IN = ("sgd", "adam", "lars", "lamb", "percent_delta", "mclr", "cblr")
 
 
 def make_optimizer(
@@ -22,19 +27,21 @@ def make_optimizer(
     weight_decay: float,
     momentum: float,
     settings: Mapping[str, Any],
+    diagonal: MakeDiagonal | None = None,
 ) -> Optimizer:
     """Return an optimiser, built-in or given by an import path.
 
     Args:
-        name: "sgd", "adam", or an import path, e.g. "torch.optim:AdamW".
+        name: one of `BUILT_IN`, or an import path, e.g. "torch.optim:AdamW".
         decayed: parameters that weight decay covers.
         others: parameters that it does not cover.
         weight_decay: lambda.
-        momentum: of "sgd".
-        settings: further arguments of an optimiser given by import path.
+        momentum: of the built-in ones, but for "adam" and "lamb".
+        settings: further arguments of an optimiser given by import path, or of a layer-wise one.
+        diagonal: makes the Hessian's diagonal for "cblr".
 
     Raises:
-        InputError: an unknown name, settings of a built-in optimiser, or what `TorchOptimizer` refuses.
+        InputError: an unknown name, settings that do not suit, or what `TorchOptimizer` and `CBLR` refuse.
     """
     if name not in BUILT_IN and ":" not in name:
         raise InputError(
@@ -43,6 +50,12 @@ def make_optimizer(
         )
     if name not in BUILT_IN:
         return TorchOptimizer(name, decayed, others, weight_decay=weight_decay, settings=settings)
+    if name in LAYERWISE:
+        return LAYERWISE[name](decayed, others, weight_decay=weight_decay, momentum=momentum, settings=settings)
+    if name == "lamb":
+        return LAMB(decayed, others, weight_decay=weight_decay, settings=settings)
+    if name == "cblr":
+        return CBLR(decayed, others, weight_decay=weight_decay, momentum=momentum, settings=settings, diagonal=diagonal)
     if settings:
         raise InputError(
             f"train.optimizer.settings are for an import path, e.g. torch.optim:SGD; {name} takes none, got "

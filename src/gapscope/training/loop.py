@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from gapscope import seeds
 from gapscope.data.datasets import Dataset
-from gapscope.data.images import Augmentation, split_images
+from gapscope.data.images import Augmentation, Images, split_images
 from gapscope.errors import StoppedError
 from gapscope.optim.optimizer import Optimizer
 from gapscope.optim.optimizers import make_optimizer
@@ -39,6 +39,7 @@ from gapscope.training.evaluation import (
 from gapscope.training.gradient import make_update, needs_recomputation, recompute_units
 from gapscope.training.graphs import Update, as_cuda_graphs, graphs_possible, why_not_graphs
 from gapscope.training.observers import Observer, Row, choose_update, make_observers
+from gapscope.training.running_diagonal import RunningDiagonal
 from gapscope.training.settings import TrainSettings
 from gapscope.training.state import TrainingState
 
@@ -122,7 +123,7 @@ class Training:
         check_discarding(settings.discard, self.task)
         self.discarding = make_discarding(settings.discard, self.training)
         self.initial = [p.detach().clone() for p in self.model.parameters()]
-        optimizer = make_optimizer_of(self.model, settings)
+        optimizer = make_optimizer_of(self.model, settings, self.training, seed)
         observers = make_observers(settings.observers, dict(self.model.named_parameters()), optimizer, self.schedule)
         self.state = TrainingState(self.model, optimizer, observers, checkpoint, ranks)
         self.state.load(device)
@@ -245,10 +246,18 @@ def train(model: nn.Module, data: Dataset, settings: TrainSettings, **options: A
     return training.result()
 
 
-def make_optimizer_of(model: nn.Module, settings: TrainSettings) -> Optimizer:
-    """Return the optimiser of a network's parameters that the settings ask for."""
+def make_optimizer_of(
+    model: nn.Module, settings: TrainSettings, images: Images | None = None, seed: int = 0
+) -> Optimizer:
+    """Return the optimiser of a network's parameters that the settings ask for.
+
+    Images and seed are for an optimiser that asks for the Hessian's diagonal.
+    """
     own = settings.optimizer
     decayed, others = decayed_parameters(model, own.decay)
+    diagonal = None
+    if images is not None and settings.task == "classification":
+        diagonal = partial(RunningDiagonal, model, names=[*decayed, *others], images=images, seed=seed)
     return make_optimizer(
         own.name,
         list(decayed.values()),
@@ -256,6 +265,7 @@ def make_optimizer_of(model: nn.Module, settings: TrainSettings) -> Optimizer:
         weight_decay=own.weight_decay,
         momentum=own.momentum,
         settings=own.settings,
+        diagonal=diagonal,
     )
 
 
