@@ -172,24 +172,24 @@ def test_three_updates_of_lamb_are_the_formula(corrected: bool, fault: str) -> N
         assert same == (fault == "none" and mistaken == corrected)
 
 
-def theirs(optimizer: Callable[[list], Any], weights: list[Tensor], updates: int = 3) -> list[Tensor]:
-    """Return the weights after some updates of another library's optimiser, with decay for all but vectors."""
+def theirs(optimizer: Callable[[list], Any], weights: list[Tensor]) -> list[Tensor]:
+    """Return the weights after three updates of another library's optimiser, with decay for all but vectors."""
     new = [nn.Parameter(w.clone()) for w in weights]
     groups = [
         {"params": [p for p in new if (p.ndim > 1) == decayed], "weight_decay": 0.1 * decayed} for decayed in (1, 0)
     ]
     other = optimizer(groups)
-    for update in range(updates):
+    for update in range(3):
         for p, g in zip(new, gradients(update), strict=True):
             p.grad = g.clone()
         other.step()
     return [p.detach() for p in new]
 
 
-def ours(name: str, weights: list[Tensor], updates: int = 3, **options: Any) -> list[Tensor]:
+def ours(name: str, weights: list[Tensor], decay: float = 0.1, **options: Any) -> list[Tensor]:
     new = [w.clone() for w in weights]
-    optimizer = made(name, new, decay=0.1, **options)
-    for update in range(updates):
+    optimizer = made(name, new, decay=decay, **options)
+    for update in range(3):
         for w, g in zip(new, gradients(update), strict=True):
             w.grad = g.clone()
         optimizer.step(GAMMA)
@@ -229,22 +229,18 @@ def test_lamb_is_timms() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_lamb_without_bias_correction_is_pytorch_optimizers() -> None:
-    """Its defaults make the first steps 10 times too long; it adds 1e-6 to the step's norm."""
+    """Its defaults make first steps 10 times too long. It adds 1e-6 to a step's norm, and cuts weights' norms at 10."""
     library = pytest.importorskip("pytorch_optimizer")
-    options: dict[str, Any] = {"weight_decouple": False, "adam_debias": True}
+    few = [w / 2 for w in tensors()]
 
     def make(groups: list) -> Any:
-        for group in groups:
-            group["weight_decay"] = 0.0  # there, decay is no part of the step whose norm is taken
-        return library.Lamb(groups, lr=GAMMA, **options)
+        undecayed = [{**group, "weight_decay": 0.0} for group in groups]  # there, decay is no part of the step
+        return library.Lamb(undecayed, lr=GAMMA, weight_decouple=False, adam_debias=True)
 
-    new = tensors()
-    optimizer = made("lamb", new, settings={"bias_correction": False})
-    for update in range(3):
-        for w, g in zip(new, gradients(update), strict=True):
-            w.grad = g.clone()
-        optimizer.step(GAMMA)
-    torch.testing.assert_close(new, theirs(make, tensors()), rtol=1e-6, atol=1e-7)
+    known = theirs(make, few)
+    found = ours("lamb", few, decay=0.0, settings={"bias_correction": False})
+    torch.testing.assert_close(found, known, rtol=1e-6, atol=1e-7)
+    assert not torch.allclose(ours("lamb", few, decay=0.0)[0], known[0], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -337,11 +333,16 @@ def test_nan_in_a_gradient_reaches_the_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_median_for_a_gpu_is_the_median(share: float) -> None:
-    values = torch.randn(31, generator=torch.Generator().manual_seed(0))
-    values[: int(share * 31)] = torch.nan
-    for count in (30, 31):
-        torch.testing.assert_close(mclr.median_by_sorting(values[:count]), values[:count].nanmedian(), equal_nan=True)
+@pytest.mark.parametrize("count", [1, 30, 31])
+def test_both_medians_are_the_lower_one_without_nan(share: float, count: int) -> None:
+    values = torch.randn(count, generator=torch.Generator().manual_seed(0))
+    values[: int(share * count)] = torch.nan
+    kept = values.clone()
+    for found in (mclr.median(values.reshape(count, 1)), mclr.median_by_sorting(values)):
+        torch.testing.assert_close(found, kept.nanmedian(), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(values, kept, rtol=0, atol=0, equal_nan=True)
+    upper = values.nan_to_num(torch.inf).sort().values[int((~values.isnan()).sum()) // 2]
+    assert (upper == kept.nanmedian()) == (int((~values.isnan()).sum()) % 2 == 1) or share == 1.0
 
 
 @pytest.mark.parametrize("fault", [False, True])

@@ -50,34 +50,30 @@ class MCLR(Layerwise):
         self, parameters: list[Tensor], gradients: list[Tensor], whole: list[Tensor], weight_decay: float
     ) -> Tensor:
         if self.reading == "robust":
-            live = [g != 0 for g in gradients]
+            dead = [g == 0 for g in gradients]
             size, gradient = (
-                torch.stack([median_over(of.abs(), where) for of, where in zip(tensors, live, strict=True)])
+                torch.stack(
+                    [median(of.abs().masked_fill_(no, torch.nan)) for of, no in zip(tensors, dead, strict=True)]
+                )
                 for tensors in (parameters, gradients)
             )
             rates = self._relative(size, gradient + weight_decay * size)
         elif self.reading == "signed":
-            size, gradient = (torch.stack([median_over(of) for of in tensors]) for tensors in (parameters, gradients))
+            size, gradient = (torch.stack([median(of) for of in tensors]) for tensors in (parameters, gradients))
             rates = (size / (gradient + weight_decay * size)).abs()
         else:
-            rates = torch.stack([median_over((p / g).abs()) for p, g in zip(parameters, whole, strict=True)])
+            rates = torch.stack([median((p / g).abs()) for p, g in zip(parameters, whole, strict=True)])
         rates = torch.where(rates.isnan(), 0.0, rates)  # zero over zero
         return rates if self.cap is None else rates.clamp(max=self.cap)
 
 
-def median_over(values: Tensor, where: Tensor | None = None) -> Tensor:
-    """Return the lower median () of the values at which `where` holds; NaN are left out, and without a value it is NaN.
-
-    Args:
-        values: any shape.
-        where: of the same shape; None: everywhere.
-    """
-    chosen = (values if where is None else torch.where(where, values, torch.nan)).flatten()
+def median(values: Tensor) -> Tensor:
+    """Return the lower median () of the values, of any shape, without NaN; NaN if there is nothing else."""
     # nanmedian is linear in time, but on a GPU it reads a count back, which a CUDA graph cannot
-    return chosen.nanmedian() if chosen.device.type == "cpu" else median_by_sorting(chosen)
+    return values.nanmedian() if values.device.type == "cpu" else median_by_sorting(values.flatten())
 
 
 def median_by_sorting(values: Tensor) -> Tensor:
-    """Return the lower median () of (n,) without its NaN; NaN if there is nothing else."""
-    ordered, count = values.sort().values, (~values.isnan()).sum()  # NaN come last
-    return ordered.index_select(0, ((count - 1) // 2).clamp(min=0).reshape(1))[0]
+    """Return the same of (n,), with no value read back from the device."""
+    ordered, last = values.sort().values, (~values.isnan()).sum() - 1  # NaN come last
+    return ordered.index_select(0, (last.clamp(min=0) // 2).reshape(1))[0]
