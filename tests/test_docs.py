@@ -161,7 +161,9 @@ def test_page(page: Path, check: Check) -> None:
     assert check(page.read_text()) == []
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "library.md"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", DOCS / "library.md", DOCS / "layerwise.md"], ids=lambda page: page.stem
+)
 def test_the_examples_of_a_guide_run(page: Path) -> None:
     assert failing_blocks(page.read_text()) == []
 

@@ -1,7 +1,8 @@
-"""Built-in optimisers: those whose update is one fused kernel for all tensors.
+"""Built-in optimisers: those whose update is written for all tensors at once.
 
-They call the same kernels as `torch.optim.SGD` and `torch.optim.Adam` with fused=True, and give the same bits. They do
-without PyTorch's optimiser objects, whose constructors import torch._dynamo: seconds in every training stage.
+SGD and Adam call the same kernels as `torch.optim.SGD` and `torch.optim.Adam` with fused=True, and give the same bits.
+The others use PyTorch's operations on lists of tensors. All do without PyTorch's optimiser objects, whose constructors
+import torch._dynamo: seconds in every training stage.
 """
 
 from abc import abstractmethod
@@ -15,7 +16,7 @@ from gapscope.optim.optimizer import Optimizer
 
 
 class FusedOptimizer(Optimizer):
-    """An optimiser of one fused kernel.
+    """An optimiser that updates a list of tensors at once.
 
     Args:
         decayed: parameters that weight decay covers.

@@ -77,9 +77,9 @@ class Layerwise(Momentum):
         self, parameters: list[Tensor], gradients: list[Tensor], states: dict[str, list[Tensor]], weight_decay: float
     ) -> list[Tensor]:
         whole = torch._foreach_add(gradients, parameters, alpha=weight_decay) if weight_decay else gradients
-        scaled = [n for n, p in enumerate(parameters) if p.ndim > 1 or self.scales_vectors]
-        steps = [step if n in scaled else step * self.unscaled_factor for n, step in enumerate(whole)]
-        if scaled:
+        has_rate = [p.ndim > 1 or self.scales_vectors for p in parameters]
+        steps = [step if own else step * self.unscaled_factor for step, own in zip(whole, has_rate, strict=True)]
+        if scaled := [n for n, own in enumerate(has_rate) if own]:
             w, g, s = ([of[n] for n in scaled] for of in (parameters, gradients, whole))
             rates = self._rates(w, g, s, weight_decay)
             for n, step in zip(scaled, torch._foreach_mul(s, list(rates.unbind())), strict=True):
