@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 
 from gapscope import measures
+from gapscope.config import load_params
 from gapscope.drawing.figure import Figure
+from gapscope.measures.study import Study
 from gapscope.records.long import RUN
 from gapscope.records.tables import read_table
 
@@ -104,4 +106,7 @@ def drawn_studies() -> dict[str, tuple[Figure, pd.DataFrame]]:
         for figure in (one for measure in measures.names() for one in measures.figures(measure)):
             if (table := plots / f"{figure.name}.csv").exists():
                 found[figure.name] = (figure, read_table(table))
+    widths = Study(load_params(ROOT / "metrics/width/params.yaml"))
+    for figure in (one for one in measures.figures("evaluation") if one.optional):
+        found[figure.name] = (figure, figure.table(widths))
     return found

@@ -14,6 +14,7 @@ from gapscope import measures
 from gapscope.drawing import axes as drawing
 from gapscope.drawing import svg
 from gapscope.drawing.figure import styled
+from gapscope.drawing.labels import name_series
 from gapscope.measures import spectra_figures
 from gapscope.records.tables import read_table
 
@@ -38,16 +39,53 @@ def misplaced(figure: Figure) -> list[str]:
     return found
 
 
+def beside(figure: Figure) -> list[Text]:
+    """Return the names of series that stand beside their lines."""
+    named = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    return [text for axes in figure.axes for text in axes.texts if text.get_text() in named]
+
+
+def crowded(figure: Figure) -> list[str]:
+    """Return the names beside lines that lie over another one, over a panel, or past the figure's rim."""
+    names = beside(figure)
+    boxes = [name.get_window_extent() for name in names]
+    panels = [axes.get_window_extent() for axes in figure.axes if axes.get_visible()]
+    found = []
+    for name, box in zip(names, boxes, strict=True):
+        others = [other for other in boxes if other is not box]
+        inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+        found += [name.get_text()] if box.count_overlaps([*others, *panels]) or not inside else []
+    return found
+
+
+def test_names_that_lie_over_each_other_are_found() -> None:
+    figure, axes = plt.subplots(figsize=(4, 3), layout="constrained")
+    for place, name in ((1.0, "one"), (1.0, "other"), (2.0, "third")):
+        axes.plot([1, 2], [1, place], label=name)
+    name_series(figure)
+    figure.draw_without_rendering()
+    assert crowded(figure) == []
+    first, second, third = beside(figure)
+    second.set_y(first.get_position()[1])
+    assert crowded(figure) == [first.get_text(), second.get_text()]
+    second.set_y(0.5)
+    third.set_x(1.9)
+    assert crowded(figure) == [third.get_text()]
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_legends_stand_where_no_data_are_as_picture_and_on_the_page(name: str) -> None:
     shown, rows = drawn_studies()[name]
     figure = styled(shown.draw, rows)
     figure.draw_without_rendering()
-    told = [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes))]
+    told = [*figure.legends, *filter(None, (axes.get_legend() for axes in figure.axes)), *beside(figure)]
     assert told or not any(axes.get_legend_handles_labels()[1] for axes in figure.axes)
     assert misplaced(figure) == []
+    assert crowded(figure) == []
     svg.drawn(figure, name)
     assert misplaced(figure) == []
+    assert crowded(figure) == []
 
 
 def test_a_legend_over_a_panel_or_past_the_rim_is_found() -> None:
@@ -63,12 +101,21 @@ def test_a_legend_over_a_panel_or_past_the_rim_is_found() -> None:
 
 
 def test_panels_that_name_the_same_share_a_legend_and_others_have_their_own() -> None:
-    gap, curves = (styled(shown.draw, rows) for shown, rows in (drawn_studies()["gap"], drawn_studies()["curves"]))
-    assert len(curves.axes) > 1 == len(curves.legends)
-    assert [axes.get_legend() for axes in curves.axes] == [None] * len(curves.axes)
-    assert not gap.legends
-    assert all(axes.get_legend() for axes in gap.axes)
+    laws, counts = (styled(shown.draw, rows) for shown, rows in map(drawn_studies().get, ("gradient_law", "near_rank")))
+    assert len(laws.axes) > 1 == len(laws.legends)
+    assert [axes.get_legend() for axes in laws.axes] == [None] * len(laws.axes)
+    assert not counts.legends
+    assert all(axes.get_legend() for axes in counts.axes[3:])
     plt.close("all")
+
+
+def test_short_names_stand_beside_their_lines_and_need_no_legend() -> None:
+    shown, rows = drawn_studies()["curves"]
+    figure = styled(shown.draw, rows)
+    assert not figure.legends
+    assert [text.get_text() for text in beside(figure)]
+    assert len(beside(figure)) == sum(len(axes.get_legend_handles_labels()[1]) for axes in figure.axes)
+    plt.close(figure)
 
 
 def test_a_panel_above_one_of_the_same_names_has_no_legend_and_no_panel_shrinks() -> None:
@@ -111,7 +158,7 @@ def test_printed_values_alone_are_dotted() -> None:
     sizes = [rows.assign(batch_size=size) for size in (1, 2, 3)]
     sizes += [printed.assign(batch_size=size) for size in (1, 2, 3)]
     figure = styled(shown.draw, pd.concat(sizes, ignore_index=True))
-    dotted = {line.get_label().startswith("paper") for line in figure.axes[0].lines if is_dotted(line)}
+    dotted = {line.get_label().endswith("paper") for line in figure.axes[0].lines if is_dotted(line)}
     plt.close(figure)
     assert dotted == {True}
 
@@ -124,9 +171,9 @@ def is_dotted(line: Line2D) -> bool:
 @pytest.mark.parametrize(
     ("sizes", "named"),
     [
-        ((128, 512, 1024, 8192), ["128", "512", "1024", "8192"]),
-        ((128, 4096, 8192, 16384, 24576), ["128", "4096", "8192", "", "24576"]),
-        ((256, 4096, 6000), ["256", "4096", "6000"]),
+        ((128, 512, 1024, 8192), ["128", "", "1024", "8192"]),
+        ((128, 4096, 8192, 16384, 24576), ["128", "", "8192", "", "24576"]),
+        ((256, 4096, 6000), ["256", "", "6000"]),
         ((128,), ["128"]),
     ],
 )

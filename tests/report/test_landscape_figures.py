@@ -89,9 +89,9 @@ def drawn(draw: Draw, table: pd.DataFrame) -> list[plt.Axes]:
 
 
 def named(panels: list[plt.Axes]) -> list[str]:
-    """Return what the figure's one legend names."""
-    (legend,) = panels[0].figure.legends
-    return [text.get_text() for text in legend.get_texts()]
+    """Return the series that all of a figure's panels name."""
+    (names,) = {tuple(panel.get_legend_handles_labels()[1]) for panel in panels}
+    return list(names)
 
 
 def summary(*records: Record) -> dict[tuple[int, str], dict[str, float]]:
@@ -182,8 +182,8 @@ def test_the_planes_of_one_seed_share_their_levels(records: list[Record]) -> Non
     levels = [list(found.levels) for found in contours]
     assert levels[0] == pytest.approx([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
     assert levels[0] == levels[1]
-    assert axes[0].get_title() == "b = 32: f1 on mnist (n = 1: seed 0)"
-    assert axes[3].get_title() == "b = 512: f1 on digits (n = 1: seed 5)"
+    assert axes[0].get_title() == "cross-entropy (nats) at b = 32\nf1 on mnist (n = 1: seed 0)"
+    assert axes[3].get_title() == "cross-entropy (nats) at b = 512\nf1 on digits (n = 1: seed 5)"
     # ten times as steep along a as along b: the contour at 0.1 of the small-batch end crosses a's axis sooner
     (path,) = [found.get_paths()[levels[0].index(0.1)] for found in contours[:1]]
     assert abs(path.vertices[:, 0]).max() < 0.5 < abs(path.vertices[:, 1]).max()

@@ -1,6 +1,7 @@
 """Figures of the measures on networks, from made-up values whose answers are known."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,7 @@ import pytest
 from made_up import Made
 
 from gapscope.drawing import axes as drawing
-from gapscope.drawing.figure import styled
+from gapscope.drawing.figure import save, styled
 from gapscope.measures import (
     curvature,
     curvature_figures,
@@ -79,7 +80,7 @@ def test_the_gap_figure_draws_its_rows_and_says_of_printed_values_only_where_the
     assert not rows["value"].isna().any()
     figure = styled(evaluation_figures.draw_gap, rows)
     left, right = figure.axes
-    assert (left.get_title(), right.get_title()) == ("error (%)", "loss (nats)")
+    assert (left.get_title(), right.get_title()) == (evaluation_figures.ERROR, evaluation_figures.LOSS)
     assert left.get_xlabel() == "training batch size b"
     assert figure.get_suptitle().endswith("lenet5 on fashion_mnist (n = 1 to 2 seeds)")
     means = [line.get_ydata().tolist() for line in left.lines if list(line.get_xdata()) == [128, 512]]
@@ -87,6 +88,41 @@ def test_the_gap_figure_draws_its_rows_and_says_of_printed_values_only_where_the
     measured = evaluation_figures.gap(study(*of_errors()))
     assert "printed" in evaluation_figures.gap_caption(rows)
     assert "printed" not in evaluation_figures.gap_caption(measured)
+    plt.close(figure)
+
+
+def test_the_width_figure_has_the_gap_of_each_seed_and_none_where_there_is_one_width() -> None:
+    errors = of_errors()
+    widths = {"lenet5": 1.0, "lenet5_w2": 2.0}
+    values = pd.concat(
+        [table.assign(model=name, value=table["value"] * w) for name, w in widths.items() for table in errors]
+    )
+    cells = pd.concat([CELLS.assign(model=name) for name in widths])
+    rows = evaluation_figures.by_width(Made(values, cells))
+    gaps = rows[rows["panel"] == evaluation_figures.GAP]
+    assert set(rows["model"]) == {"lenet5"}
+    assert gaps[["width", "seed", "value"]].to_numpy().tolist() == [[1, 0, 3], [2, 0, 6]]  # of seed 0: 10 minus 7
+    errors_drawn = rows[rows["panel"] == evaluation_figures.TEST_ERROR].groupby(["series", "width"])["value"].mean()
+    assert errors_drawn.to_dict() == {("b = 128", 1): 8, ("b = 128", 2): 16, ("b = 512", 1): 10, ("b = 512", 2): 20}
+    assert "bars" in evaluation_figures.by_width_caption(rows)
+    plt.close(styled(evaluation_figures.draw_by_width, rows))
+    assert evaluation_figures.by_width(study(*of_errors())).empty
+
+
+def test_a_study_has_no_file_of_an_optional_figure_that_is_empty(tmp_path: Path) -> None:
+    figures = [one for one in evaluation_figures.FIGURES if one.name in ("gap", "gap_by_width")]
+    save(figures, study(*of_errors()), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gap.csv", "gap.svg"]
+
+
+def test_a_single_epoch_is_drawn_as_marks_and_so_described() -> None:
+    rows = pd.DataFrame([{**CELL, "batch_size": 128, "seed": seed, "epoch": 1, "value": 2.0 + seed} for seed in (0, 1)])
+    rows = rows.rename(columns={"value": "test_error_pct"}).assign(train_cross_entropy=1.0)
+    figure = styled(evaluation_figures.draw_curves, rows)
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "b = 128"]
+    assert (line.get_marker(), line.get_ydata().tolist()) == ("o", [2.5])
+    caption = evaluation_figures.curves_caption(rows)
+    assert ("bars" in caption, "bands" in caption) == (True, False)
     plt.close(figure)
 
 
@@ -472,7 +508,7 @@ def test_the_gradient_figures_draw_their_tables() -> None:
         drawn = styled(figure.draw, rows)
         shown = [axes for axes in drawn.axes if axes.get_visible()]
         assert all(axes.get_xlabel() for axes in shown)
-        assert "2 seeds" in shown[0].get_title()
+        assert "2 seeds" in drawn.get_suptitle()
         assert figure.caption(rows)
         plt.close(drawn)
 

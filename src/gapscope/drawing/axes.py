@@ -21,6 +21,7 @@ DASHES: tuple[Any, ...] = (
 )  # fmt: skip
 PRINTED = "x+"  # markers of printed values, in turn
 WIDTH = 11.5  # inches at most of a figure: a page shows it at its natural width, with letters of 12 px
+PANEL = 3.75, 3.3  # inches of a panel against batch size: a phone shows one whole panel
 FEW = 2  # so many batch sizes have no line between them, and so many runs no dots beside their bar's ends
 BATCH_LABEL = "training batch size b"
 LONG = ["model", "dataset", "batch_size", "seed", "panel", "series", "value", "source"]  # of `against_batch_size`
@@ -41,12 +42,20 @@ def rows_of(values: pd.DataFrame, panel: str, series: str, source: str = "measur
 def runs_caption(rows: pd.DataFrame) -> str:
     """Return how runs are drawn in a figure of `against_batch_size`."""
     measured = rows[rows["source"] == "measured"]
-    values = measured.groupby(["model", "dataset", "panel", "series", "batch_size"])["value"]
-    most = values.size().max()
+    series = ["model", "dataset", "panel", "series"]
+    most = measured.groupby([*series, "batch_size"]).size().max()
     if not most > 1:
         return "Marks are single runs."
-    caption = "Marks are means over seeds, and bars reach from the smallest run to the largest."
-    return caption + (" Small dots are single runs, where these differ." if most > FEW else "")
+    ranges = {"bands" if is_line(of["batch_size"]) else "bars" for _, of in measured.groupby(series)}
+    caption = (
+        f"Marks are means over seeds, and {' and '.join(sorted(ranges))} reach from the smallest run to the largest."
+    )
+    return caption + (" Small dots are single runs, where these differ." if most > FEW and "bars" in ranges else "")
+
+
+def is_line(places: pd.Series) -> bool:
+    """Return whether a line joins so many places; between two it would say what nobody measured."""
+    return int(places.nunique()) > FEW
 
 
 def against_batch_size(rows: pd.DataFrame, title: str, columns: int | None = None) -> Figure:
@@ -60,7 +69,7 @@ def against_batch_size(rows: pd.DataFrame, title: str, columns: int | None = Non
     panels = list(rows["panel"].drop_duplicates())
     pairs, columns = pairs_of(rows), columns or len(panels)
     lines = len(pairs) * -(-len(panels) // columns)
-    figure, grid = plt.subplots(lines, columns, figsize=size(columns, lines, 4.8, 3.7), squeeze=False)
+    figure, grid = plt.subplots(lines, columns, figsize=size(columns, lines, *PANEL), squeeze=False)
     for line, pair in zip(grid.reshape(len(pairs), -1), pairs, strict=True):
         here = of_pair(rows, pair)
         for axes, panel in zip(line, panels, strict=False):
@@ -109,18 +118,17 @@ def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, A
         "linestyle": (0, (1, 1)),
         "linewidth": 1.0,
     }
-    # a line would say what lies between two batch sizes
-    if measured["batch_size"].nunique() <= FEW:
-        look |= {"linestyle": ""}
-    if paper["batch_size"].nunique() <= FEW:
-        printed |= {"linestyle": ""}
+    joined = is_line(measured["batch_size"])
+    look |= {} if joined else {"linestyle": ""}
+    printed |= {} if is_line(paper["batch_size"]) else {"linestyle": ""}
     if not measured.empty:
         seeds = measured["seed"].nunique()
         name = series if seeds == of else f"{series}, n = {seeds}"
         by_size = measured.groupby("batch_size")["value"]
         # the range, because a standard deviation would reach below 0, where no count can be
-        draw_means(axes, by_size, label=name, **look)
-        apart = measured.astype({"seed": int})[(by_size.transform("size") > FEW) & (by_size.transform(np.ptp) > 0)]
+        draw_means(axes, by_size, band=joined, label=name, **look)
+        shown = (by_size.transform("size") > FEW) & (by_size.transform(np.ptp) > 0) & (not joined)
+        apart = measured.astype({"seed": int})[shown]
         for seed, run in apart.groupby("seed"):
             dots = {"marker": "o", "linestyle": "", "markersize": 2.5, "alpha": 0.5, "color": look["color"]}
             axes.plot(run["batch_size"], run["value"], **dots, gid=f"{series}, seed {seed}")
@@ -129,7 +137,7 @@ def _draw_series(axes: Axes, series: str, group: pd.DataFrame, look: dict[str, A
             label = f"{series}: undecidable"
             axes.plot(unsure["batch_size"], unsure["value"], **ring, color="black", label=label)
     if not paper.empty:
-        axes.plot(paper["batch_size"], paper["value"], color=look["color"], label=f"paper: {series}", **printed)
+        axes.plot(paper["batch_size"], paper["value"], color=look["color"], label=f"{series}, paper", **printed)
 
 
 def draw_means(axes: Axes, runs: Any, *, band: bool = False, **look: Any) -> None:
@@ -161,7 +169,9 @@ def draw_line(axes: Axes, x: Any, y: Any, low: Any, high: Any, *, band: bool = F
         draw_bars(axes, x, low, high, look["color"])
     elif (low < high).any():
         axes.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
-    (line,) = axes.plot(x, y, **(look if len(x) > 1 else {"marker": "o", "markersize": 4} | look))
+    if len(x) == 1 and not look.get("marker"):  # a single place has no line to be seen
+        look |= {"marker": "o", "markersize": 4}
+    (line,) = axes.plot(x, y, **look)
     tell_range(line, low, high)
 
 
@@ -177,8 +187,9 @@ def draw_bars(axes: Axes, x: Any, low: Any, high: Any, color: str) -> None:
 def _batch_axis(axes: Axes, sizes: pd.Series) -> None:
     ticks = sorted(sizes.unique())
     # where two lie close on a long axis only the larger is named, or the names would overlap
-    near = (ticks[-1] / ticks[0]) ** (1 / 10)
-    named = {size for size, after in zip(ticks, [*ticks[1:], math.inf], strict=True) if after > near * size}
+    near, named = (ticks[-1] / ticks[0]) ** (1 / 5), [math.inf]
+    for size in reversed(ticks):
+        named += [size] if named[-1] > near * size else []
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value in named else ""))

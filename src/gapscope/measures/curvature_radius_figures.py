@@ -27,8 +27,8 @@ BY_TENSOR = ("hessian", "eq17", "eq20", "lars", "percent_delta")
 LABELLED = 24  # tensors at most whose names fit below a panel
 KINDS = {"weights": "weights", "vectors": "biases and batch norm"}
 PANELS = (  # panel, label, power of n where |g| is noise alone
-    ("radius", "radius, relative to the fewest images", 0.5),
-    ("distance", "distance |d|, relative to the fewest", -0.5),
+    ("radius", "radius, relative to that of the fewest images", 0.5),
+    ("distance", "distance |d|, relative to that of the fewest images", -0.5),
 )
 SPREAD, ORDER = "log radius, SD over tensors", "rank correlation with 1/h over tensors"
 SERIES = (  # panel, quantity, estimate
@@ -70,11 +70,11 @@ def draw_by_tensor(rows: pd.DataFrame) -> Drawing:
         here = here[here["kind"] == kind]
         for axes, (name, of) in zip(line, _states(here), strict=False):
             _draw_tensors(axes, of)
-            axes.set(yscale="log", title=f"{drawing.pair_title(pair, of)}\n{name}")
+            axes.set_yscale("log")
+            drawing.entitle([axes], [f"radius of {KINDS[kind]}\n{name}"], pair, of, several=len(pairs) > 1)
         for axes in line[len(_states(here)) :]:
             axes.set_visible(False)
-        line[0].set_ylabel(f"curvature radius, {KINDS[kind]}")
-    figure.suptitle("Curvature radius by tensor (lines: geometric means over seeds; points: seeds)")
+    drawing.entitle_figure(figure, "Curvature radius by tensor", rows)
     return figure
 
 
@@ -140,9 +140,9 @@ def draw_against_images(rows: pd.DataFrame) -> Drawing:
                 axes.fill_between(mean.index, low, high, color=look["color"], alpha=0.1, linewidth=0)
             ends = np.array([of["images"].min(), of["images"].max()], dtype=float)
             axes.plot(ends, (ends / ends[0]) ** power, label="∝ √n" if power > 0 else "∝ 1/√n", **REFERENCE)
-            axes.set(xscale="log", yscale="log", xlabel="images n", ylabel=f"{name}:\n{label}")
-            axes.set_title(drawing.pair_title(pair, here))
-    figure.suptitle("Radius and distance against the number of images (lines: means over tensors; bands: all tensors)")
+            axes.set(xscale="log", yscale="log", xlabel="images n")
+            drawing.entitle([axes], [f"{label}\n{name}"], pair, here, several=len(drawing.pairs_of(rows)) > 1)
+    drawing.entitle_figure(figure, "Radius and distance against the number of images", rows)
     return figure
 
 

@@ -13,7 +13,7 @@ from gapscope.drawing.figure import Figure
 from gapscope.measures.gradient_law import study_table
 from gapscope.measures.study import Study
 
-LAYERS, COLUMNS, WIDTH, HEIGHT = 6, 3, 3.6, 3.0
+LAYERS, COLUMNS, WIDTH, HEIGHT = 6, 3, 3.75, 3.1
 BATCH = "images in the gradient, n"
 LAWS = {
     "folded_normal": "with each μ and σ (folded normal)",
@@ -46,9 +46,10 @@ def _rows(study: Study, quantities: tuple[str, ...], axes: tuple[str, ...]) -> p
 
 
 def _grid(
-    rows: pd.DataFrame, panels: list[tuple[str, pd.DataFrame]]
+    rows: pd.DataFrame, name: str, quantity: str, layers: list[str] | None = None
 ) -> tuple[Drawing, list[tuple[Axes, pd.DataFrame]]]:
-    """Return a figure with its panels, at most `COLUMNS` in a row; each has a title of two lines and its rows."""
+    """Return a figure and its panels, each with its rows; a panel is entitled with quantity, epoch and layer."""
+    panels = _panels(rows, quantity, layers)
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     figure, grid = plt.subplots(lines, columns, figsize=(WIDTH * columns, HEIGHT * lines), squeeze=False)
@@ -58,17 +59,21 @@ def _grid(
     for axes, (title, of) in zip(grid.flat, panels, strict=False):
         axes.set_title(title)
         drawn.append((axes, of))
+    drawing.entitle_figure(figure, name, rows)
     return figure, drawn
 
 
-def _panels(rows: pd.DataFrame, layers: list[str] | None = None) -> list[tuple[str, pd.DataFrame]]:
+def _panels(rows: pd.DataFrame, quantity: str, layers: list[str] | None) -> list[tuple[str, pd.DataFrame]]:
     """Return title and rows of each panel: one per model and data set, per epoch, and per layer if there are some."""
     panels = []
-    for pair in drawing.pairs_of(rows):
+    pairs = drawing.pairs_of(rows)
+    for pair in pairs:
         here = drawing.of_pair(rows, pair)
+        network = drawing.pair_title(pair, here) if len(pairs) > 1 else ""
         for epoch, of in here.groupby("epoch"):
             for layer in layers or [""]:
-                title = "\n".join([drawing.pair_title(pair, here), ", ".join(filter(None, [_epoch(epoch), layer]))])
+                where = ", ".join(filter(None, [_epoch(epoch), layer]))
+                title = "\n".join(filter(None, [quantity, where, network]))
                 panels.append((title, of[of["layer"] == layer] if layer else of))
     return panels
 
@@ -104,7 +109,8 @@ def gradients_caption(rows: pd.DataFrame) -> str:
 
 def draw_gradients(rows: pd.DataFrame) -> Drawing:
     """Draw the mean |g| against the batch size, one panel per layer, with the laws."""
-    figure, panels = _grid(rows, _panels(rows, drawing.layers_shown(rows, LAYERS)))
+    name = "Mean gradient against the batch size, measured and predicted"
+    figure, panels = _grid(rows, name, "mean |g|", drawing.layers_shown(rows, LAYERS))
     for axes, here in panels:
         looks = drawing.looks()
         measured = here[here["quantity"] == "mean_abs"]
@@ -114,8 +120,7 @@ def draw_gradients(rows: pd.DataFrame) -> Drawing:
         scale = here.loc[here["quantity"] == "layer_noise_scale", "value"]
         if np.isfinite(scale).any():
             axes.axvline(scale[np.isfinite(scale)].mean(), color="0.6", linewidth=1, gid="noise scale n*")
-        axes.set(xscale="log", yscale="log", xlabel=BATCH, ylabel="mean |g|")
-    figure.suptitle("Mean gradient against the batch size, measured and predicted")
+        axes.set(xscale="log", yscale="log", xlabel=BATCH)
     return figure
 
 
@@ -137,13 +142,12 @@ def exponents_caption(_: pd.DataFrame) -> str:
 
 def draw_exponents(rows: pd.DataFrame) -> Drawing:
     """Draw the local exponent against the batch size, one panel per epoch, one line per layer."""
-    figure, panels = _grid(rows, _panels(rows))
+    figure, panels = _grid(rows, "Local exponent of the mean gradient", "exponent of mean |g|")
     for axes, here in panels:
         for look, layer in zip(drawing.looks(), drawing.layers_shown(rows, LAYERS), strict=False):
             _mean_line(axes, here[here["layer"] == layer], "images", layer, **look)
         axes.axhline(-0.5, color="0.4", linestyle="--", linewidth=1, gid="equation 4")
-        axes.set(xscale="log", xlabel=BATCH, ylabel="exponent of mean |g|")
-    figure.suptitle("Local exponent of the mean gradient")
+        axes.set(xscale="log", xlabel=BATCH)
     return figure
 
 
@@ -163,7 +167,7 @@ def noise_scales_caption(_: pd.DataFrame) -> str:
 def draw_noise_scales(rows: pd.DataFrame) -> Drawing:
     """Draw n* of every layer, one panel per epoch."""
     layers = list(rows["layer"].drop_duplicates())
-    figure, panels = _grid(rows, _panels(rows))
+    figure, panels = _grid(rows, "Noise scale of each layer", "noise scale n*")
     figure.set_figheight(figure.get_figheight() * max(1.0, (1.0 + 0.22 * len(layers)) / HEIGHT))
     for axes, here in panels:
         for place, (look, (seed, of)) in enumerate(zip(drawing.looks(), here.groupby("seed"), strict=False)):
@@ -177,9 +181,8 @@ def draw_noise_scales(rows: pd.DataFrame) -> Drawing:
             style |= {"marker": "^", "markerfacecolor": "none"}
             axes.plot(low[~known], at[~known], **style, gid=f"seed {seed}: lower end of the interval")
         axes.set_yticks(range(len(layers)), layers)
-        axes.set(xscale="log", xlabel="noise scale n* (images)")
+        axes.set(xscale="log", xlabel="images")
         axes.invert_yaxis()
-    figure.suptitle("Noise scale of each layer")
     return figure
 
 
@@ -201,14 +204,15 @@ def decrements_caption(_: pd.DataFrame) -> str:
 
 def draw_decrements(rows: pd.DataFrame) -> Drawing:
     """Draw what one step gains against the batch size, one panel per epoch."""
-    figure, panels = _grid(rows, _panels(rows))
+    figure, panels = _grid(
+        rows, "Loss that one step gains, against the batch size of its gradient", "loss gained (nats)"
+    )
     for axes, here in panels:
         for look, (label, quantity, sample) in zip(drawing.looks(), DECREMENTS, strict=False):
             chosen = here["quantity"] == quantity
             _mean_line(axes, here[chosen & (here["sample"] == sample if sample else True)], "images", label, **look)
-        axes.set(xscale="log", xlabel=BATCH, ylabel="loss gained (nats)")
+        axes.set(xscale="log", xlabel=BATCH)
         axes.set_yscale("symlog", linthresh=1e-4 * here["value"].abs().max())  # some are below 0
-    figure.suptitle("Loss that one step gains, against the batch size of its gradient")
     return figure
 
 
@@ -236,15 +240,15 @@ def discarded_caption(_: pd.DataFrame) -> str:
 
 def draw_discarded(rows: pd.DataFrame) -> Drawing:
     """Draw the ratio against the share of samples discarded, one panel per epoch and layer."""
-    figure, panels = _grid(rows, _panels(rows, drawing.layers_shown(rows, COLUMNS)))
+    name = "Mean gradient when samples of a batch are discarded"
+    figure, panels = _grid(rows, name, "mean |g|, ratio to p = 0", drawing.layers_shown(rows, COLUMNS))
     for axes, here in panels:
         for look, (choice, label) in zip(drawing.looks(), CHOICES.items(), strict=False):
             _mean_line(axes, here[here["choice"] == choice], "discarded", label, **look)
         shares = np.linspace(0, 0.9, 10)
         axes.plot(shares, 1 / (1 - shares), color="0.4", linestyle="--", linewidth=1, marker="", label="1/(1 − p)")
-        axes.set(yscale="log", xlabel="share discarded, p", ylabel="mean |g|, ratio to p = 0")
+        axes.set(yscale="log", xlabel="share discarded, p")
         axes.set_ylim(bottom=max(FLOOR, axes.get_ylim()[0]))
-    figure.suptitle("Mean gradient when samples of a batch are discarded")
     return figure
 
 

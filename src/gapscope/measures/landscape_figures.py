@@ -167,12 +167,12 @@ def draw_plane(rows: pd.DataFrame) -> Drawing:
             axes.plot(0, 0, "+", color="black")
             model, dataset, seed, size = end.iloc[0][[*KEYS, "batch_size"]]
             axes.set(
-                title=f"b = {size}: {model} on {dataset} (n = 1: seed {seed})",
+                title=f"cross-entropy (nats) at b = {size}\n{model} on {dataset} (n = 1: seed {seed})",
                 xlabel="step a, in units of each filter's norm",
                 ylabel="step b, likewise",
                 aspect="equal",
             )
-    figure.suptitle("Training cross-entropy (nats) over two random filter-normalised directions (+: the solution)")
+    figure.suptitle("Training loss over two random filter-normalised directions (+: the solution)")
     return figure
 
 

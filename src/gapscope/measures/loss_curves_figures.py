@@ -21,29 +21,30 @@ SERIES = (
 def curves_caption(_: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
-        "One line per run. The probe is the same training images in every run, evaluated after each epoch. A batch's"
-        " loss is taken before its update; at most 50 batches of an epoch are recorded, and one seed is drawn."
+        "The probe is the same training images in every run, evaluated after each epoch: lines are means over seeds,"
+        " and bands reach from the smallest run to the largest. A batch's loss is taken before its update; at most 50"
+        " batches of an epoch are recorded, and one seed is drawn."
     )
 
 
 def draw_curves(rows: pd.DataFrame) -> Drawing:
-    """Draw the losses along training: one panel per sample, one line per run, coloured by batch size."""
+    """Draw the losses along training: one panel per sample, and colour by batch size."""
     pairs, samples = drawing.pairs_of(rows), [name for name in SAMPLES if name in set(rows["sample"])]
-    figure, grid = plt.subplots(len(pairs), len(samples), figsize=(5.5 * len(samples), 3.4 * len(pairs)), squeeze=False)
+    figure, grid = plt.subplots(
+        len(pairs), len(samples), figsize=drawing.size(len(samples), len(pairs), *drawing.PANEL), squeeze=False
+    )
     for line, pair in zip(grid, pairs, strict=True):
         here = drawing.of_pair(rows, pair)
         looks = drawing.batch_looks(here)
         for axes, sample in zip(line, samples, strict=True):
             of = here[here["sample"] == sample]
-            for (size, seed), run in of[(of["seed"] == of["seed"].min()) | (sample == "probe")].groupby(
-                ["batch_size", "seed"]
-            ):
-                label = f"b = {size}" if seed == here["seed"].min() else None
-                style = looks[size] | {"linewidth": 1.2 if sample == "probe" else 0.7}
-                axes.plot(run["epoch"], run["loss"], **style, label=label, gid=f"b = {size}, seed {seed}")
-            axes.set(yscale="log", xlabel="epoch", ylabel=SAMPLES[sample], title=drawing.pair_title(pair, here))
+            for size, runs in of[(of["seed"] == of["seed"].min()) | (sample == "probe")].groupby("batch_size"):
+                style = looks[size] | {"linewidth": 1.2 if sample == "probe" else 0.7, "label": f"b = {size}"}
+                drawing.draw_means(axes, runs.groupby("epoch")["loss"], band=True, **style)
+            axes.set(yscale="log", xlabel="epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle("Loss along training")
+        drawing.entitle(line, [SAMPLES[sample] for sample in samples], pair, here, several=len(pairs) > 1)
+    drawing.entitle_figure(figure, "Loss along training", rows)
     return figure
 
 

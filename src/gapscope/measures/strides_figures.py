@@ -79,30 +79,29 @@ def by_epoch(study: Study) -> pd.DataFrame:
 def by_epoch_caption(_: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
-        "Mean |Δw| of an update, averaged over each epoch's updates; one line per run. The paper calls the area below a"
-        " line the parameter searching space."
+        "Mean |Δw| of an update, averaged over each epoch's updates. Lines are means over seeds, and bands reach from"
+        " the smallest run to the largest. The paper calls the area below a line the parameter searching space."
     )
 
 
 def draw_by_epoch(rows: pd.DataFrame) -> Drawing:
-    """Draw the strides along training: one panel per layer, one line per run, coloured by batch size."""
+    """Draw the strides along training: one panel per layer, coloured by batch size."""
     pairs, layers = drawing.pairs_of(rows), drawing.layers_shown(rows, LAYERS)
     panels = [(pair, layer) for pair in pairs for layer in layers]
     columns = min(COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
-    figure, grid = plt.subplots(lines, columns, figsize=(3.6 * columns, 3.0 * lines), squeeze=False)
+    figure, grid = plt.subplots(lines, columns, figsize=drawing.size(columns, lines, *drawing.PANEL), squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes, (pair, layer) in zip(grid.flat, panels, strict=False):
         here = drawing.of_pair(rows, pair)
         looks = drawing.batch_looks(here)
-        for (size, seed), run in here[here["layer"] == layer].groupby(["batch_size", "seed"]):
-            label = f"b = {size}" if seed == here["seed"].min() else None
-            axes.plot(run["epoch"], run["stride"], **looks[size], label=label, gid=f"b = {size}, seed {seed}")
-        axes.set(yscale="log", xlabel="epoch", ylabel="mean |Δw| per update")
-        axes.set_title(f"{drawing.pair_title(pair, here)}\n{layer}")
+        for size, runs in here[here["layer"] == layer].groupby("batch_size"):
+            drawing.draw_means(axes, runs.groupby("epoch")["stride"], band=True, **looks[size], label=f"b = {size}")
+        axes.set(yscale="log", xlabel="epoch")
+        drawing.entitle([axes], [f"mean |Δw| per update: {layer}"], pair, here, several=len(pairs) > 1)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.suptitle("Parameter update stride along training")
+    drawing.entitle_figure(figure, "Parameter update stride along training", rows)
     return figure
 
 
