@@ -380,7 +380,7 @@ def worked_example() -> dict[str, str]:
     small = [means(study, "error_pct", **TEST)[16] for study in ("example_equal_updates", "example")]
     (answer,) = said_of_gap(read(METRICS / "example/gap.csv"))
     return {
-        "example_answer": answer.partition(": ")[2],
+        "example_answer": answer,
         "example_verdicts": ", ".join(f"{counts[verdict]} {verdict}" for verdict in SIGNS if verdict in counts),
         "example_updates_large": f"{large['updates']:.0f}",
         "example_updates_small": f"{large['smallest_updates']:,.0f}",

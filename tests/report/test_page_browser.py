@@ -1,48 +1,24 @@
 """The page in a browser, from disk, with the network off, on a desk and on a phone; each check can fail."""
 
 import base64
-import json
-import os
 import re
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from browsing import opened, skip_without_browser
 from made_up import CLAIMS, study
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
 from gapscope import measures
 from gapscope.report.page import page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CHROMEDRIVER = shutil.which("chromedriver")
 WIDTHS = (1280, 390)
 STUDY = "keskar_table3"  # it has the most kinds of figures
 
-if not (CHROMIUM and CHROMEDRIVER) and not os.environ.get("GAPSCOPE_NEEDS_BROWSER"):
-    pytest.skip("no chromium and chromedriver on this machine", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    assert CHROMIUM
-    assert CHROMEDRIVER
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(CHROMEDRIVER))
-    driver.execute_cdp_cmd("Network.enable", {})
-    off = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-    driver.execute_cdp_cmd("Network.emulateNetworkConditions", off)
-    yield driver
-    driver.quit()
+skip_without_browser()
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +36,6 @@ def whole(folder: Path, text: str) -> Path:
     path = folder / "page.html"
     path.write_text(text, encoding="utf-8")
     return path
-
-
-def opened(browser: webdriver.Chrome, path: Path, width: int) -> list[str]:
-    """Open a page; return what it complained of, and what it asked for beside itself."""
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 800}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get("about:blank")
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)  # type: ignore[no-untyped-call]
-    browser.get(path.as_uri())
-    browser.execute_async_script("setTimeout(arguments[0], 200)")  # what it says comes a little later
-    said = [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
-    events = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))  # type: ignore[no-untyped-call]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert path.as_uri() in asked  # or nothing would be known of the others
-    return said + [url for url in asked if url != path.as_uri()]
 
 
 def misplaced(browser: webdriver.Chrome) -> list[str]:

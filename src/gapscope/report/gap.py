@@ -15,6 +15,7 @@ from gapscope import measures
 from gapscope.claims import hypothesis_tests
 from gapscope.drawing.numbers import number
 from gapscope.records.long import RUN, by_run
+from gapscope.report import names
 
 COLUMNS = [
     *("model", "dataset", "batch_size", "smallest", "n", "updates", "train_error_pct"),
@@ -77,32 +78,56 @@ def _wide(values: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def answer(table: pd.DataFrame) -> list[str]:
-    """Return one sentence per model and data set: the batch size up to which all are within the tolerance."""
-    sentences = []
-    for (model, dataset), rows in table.groupby(["model", "dataset"], sort=False):
-        fits = np.logical_and.accumulate(rows["verdict"] == "within")
-        smallest, tolerance = rows["smallest"].iloc[0], rows["tolerance"].iloc[0]
-        lost = f"{tolerance:g} points of test error of that at b = {smallest}"
-        if fits.any():
-            sentence = f"up to b = {rows['batch_size'][fits].max()} it stays within {lost}"
-        else:
-            sentence = f"no larger batch is shown to stay within {lost}"
-        sizes = {verdict: of["batch_size"].tolist() for verdict, of in rows.groupby("verdict")}
-        beyond, failed = sizes.get("beyond", []), sizes.get("failed", [])
-        if beyond:
-            above = set(rows.loc[rows["batch_size"] > min(beyond), "batch_size"])
-            throughout = above <= {*beyond, *failed}
-            sentence += f"; from b = {min(beyond)} on" if throughout else f"; at b = {', '.join(map(str, beyond))}"
-            sentence += " it does not"
-        if failed:
-            sentence += f"; at b = {', '.join(map(str, failed))} runs diverged or learned nothing"
-        if rows["n"].max() < hypothesis_tests.ENOUGH:
-            sentence += f" (n = {rows['n'].max()}: {hypothesis_tests.ENOUGH} seeds are the least that decide)"
-        known = rows.dropna(subset=["train_error_pct", "smallest_train_error_pct"])
-        if len(known):  # a gap may be under-training and no more
-            sentence += f". At {trained(known.iloc[-1], 'smallest')}; at {trained(known.iloc[-1])}"
-        sentences.append(f"{model} on {dataset}: {sentence}.")
-    return sentences
+    """Return for each model and data set how large the batch may be, in words."""
+    pairs = table.groupby(["model", "dataset"], sort=False)
+    found = []
+    for (model, dataset), rows in pairs:
+        named = f"{names.pair(str(model), str(dataset))}. " if len(pairs) > 1 else ""
+        found.append(named + " ".join(filter(None, [_safe(rows), _costly(rows), _largest(rows), _under_trained(rows)])))
+    return found
+
+
+def _safe(rows: pd.DataFrame) -> str:
+    fits = np.logical_and.accumulate(rows["verdict"] == "within")
+    smallest, tolerance = rows["smallest"].iloc[0], rows["tolerance"].iloc[0]
+    if fits.any():
+        return f"Largest batch shown to be safe at {tolerance:g} points: {rows['batch_size'][fits].max()}."
+    return f"No batch above {smallest} is shown to be safe at {tolerance:g} points."
+
+
+def _costly(rows: pd.DataFrame) -> str:
+    """Say which batch sizes cost more than the tolerance, and at which runs failed."""
+    sizes = {verdict: of["batch_size"].tolist() for verdict, of in rows.groupby("verdict")}
+    beyond, failed = sizes.get("beyond", []), sizes.get("failed", [])
+    said = []
+    if beyond:
+        above = set(rows.loc[rows["batch_size"] > min(beyond), "batch_size"])
+        throughout = len(above) > 0 and above <= {*beyond, *failed}
+        said.append(
+            f"Shown to cost more: {f'{min(beyond)} and above' if throughout else names.listed(map(str, beyond))}."
+        )
+    if failed:
+        said.append(f"At {names.listed(map(str, failed))} runs diverged or learned nothing.")
+    return " ".join(said)
+
+
+def _largest(rows: pd.DataFrame) -> str:
+    """Say what the largest batch at which no run failed costs."""
+    known = rows[(rows["verdict"] != "failed") & rows["gap"].notna()]
+    if known.empty:
+        return ""
+    row = known.iloc[-1]
+    between = "" if pd.isna(row["gap_low"]) else f" ({number(row['gap_low'], 2)} to {number(row['gap_high'], 2)})"
+    cost = f"At {row['batch_size']}: {'+' if row['gap'] > 0 else ''}{number(row['gap'], 2)} points{between}"
+    if row["n"] < hypothesis_tests.ENOUGH:
+        return f"{cost}, n = {row['n']}: fewer than {hypothesis_tests.ENOUGH} seeds decide nothing."
+    return f"{cost}, undecided." if row["verdict"] == "undecided" else f"{cost}."
+
+
+def _under_trained(rows: pd.DataFrame) -> str:
+    """Say how far the runs were trained at both ends: a gap may be under-training and no more."""
+    known = rows.dropna(subset=["train_error_pct", "smallest_train_error_pct"])
+    return f"At {trained(known.iloc[-1], 'smallest')}; at {trained(known.iloc[-1])}." if len(known) else ""
 
 
 def trained(row: Mapping[Any, Any] | pd.Series, end: Literal["batch_size", "smallest"] = "batch_size") -> str:

@@ -1,49 +1,47 @@
-"""The index of a site: every study with what it is about, its extent, its verdicts, and a link to its page."""
+"""The index of a site: the studies by paper or purpose, each as the question that it asks, with its answer."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gapscope import papers
 from gapscope.claims.wording import SIGNS
-from gapscope.records.tables import read_table
-from gapscope.report import page
+from gapscope.config import read_yaml
+from gapscope.report import opening, page
 
-PRIMARY = ("primary", "exploratory")  # families that an index counts
+PRIMARY = ("primary", "exploratory")  # families whose claims a summary counts
+REMEDIES, OWN = "What closes the gap?", "Start here"
 
 
-def index(names: Iterable[str], metrics: Path, conf: Path) -> str:
+def index(names: Sequence[str], metrics: Path) -> str:
     """Return the index page.
 
     Args:
         names: the studies, in their order.
         metrics: folder of all studies' tables.
-        conf: folder of the studies' files.
     """
-    rows = [_row(name, metrics, conf) for name in names]
-    return page.environment().get_template("index.html.j2").render(studies=rows, signs=SIGNS)
+    params = {name: _params(metrics / name) for name in names}
+    groups = [(title, [_row(name, params[name], metrics) for name in own]) for title, own in _groups(params).items()]
+    return page.environment().get_template("index.html.j2").render(groups=groups, remedies=REMEDIES, signs=SIGNS)
 
 
-def _row(name: str, metrics: Path, conf: Path) -> dict[str, Any]:
+def _params(folder: Path) -> Mapping[str, Any]:
+    return read_yaml(folder / "params.yaml") if (folder / "params.yaml").exists() else {}
+
+
+def _groups(params: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the studies by group: remedies, then those of each paper in its order; what is left comes first."""
+    found: dict[str, list[str]] = {REMEDIES: [name for name in params if opening.arm(params[name]) != "plain"]}
+    for paper, item in papers.items():
+        if item.study in params and not any(item.study in own for own in found.values()):
+            found.setdefault(paper.title, []).append(item.study)
+    left = sorted(set(params) - {name for own in found.values() for name in own})
+    left.sort(key=lambda name: name not in papers.no_evidence())  # the quick study is where to begin
+    return {title: own for title, own in {OWN: left, **found}.items() if own}
+
+
+def _row(name: str, params: Mapping[str, Any], metrics: Path) -> dict[str, Any]:
     rows = page.claims(metrics / "claims" / f"{name}.csv")
-    found = Counter(row["verdict"] for row in rows if row["family"] in PRIMARY)
-    return {
-        "name": name,
-        "about": page.about((conf / f"{name}.yaml").read_text(encoding="utf-8")),
-        "extent": extent(metrics / name),
-        "verdicts": {verdict: found[verdict] for verdict in SIGNS if found[verdict]},
-        "answers": page.answers(metrics / name / "gap.csv"),
-    }
-
-
-def extent(folder: Path) -> str:
-    """Return what a study has run, in words; empty where its runs are no trained networks."""
-    if not (folder / "cells.csv").exists():
-        return ""
-    cells = read_table(folder / "cells.csv")
-    seeds = cells["seed"].nunique()
-    counted = f"{seeds} seed{'s' if seeds > 1 else ''}"
-    if "batch_size" not in cells:
-        return f"{cells['start_epoch'].nunique()} starts, {counted}"
-    sizes = sorted(cells["batch_size"].unique())
-    return f"b = {sizes[0]} to {sizes[-1]}, {counted}" if len(sizes) > 1 else f"b = {sizes[0]}, {counted}"
+    opens = opening.opening(name, params, metrics / name, rows)
+    answer = next(iter(opens.sentences), "No claim about it is tested.")
+    return {"name": name, "question": opens.question, "run": opens.run, "answer": answer}

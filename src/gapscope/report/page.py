@@ -18,14 +18,15 @@ from markupsafe import Markup
 
 from gapscope import measures
 from gapscope.claims.wording import SIGNS
+from gapscope.config import read_yaml
 from gapscope.drawing import numbers, svg
 from gapscope.errors import InputError
 from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
-from gapscope.report import gap, measure_tables, page_tables
+from gapscope.report import gap, measure_tables, opening, page_tables
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
-FIRST = "gap"  # the figure that a page opens with
+KEY = 6  # claims that a page shows at its top
 FAMILIES = {  # family -> its heading and what a reader needs to know; "" has what is not testable
     "primary": (
         "Primary claims",
@@ -85,20 +86,23 @@ def page(
         verdicts: metrics/claims/STUDY.csv; there need be none.
     """
     tested = claims(verdicts)
-    drawn = figures(plots)
     configuration, every = settings.read_text(encoding="utf-8"), metrics / "params.yaml"
+    opens = opening.opening(study, read_yaml(every) if every.exists() else {}, metrics, tested)
+    first, others = figures(plots, opens.measure)
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             study=study,
             about=about(configuration),
+            opening=opens,
             claims=by_family(tested),
+            key=KEY,
             signs=SIGNS,
             answers=answers(metrics / "gap.csv"),
             tables=measure_tables.of_study(metrics),
-            first=[figure for figure in drawn if figure.name == FIRST],
-            figures=[figure for figure in drawn if figure.name != FIRST],
+            first=first,
+            figures=others,
             made=made(metrics),
             proved=proofs.standing(study) if (proofs.VERIFIED / f"{study}.csv").exists() else (),
             configuration=configuration,
@@ -113,7 +117,12 @@ def environment() -> Environment:
     made = Environment(
         loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    made.filters |= {"sized": numbers.number, "effect": numbers.effect, "slope": numbers.slope}
+    made.filters |= {
+        "sized": numbers.number,
+        "effect": numbers.effect,
+        "slope": numbers.slope,
+        "at_odds": opening.at_odds,
+    }
     return made
 
 
@@ -157,8 +166,20 @@ def answers(path: Path) -> list[str]:
     return gap.answer(table) if len(table) else []
 
 
-def figures(plots: Path) -> list[Shown]:
-    """Return the figures that a folder plots/STUDY has, in the order of the measures."""
+def figures(plots: Path, measure: str) -> tuple[list[Shown], list[Shown]]:
+    """Return the figure that a page opens with, if there is one, and the others in the order of the measures.
+
+    Args:
+        plots: folder plots/STUDY.
+        measure: whose first figure the page opens with. One that only some studies have comes before the others.
+    """
+    own = sorted(measures.figures(measure), key=lambda figure: not figure.optional)
+    drawn = _drawn(plots)
+    first = next((figure.name for figure in own if any(shown.name == figure.name for shown in drawn)), "")
+    return [shown for shown in drawn if shown.name == first], [shown for shown in drawn if shown.name != first]
+
+
+def _drawn(plots: Path) -> list[Shown]:
     found = []
     for each in (figure for name in measures.names() for figure in measures.figures(name)):
         table, picture = (plots / f"{each.name}{suffix}" for suffix in (".csv", ".svg"))

@@ -53,7 +53,7 @@ def html(sections: Iterable[Section]) -> str:
     """Return sections as HTML: headings, paragraphs and tables, to be put into a page."""
     parts: list[str] = []
     for section in sections:
-        parts.append(f"<h{section.level}>{escape(section.title)}</h{section.level}>")
+        parts += [f"<h{section.level}>{escape(section.title)}</h{section.level}>"] if section.title else []
         parts += [_paragraph(part) if isinstance(part, str) else _table(part) for part in section.parts]
     return "\n".join(parts) + "\n"
 

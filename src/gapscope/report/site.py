@@ -1,10 +1,10 @@
-"""One site of committed records: an index, every verdict on one page, and each study's page. No torch is needed."""
+"""One site of committed records: index, all verdicts, all remedies, and each study's page. No torch is needed."""
 
 from pathlib import Path
 
 from gapscope.errors import InputError
 from gapscope.records.files import write_text
-from gapscope.report import overview, sections
+from gapscope.report import overview, remedies, sections
 from gapscope.report.index import index
 from gapscope.report.page import environment, page
 
@@ -31,13 +31,22 @@ def build(out: Path, metrics: Path, plots: Path, conf: Path) -> list[Path]:
         conf: folder of the studies' files.
     """
     names = studies(metrics, conf)
-    texts = {"index": index(names, metrics, conf), "overview": overview_page(metrics, plots)}
+    texts = {"index": index(names, metrics), "overview": overview_page(metrics, plots)}
+    texts["remedies"] = remedies_page(metrics, names)
     for name in names:
         paths = (metrics / name, plots / name, conf / f"{name}.yaml", metrics / "claims" / f"{name}.csv")
         texts[name] = page(name, *paths)
     for name, text in texts.items():
         write_text(out / f"{name}.html", text)
     return [out / f"{name}.html" for name in texts]
+
+
+def remedies_page(metrics: Path, names: list[str]) -> str:
+    """Return the page of all remedies: the gap before and after, and what they cost."""
+    found = remedies.rows(metrics, names)
+    figure = remedies.figure(found) if len(found) else ""
+    body = sections.html([sections.Section("", 0, [remedies.table(found)])])
+    return environment().get_template("remedies.html.j2").render(figure=figure, body=body)
 
 
 def overview_page(metrics: Path, plots: Path) -> str:

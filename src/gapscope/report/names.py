@@ -1,0 +1,60 @@
+"""Names of networks and data sets as their papers write them; a name of one's own stays as it is."""
+
+import re
+from collections.abc import Iterable
+
+NETWORKS = {
+    "lenet5": "LeNet-5",
+    "lenet5_caffe": "LeNet-5 (Caffe)",
+    "vgg16": "VGG-16",
+    "resnet18": "ResNet-18",
+    "resnet56": "ResNet-56",
+    "alexnet": "AlexNet",
+    **{name: name.upper() for name in ("f1", "f2", "c1", "c2", "c3", "c4")},
+}
+DATA = {
+    "digits": "scikit-learn's digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "timit": "TIMIT",
+}
+_VARIED = re.compile(r"(?P<name>.+)_(?P<kind>[wn])(?P<number>[\d.]+)")  # lenet5_w2, mnist_n5000
+
+
+def network(name: str) -> str:
+    """Return a network's name.
+
+    Example:
+        >>> network("lenet5"), network("lenet5_w0.5"), network("net")
+        ('LeNet-5', 'LeNet-5 of 0.5 times the width', 'net')
+    """
+    found = _VARIED.fullmatch(name)
+    if found and found["kind"] == "w":
+        return f"{network(found['name'])} of {found['number']} times the width"
+    return NETWORKS.get(name, name)
+
+
+def dataset(name: str) -> str:
+    """Return a data set's name.
+
+    Example:
+        >>> dataset("mnist_n5000")
+        '5,000 images of MNIST'
+    """
+    found = _VARIED.fullmatch(name)
+    if found and found["kind"] == "n":
+        return f"{int(found['number']):,} images of {dataset(found['name'])}"
+    return DATA.get(name, name)
+
+
+def pair(model: str, data: str) -> str:
+    """Return a network on its data set."""
+    return f"{network(model)} on {dataset(data)}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names in a row: `one, two and three`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
