@@ -89,22 +89,24 @@ def test_a_batch_size_at_which_a_run_diverged_is_never_within() -> None:
     table = gap.gap_table(*runs(half), tolerance=0.5)
     assert table["verdict"].tolist() == ["failed", "within"]
     assert table["n"].tolist() == [3, 6]
-    assert "b = 32; at b = 64 runs diverged or learned nothing. At" in gap.answer(table)[0]
+    assert "At 64 runs diverged or learned nothing. At 256: 0 points (0 to 0)." in gap.answer(table)[0]
 
 
-def test_the_answer_says_nothing_of_batch_sizes_that_are_undecided() -> None:
+def test_the_answer_tells_shown_costs_from_undecided_ones() -> None:
     unsure = {**GROWING, 4096: [7.0, 9.0, 7.0]}
     table = gap.gap_table(*runs(unsure), tolerance=0.5)
     assert table["verdict"].tolist() == ["within", "undecided", "beyond", "undecided"]
-    assert "b = 32; at b = 1024 it does not. At" in gap.answer(table)[0]
+    (sentence,) = gap.answer(table)
+    assert "Shown to cost more: 1024. At 4096: +1.7 points (−2.1 to 5.5), undecided." in sentence
     lost = {**unsure, 4096: [None, None, None], 8192: [9.0, 10.0, 11.0]}
-    assert "; from b = 1024 on it does not; at b = 4096 runs" in gap.answer(gap.gap_table(*runs(lost), 0.5))[0]
+    (sentence,) = gap.answer(gap.gap_table(*runs(lost), 0.5))
+    assert "Shown to cost more: 1024 and above. At 4096 runs diverged" in sentence
 
 
 def test_against_a_smallest_batch_that_diverged_nothing_is_judged() -> None:
     table = gap.gap_table(*runs({32: [None, None, 5.0], 64: [5.0, 5.0, 5.0]}), tolerance=0.5)
     assert table["verdict"].tolist() == ["undecided"]
-    assert "does not" not in gap.answer(table)[0]
+    assert "cost more" not in gap.answer(table)[0]
 
 
 def test_one_batch_size_has_no_gap_but_a_whole_table(tmp_path: Path) -> None:

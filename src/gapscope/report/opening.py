@@ -79,7 +79,9 @@ def opening(study: str, params: Mapping[str, Any], metrics: Path, claims: Sequen
         metrics: folder metrics/STUDY.
         claims: rows of its table of claims.
     """
-    question, measure = _question(params) if params else (study, "evaluation")
+    text, measure = _question(params)
+    who = _who(params)
+    question = text.format(who=who) if who or "{who}" not in text else study
     cells = measure == "random_matrices" and (metrics / "paper.csv").exists()
     sentences = _cells(read_table(metrics / "paper.csv")) if cells else _answers(claims, measure)
     return Opening(question, _run(params), sentences, measure)
@@ -106,21 +108,17 @@ def arm(params: Mapping[str, Any]) -> str:
 
 
 def _question(params: Mapping[str, Any]) -> tuple[str, str]:
-    """Return a study's question, and the measure that answers it."""
-    who = _who(params)
+    """Return a study's question with a place for its networks, and the measure that answers it."""
+    taken = params.get("measures", ())
     if (changed := arm(params)) != "plain":
         remedy = REMEDIES.get(changed, changed.replace("_", " "))
-        measure = "warm_start" if "warm_start" in params.get("measures", ()) else "evaluation"
-        return REMEDY.format(remedy=remedy, who=who), measure
-    taken = params.get("measures", ())
-    found = ((text, answers) for name, text, answers in QUESTIONS if name in taken)
-    text, answers = next(found, (PLAIN, "evaluation"))
-    return text.format(who=who), answers
+        return REMEDY.replace("{remedy}", remedy), "warm_start" if "warm_start" in taken else "evaluation"
+    return next(((text, answers) for name, text, answers in QUESTIONS if name in taken), (PLAIN, "evaluation"))
 
 
 def _who(params: Mapping[str, Any]) -> str:
     """Return the networks and data sets of a study, in words."""
-    if not params["models"]:
+    if not params.get("models"):
         return ""
     models = dict.fromkeys(found["name"] if (found := WIDENED.fullmatch(name)) else name for name in params["models"])
     train = params.get("train") or {}
