@@ -72,5 +72,6 @@ def styled(draw: Draw, rows: pd.DataFrame) -> matplotlib.figure.Figure:
         figure = draw(rows)
         name_series(figure)
         # about 12 letters per inch at the size of a title; a narrow figure would cut it at both ends
-        figure.suptitle(textwrap.fill(figure.get_suptitle(), int(12 * figure.get_figwidth())))
+        title = textwrap.fill(figure.get_suptitle(), int(12 * figure.get_figwidth()))
+        figure.suptitle(title, x=0.01, ha="left")  # a phone shows the left panel first
         return figure

@@ -102,8 +102,8 @@ def _compared(metrics: Path, study: str, params: Mapping[str, Any]) -> Iterator[
 
 def table(found: pd.DataFrame) -> Table:
     """Return the remedies as a table: gap before and after, verdict, and cost."""
-    heads = ["remedy", "network, data", "b", "gap before, points", "gap after, points", "is it smaller?"]
-    heads += ["updates", "seconds per run"]
+    heads = ["remedy", "network, data, b", "gap before, points", "gap after, points", "is it smaller?"]
+    heads += ["updates", "seconds"]
     notes = [
         "The gap is the test error at b minus that at the smallest batch size, with its 95 % interval over seeds.",
         "A gap also shrinks when the smallest batch gets worse. The study's page has both test errors.",
@@ -114,7 +114,7 @@ def table(found: pd.DataFrame) -> Table:
 
 def _cells(row: Mapping[Any, Any]) -> list[Cell]:
     cost = [" → ".join(numbers.number(round(row[f"updates_{end}"])) for end in ENDS), _seconds(row)]
-    about: list[Cell] = [Link(row["remedy"], f"{row['study']}.html"), row["pair"], str(row["size"])]
+    about: list[Cell] = [Link(row["remedy"], f"{row['study']}.html"), f"{row['pair']}, {row['size']}"]
     return [*about, *(_gap(row, end) for end in ENDS), row["verdict"], *cost]
 
 
@@ -150,7 +150,10 @@ def draw(found: pd.DataFrame) -> Figure:
                 axes.plot([low, high], [place, place], color=look["color"], linestyle="-", linewidth=1, marker="")
             axes.plot(of[f"gap_{end}"], places + shift, **look | {"linestyle": ""}, label=f"{end} the remedy")
         for name, size, place in zip(of["remedy"], of["size"], places, strict=True):
-            axes.text(0.01, place + 0.3, f"{name}, b = {size}", transform=axes.get_yaxis_transform(), va="center")
+            named = axes.text(
+                0.01, place + 0.3, f"{name}, b = {size}", transform=axes.get_yaxis_transform(), va="center"
+            )
+            named.set_in_layout(False)  # or the panel would shrink to give it room
         axes.axvline(0, color="0.4", linewidth=0.8, linestyle="--")
         axes.set(xlabel=f"gap in test error (points)\n{pair}", ylim=(-most + 0.4, 0.6), yticks=[])
         axes.fmt_xdata = lambda value: f"{value:.3g}"
