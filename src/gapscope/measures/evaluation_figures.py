@@ -76,7 +76,8 @@ def by_width(study: Study) -> pd.DataFrame:
     both = ends[large].merge(ends[small], on=run, suffixes=("", "_small"))
     frames = [both.assign(panel=GAP, series=f"b = {large} minus {small}", value=both["value"] - both["value_small"])]
     frames += [of.assign(panel=TEST_ERROR, series=f"b = {size}") for size, of in ends.items()]
-    return pd.concat(frames, ignore_index=True).reindex(columns=columns)
+    rows: pd.DataFrame = pd.concat(frames, ignore_index=True)[columns]
+    return rows
 
 
 def by_width_caption(rows: pd.DataFrame) -> str:
