@@ -1,9 +1,11 @@
 """The `gapscope` command."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from gapscope.config import load_params
 from gapscope.engine import cost, locks, runner
 
 ROOT = Path(__file__).parents[1]
+COMMANDS = [module.__name__.split(".")[-1] for module in cli.COMMANDS]
 
 
 @pytest.fixture
@@ -40,6 +43,50 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
     return 0
 
 
+def test_the_version_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"gapscope {version('gapscope')}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_ends_in_an_example_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert call(monkeypatch, command, "--help") == 0
+    *_, last = re.split(r"\n\s*\n", capsys.readouterr().out.strip())
+    program, *words = shlex.split(last.removeprefix("example: "))
+    assert (program, words[0]) == ("gapscope", command)
+    cli.parser().parse_args(words)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *("run tabel06", "run -S study=tabel06", "report tabel06", "compose study=tabel06"),
+        *("verify tabel06", "verify tabel06 --against recorded"),
+    ],
+)
+def test_a_misspelt_study_gets_the_nearest_one_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: str
+) -> None:
+    assert call(monkeypatch, *arguments.split()) == 2
+    assert re.fullmatch("gapscope: no study 'tabel06'.*did you mean 'table06'.*\n", capsys.readouterr().err)
+    assert not (folder / "params.yaml").exists()
+
+
+def test_a_study_file_without_its_first_line_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "conf/study/smoke.yaml"
+    text = path.read_text()
+    for other in (text.replace("# @package _global_\n", ""), f"# a comment\n{text}"):
+        path.write_text(other)
+        assert call(monkeypatch, "compose", "study=smoke") == 2
+        assert re.fullmatch("gapscope: conf/study/smoke.yaml .*`# @package _global_`.*\n", capsys.readouterr().err)
+    path.write_text(f"\n{text}")
+    assert call(monkeypatch, "compose", "study=smoke") == 0
+
+
 def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(monkeypatch, "compose", "study=smoke", "epochs=7") == 0
     params = load_params(folder / "params.yaml")
@@ -49,7 +96,7 @@ def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("override", "hint"),
     [
-        ("study=nope", "Could not find 'study/nope'"),
+        ("study=nope", "no study 'nope' in conf/study; known: .*table05"),
         ("bacth_size=3", "unknown param 'bacth_size'; did you mean 'batch_size'?"),
         ("train.lr=0.2", "unknown param 'train.lr'; did you mean 'train."),
         ("train.lr_start=0.2", "params have new names: train.lr_start is now train.schedule.lr_start"),
@@ -62,7 +109,7 @@ def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.
         ),
         ("batch_size=[1", "no viable alternative"),
         ("batch_size=${nothing}", "Interpolation key 'nothing' not found"),
-        ("study=table5", "Could not find 'study/table5'"),
+        ("study=table5", "no study 'table5' .*did you mean 'table05'"),
         ("batch_size=0", "a batch size must be at least 1, got 0"),
     ],
 )
@@ -78,7 +125,7 @@ def test_a_param_that_is_added_is_not_blamed_for_another_s_fault(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, "compose", "+data.files.mine=a.npz", "study=nope") == 2
-    assert "study/nope" in capsys.readouterr().err
+    assert "no study 'nope'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -182,7 +229,7 @@ def test_what_spectra_cannot_measure_is_one_line(
 
 
 def test_help_answers_without_torch_and_dvc() -> None:
-    for command in ([], *([name] for name in ("studies", "run", "report", "compare", "compose", "mend", "spectra"))):
+    for command in ([], *([name] for name in COMMANDS)):
         code = (
             f"import sys; from gapscope import cli; sys.argv = ['gapscope', *{command}, '--help']\n"
             "try: cli.main()\nexcept SystemExit as end: print(end.code, {'torch', 'dvc', 'pandas'} & set(sys.modules))"
@@ -254,7 +301,7 @@ def test_run_says_that_there_is_nothing_to_run_and_what_failed(
         ("-S other.yaml:epochs=2", "other.yaml"),
         ("-S epochs=2", "params.yaml"),
         ("smoke -S epochs", "epochs"),
-        ("smok", "study/smok"),
+        ("smok", "no study 'smok'"),
     ],
 )
 def test_what_run_cannot_compose_is_one_line_and_runs_nothing(

@@ -3,16 +3,18 @@
 import argparse
 import os
 import sys
+from importlib.metadata import version
 
-from gapscope.cli import compare, compose, mend, report, run, site, spectra, studies, verify
+from gapscope.cli import compare, compose, mend, new, report, run, site, spectra, studies, verify
 from gapscope.runtime import run_command
 
-COMMANDS = (studies, run, report, site, compare, compose, mend, verify, spectra)  # in the order of --help
+COMMANDS = (studies, new, run, report, site, compare, compose, mend, verify, spectra)  # in the order of --help
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser; what it returns has `run`, which takes it."""
     whole = argparse.ArgumentParser(prog="gapscope", description=__doc__)
+    whole.add_argument("--version", action="version", version=f"gapscope {version('gapscope')}")
     commands = whole.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

@@ -8,11 +8,13 @@ from gapscope.errors import InputError
 
 WORKSPACE = "workspace"  # DVC's name of the files as they are
 
+EXAMPLE = "example: gapscope compare HEAD workspace"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "compare params, metrics and plots of two revisions"
-    parser = commands.add_parser("compare", help=purpose, description=purpose)
+    parser = commands.add_parser("compare", help=purpose, description=purpose, epilog=EXAMPLE)
     revisions = f"a commit, branch, tag or experiment; {WORKSPACE}: the files as they are"
     parser.add_argument("old", metavar="REV", help=revisions)
     parser.add_argument("new", metavar="REV", help="the one to compare with it")

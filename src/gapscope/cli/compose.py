@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from gapscope.cli.study_files import check_package, study_file
 from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_params
 from gapscope.engine import locks
 from gapscope.errors import InputError, did_you_mean
@@ -13,11 +14,13 @@ from gapscope.records.files import write_text
 from gapscope.renamed import answer
 from gapscope.tasks import check_task
 
+EXAMPLE = "example: gapscope compose study=table05 epochs=30"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = f"write {PARAMS} from {DECLARED.parent}/"
-    parser = commands.add_parser("compose", help=purpose, description=purpose)
+    parser = commands.add_parser("compose", help=purpose, description=purpose, epilog=EXAMPLE)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. study=table05 epochs=30")
     parser.set_defaults(run=lambda args: compose(args.overrides))
 
@@ -52,7 +55,7 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    _refuse_old(overrides)
+    _check_overrides(overrides)
     folder = str(DECLARED.parent.resolve())
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / PARAMS.name
@@ -106,8 +109,8 @@ def _hint(name: str, known: set[str]) -> str:
     return f"did you mean {within[near[0]]!r}?" if near else did_you_mean(name, known)
 
 
-def _refuse_old(overrides: list[str]) -> None:
-    """Raise InputError, with the new names, if an override has the old name of a param."""
+def _check_overrides(overrides: list[str]) -> None:
+    """Raise InputError, with what to write, if an override has a param's old name or a study that is not there."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -118,6 +121,9 @@ def _refuse_old(overrides: list[str]) -> None:
     answers = [answer(override.key_or_group, override.value()) for override in parsed]
     if any(answers):
         raise InputError(f"params have new names: {'; '.join(filter(None, answers))}")
+    for override in parsed:
+        if override.key_or_group == "study":
+            check_package(study_file(str(override.value())))
 
 
 def with_study(study: str | None, overrides: list[str]) -> list[str]:

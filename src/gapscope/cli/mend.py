@@ -4,11 +4,13 @@ from typing import Any
 
 from gapscope.engine import locks
 
+EXAMPLE = "example: gapscope mend"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = f"put the last whole {locks.LOCK} back if a kill cut it off; a whole one is left as it is"
-    parser = commands.add_parser("mend", help=purpose, description=purpose)
+    parser = commands.add_parser("mend", help=purpose, description=purpose, epilog=EXAMPLE)
     parser.set_defaults(run=lambda _: mend())
 
 

@@ -8,16 +8,19 @@ from typing import Any
 
 import yaml
 
+from gapscope.cli.study_files import study_file
 from gapscope.config import load_params
 from gapscope.errors import InputError
 
 PAGES = Path("reports")
 
+EXAMPLE = "example: gapscope report table06"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "write a study's results as one HTML page"
-    parser = commands.add_parser("report", help=purpose, description=purpose)
+    parser = commands.add_parser("report", help=purpose, description=purpose, epilog=EXAMPLE)
     parser.add_argument("study", nargs="?", help="default: the one in params.yaml, which stays as it is")
     parser.set_defaults(run=lambda args: report(args.study))
 
@@ -30,9 +33,8 @@ def report(study: str | None) -> None:
     """
     name = study or load_params().study
     if not (Path("metrics") / name).is_dir():
-        raise InputError(
-            f"metrics/{name} is missing: no such study, or it has not been run; gapscope studies lists them"
-        )
+        study_file(name)
+        raise InputError(f"metrics/{name} is missing: the study has not been run; gapscope run {name}")
     words = command(name)
     print(f"$ {shlex.join(words)}", flush=True)
     if subprocess.run([sys.executable, *words[1:]], check=False).returncode:  # words[0] is python

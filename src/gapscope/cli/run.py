@@ -7,11 +7,13 @@ from gapscope.config import load_params
 from gapscope.engine import locks, runner
 from gapscope.runtime import pick_device
 
+EXAMPLE = "example: gapscope run table06 -j 2 -S 'seeds=[0,1]'"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "bring a study up to date, several stages at once"
-    parser = commands.add_parser("run", help=purpose, description=purpose)
+    parser = commands.add_parser("run", help=purpose, description=purpose, epilog=EXAMPLE)
     parser.add_argument("study", nargs="?", help="compose this one first; default: as params.yaml stands")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="stages at once, default 2")
     parser.add_argument(

@@ -6,11 +6,13 @@ from typing import Any
 
 PAGES = Path("site")
 
+EXAMPLE = "example: gapscope site --out pages"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "write an index and every study's page, from the committed records"
-    parser = commands.add_parser("site", help=purpose, description=purpose)
+    parser = commands.add_parser("site", help=purpose, description=purpose, epilog=EXAMPLE)
     parser.add_argument("--out", type=Path, default=PAGES, metavar="DIR", help=f"folder to write, default {PAGES}")
     parser.set_defaults(run=lambda args: site(args.out))
 

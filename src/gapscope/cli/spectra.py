@@ -6,11 +6,13 @@ from typing import Any
 from gapscope.errors import InputError
 from gapscope.runtime import pick_device
 
+EXAMPLE = "example: gapscope spectra activations.npy --threshold 1e-4"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "count near-zero singular values of every unfolding of any tensor"
-    parser = commands.add_parser("spectra", help=purpose, description=purpose)
+    parser = commands.add_parser("spectra", help=purpose, description=purpose, epilog=EXAMPLE)
     parser.add_argument("file", type=Path, metavar="FILE", help=".npy, .npz or .safetensors")
     parser.add_argument("--threshold", type=float, nargs="+", default=[1e-4, 1e-5], help="default: 1e-4 1e-5")
     parser.add_argument("--relative", type=float, nargs="+", default=[], help="parts of each mode's largest value")

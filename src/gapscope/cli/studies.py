@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from gapscope.cli.compose import composed
+from gapscope.cli.study_files import STUDIES
 from gapscope.config import DECLARED, Params
 from gapscope.errors import InputError
 from gapscope.records.cells import cells
 from gapscope.records.proofs import standing
 from gapscope.runtime import describe_device, pick_device
 
-STUDIES = DECLARED.parent / "study"
 COVERED = """The estimate: all runs of a study one after the other on {device} with nothing beside them, training
 and its evaluations, each with the threads that the study sets (1 by default); on disk, activations and weights. Not in
 it: activations, spectra, controls, sharpness, curvature, noise scale, landscape."""
 UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
+EXAMPLE = "example: gapscope studies --no-probe"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "list the studies, whether each has been run, and what its training costs on this machine"
-    parser = commands.add_parser("studies", help=purpose, description=__doc__.partition("\n\n")[2])
+    parser = commands.add_parser("studies", help=purpose, description=__doc__.partition("\n\n")[2], epilog=EXAMPLE)
     parser.add_argument("--no-probe", action="store_true", help="no cost: nothing is trained, the answer comes at once")
     parser.set_defaults(run=lambda args: studies(not args.no_probe))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gapscope.cli.compose import composed
+from gapscope.cli.study_files import study_file
 from gapscope.config import Params, load_params
 from gapscope.errors import InputError, StoppedError, did_you_mean
 
@@ -18,11 +19,13 @@ records. --against COMMIT: run that commit's code and the present code on the ca
 the same bits. STUDY --against recorded: the same for the commits that the study's records name, on its own data.
 --check: ask whether the present code of every stage is proved, and whether every commit that a record names exists."""
 
+EXAMPLE = "example: gapscope verify quick --cells 3"
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "prove which code made a result: old and present code side by side, or committed cells computed again"
-    parser = commands.add_parser("verify", help=purpose, description=DESCRIPTION)
+    parser = commands.add_parser("verify", help=purpose, description=DESCRIPTION, epilog=EXAMPLE)
     parser.add_argument("study", nargs="?", help="default: with --against the cases, else the one in params.yaml")
     parser.add_argument(
         "--against", metavar="COMMIT", help=f"a commit, or {RECORDED}: the one that the study's records name"
@@ -183,12 +186,7 @@ def compute_again(study: str, count: int, cap_s: float | None) -> None:
 
 
 def _params(study: str) -> Params:
-    path = Path("conf/study") / f"{study}.yaml"
-    if not path.exists():
-        raise InputError(
-            f"no study {study!r}; {did_you_mean(study, [p.stem for p in sorted(path.parent.glob('*.yaml'))])}"
-        )
-    return composed([f"study={study}"], path)[0]
+    return composed([f"study={study}"], study_file(study))[0]
 
 
 def _say(line: str) -> None:
