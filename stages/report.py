@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gapscope.engine.conclusion import conclusion
 from gapscope.records.files import write_text
 from gapscope.report.page import page
 from gapscope.runtime import arguments, run_stage
@@ -19,6 +20,7 @@ def main() -> None:
         out=(Path, ".html to write"),
     )
     write_text(args.out, page(args.study, args.metrics, args.plots, args.settings, args.verdicts))
+    print("\n".join(conclusion(args.study, args.metrics, args.verdicts, args.out)))
 
 
 if __name__ == "__main__":

@@ -348,7 +348,7 @@ def test_report_makes_the_page_of_any_study_and_composes_none(
         assert call(monkeypatch, "report", *arguments) == 0
         made, *said = capfd.readouterr().out.splitlines()
         assert made.startswith(f"$ python stages/report.py --study {study} --metrics metrics/{study} ")
-        assert said == [f"reports/{study}.html"]
+        assert said == [f"study {study}", f"page: reports/{study}.html"]
         assert f"<title>{study}" in (pages / f"reports/{study}.html").read_text()
     assert {name: (pages / name).read_bytes() for name in before} == before
     assert not (pages / "locks").exists()
@@ -374,7 +374,8 @@ def test_compare_refuses_an_unknown_revision_in_one_line(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.fullmatch("gapscope: .*'nosuch'.*\n", captured.err)
-    compare.check_revisions("HEAD", "workspace")  # neither is unknown
+    assert len(compare.resolved("HEAD")[0]) == 40
+    assert compare.resolved("workspace") == [None]
 
 
 def test_compare_prints_what_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -386,10 +387,11 @@ def test_compare_prints_what_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: py
         code = 0 if command[3] in outputs else 255
         return subprocess.CompletedProcess(command, code, outputs.get(command[3], ""), "WARNING: a\nERROR: no room\n")
 
-    monkeypatch.setattr(compare, "check_revisions", lambda *_: None)
+    monkeypatch.setattr(compare, "resolved", lambda *_: [None, None])
+    monkeypatch.setattr(compare, "in_words", lambda *_: [])
     monkeypatch.setattr(subprocess, "run", dvc)
     assert call(monkeypatch, "compare", "old", "new") == 0
-    printed = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()[1:]
     assert [line for line in printed if line.startswith("$ ")] == [
         f"$ dvc {what} diff old new" for what in ("params", "metrics", "plots")
     ]

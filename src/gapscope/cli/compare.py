@@ -1,7 +1,8 @@
-"""`gapscope compare`: params, metrics and plots of two revisions."""
+"""`gapscope compare`: what changed between two revisions, in words, and DVC's params, metrics and plots of both."""
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from gapscope.errors import InputError
@@ -13,7 +14,7 @@ EXAMPLE = "example: gapscope compare HEAD workspace"
 
 def add(commands: Any) -> None:
     """Add the command to the parser."""
-    purpose = "compare params, metrics and plots of two revisions"
+    purpose = "say what changed between two revisions, and compare params, metrics and plots of two revisions"
     parser = commands.add_parser("compare", help=purpose, description=purpose, epilog=EXAMPLE)
     revisions = f"a commit, branch, tag or experiment; {WORKSPACE}: the files as they are"
     parser.add_argument("old", metavar="REV", help=revisions)
@@ -22,28 +23,59 @@ def add(commands: Any) -> None:
 
 
 def compare(old: str, new: str) -> None:
-    """Print which params and metrics differ, and draw both revisions' plots on one page.
+    """Say which results differ, print which params and metrics do, and draw both revisions' plots on one page.
 
     Raises:
         InputError: an unknown revision, or DVC failed.
     """
-    check_revisions(old, new)
+    commits = resolved(old, new)
+    print("\n".join(in_words(*commits)))
     for kind in ("params", "metrics"):
         print(dvc(kind, "diff", old, new) or f"no {kind} differ")
     print(dvc("plots", "diff", old, new))
 
 
-def check_revisions(*revisions: str) -> None:
-    """Raise InputError where DVC knows a revision neither as git's nor as an experiment."""
+def in_words(old: str | None, new: str | None) -> list[str]:
+    """Return what changed in every study whose results differ between two commits; None stands for the files."""
+    from gapscope.engine.differences import Difference, results
+
+    found = []
+    for study in changed_studies(old, new):
+        before, after = results(study, old), results(study, new)
+        found.append(f"study {study}")
+        if before and after:
+            found += [f"  {line}" for line in Difference(before, after).lines()]
+        else:
+            found.append(
+                "  no runs to compare" if before is after else f"  only in the {'new' if after else 'old'} one"
+            )
+    return found or ["no study's results differ"]
+
+
+def changed_studies(old: str | None, new: str | None) -> list[str]:
+    """Return the studies of which a file in metrics/ differs between two commits; None stands for the files."""
+    from gapscope.engine.differences import git
+
+    paths = (git("diff", "--name-only", "--relative", *filter(None, (old, new)), "--", "metrics") or "").split("\n")
+    if None in (old, new):
+        paths += (git("ls-files", "--others", "--exclude-standard", "--", "metrics") or "").split("\n")
+    inside = [Path(path).parts[1:] for path in paths if path]
+    return sorted({Path(parts[1]).stem if parts[0] == "claims" else parts[0] for parts in inside if len(parts) > 1})
+
+
+def resolved(*revisions: str) -> list[str | None]:
+    """Return the commits of revisions that git knows or DVC has as experiments; None for the workspace.
+
+    Raises:
+        InputError: an unknown one.
+    """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import resolve_rev
 
     try:
         with Repo() as repo:
-            for revision in revisions:
-                if revision != WORKSPACE:
-                    resolve_rev(repo.scm, revision)
+            return [None if revision == WORKSPACE else resolve_rev(repo.scm, revision) for revision in revisions]
     except DvcException as error:
         raise InputError(str(error)) from error
 

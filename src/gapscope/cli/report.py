@@ -12,8 +12,6 @@ from gapscope.cli.study_files import study_file
 from gapscope.config import load_params
 from gapscope.errors import InputError
 
-PAGES = Path("reports")
-
 EXAMPLE = "example: gapscope report table06"
 
 
@@ -26,7 +24,7 @@ def add(commands: Any) -> None:
 
 
 def report(study: str | None) -> None:
-    """Make a study's page from the results that are there, and say where it lies.
+    """Make a study's page from the results that are there; the stage says where it lies.
 
     Raises:
         InputError: a study without results, or the page could not be made.
@@ -39,7 +37,6 @@ def report(study: str | None) -> None:
     print(f"$ {shlex.join(words)}", flush=True)
     if subprocess.run([sys.executable, *words[1:]], check=False).returncode:  # words[0] is python
         raise InputError(f"the page of {name} could not be made")
-    print(PAGES / f"{name}.html")
 
 
 def command(study: str) -> list[str]:
