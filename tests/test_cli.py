@@ -252,7 +252,7 @@ def stages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[str]
     """Two stages to run, and what was given to the runner, in place of DVC; `fails` is one that fails."""
     calls: list[tuple[set[str], int]] = []
 
-    def run(graph: runner.Graph, _start: object, jobs: int) -> runner.Progress:
+    def run(graph: runner.Graph, _start: object, jobs: int, _left: object) -> runner.Progress:
         calls.append((set(graph), jobs))
         failed = [name for name in graph if "fails" in name]
         return runner.Progress([name for name in graph if name not in failed], failed, [])
@@ -415,24 +415,47 @@ def four(folder: Path) -> Path:
 
 
 def listed(out: str) -> dict[str, list[str]]:
-    """Study -> its columns and its description."""
-    lines = out.splitlines()
-    rows = [(line, text.strip()) for line, text in zip(lines[1::2], lines[2::2]) if text.startswith("    ")]
-    return {line.split()[0]: [*re.split(r"\s{2,}", line)[1:], text] for line, text in rows}
+    """Study -> its state and cost, its purpose, and its runs."""
+    rows: dict[str, list[str]] = {}
+    for line in out.splitlines():
+        if re.match(r"  \S", line):
+            name, *head = re.split(r"\s{2,}", line.strip())
+            rows[name] = [*head]
+        elif line.startswith("      "):
+            rows[name].append(line.strip())
+    return rows
 
 
 def test_studies_are_listed(four: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(cost, "measure", None)  # called, it would raise
+    text = (four / "conf/study/smoke.yaml").read_text()
+    (four / "conf/study/a_study_of_mine.yaml").write_text(text.replace("study: smoke", "study: a_study_of_mine"))
     assert call(monkeypatch, "studies", "--no-probe") == 0
-    rows = listed(capsys.readouterr().out)
-    smoke = ["2 = lenet5 x digits x b 128-1024 (2) x 1 seed", "1 epoch", "not run"]
-    assert rows["smoke"][:-1] == smoke
-    assert rows["keskar_warmstart"][:2] == ["36 = f1 x mnist x 11 starts x 3 seeds", "100, then 100 epochs"]
-    assert rows["keskar_table3_timit"][1] == "at most 100 epochs"
-    assert rows["random_matrices"][:2] == ["no network is trained", "not run"]
-    assert re.search("conf/study/broken.yaml.*'modles'.*'models'", rows["broken"][0])
-    assert "conf/study/unclosed.yaml" in rows["unclosed"][0]
+    out = capsys.readouterr().out
+    rows = listed(out)
+    assert [rows["smoke"][place] for place in (0, -1)] == [
+        "not run",
+        "2 runs: lenet5 x digits x b 128-1024 (2) x 1 seed; 1 epoch",
+    ]
+    assert rows["keskar_warmstart"][-1] == "36 runs: f1 x mnist x 11 starts x 3 seeds; 100, then 100 epochs"
+    assert rows["keskar_table3_timit"][-1].endswith("at most 100 epochs")
+    assert rows["random_matrices"][-1] == "no network is trained"
+    assert re.search("conf/study/broken.yaml.*'modles'.*'models'", " ".join(rows["broken"]))
+    assert "conf/study/unclosed.yaml" in " ".join(rows["unclosed"])
     assert not (four / "params.yaml").exists()
+    assert max(map(len, out.splitlines())) <= 100
+    heads = [line for line in out.splitlines() if line and not line.startswith(" ")]
+    assert heads == ["Oyedotun et al. 2022", "Keskar et al. 2017", "For tests of gapscope itself", "Your own studies"]
+    mine = out.index("Your own studies")
+    assert all(out.index(f"  {name}\n") > mine for name in ("broken", "unclosed"))
+    assert out.index("  a_study_of_mine ") > mine
+
+
+def test_every_committed_study_has_a_group_that_says_what_it_is_for() -> None:
+    grouped = {path.stem: studies.group(path.stem) for path in (ROOT / "conf/study").glob("*.yaml")}
+    assert [name for name, title in grouped.items() if title == studies.OTHERS] == []
+    start = [title for title in studies.GROUPS if title.startswith("Start here")]
+    assert [grouped["quick"]] == start
 
 
 def test_a_study_has_been_run_where_its_table_is(folder: Path) -> None:
@@ -460,11 +483,11 @@ def test_studies_say_what_each_costs(
     assert call(monkeypatch, "studies") == 0
     out = capsys.readouterr().out
     rows = listed(out)
-    assert rows["smoke"][3] == "about 26 min, 0.1 GB"  # 23 and 3 updates on 2,874 images
-    assert rows["keskar_table3_timit"][3] == "unknown until downloaded"
-    assert rows["random_matrices"][2] == "no training"
+    assert rows["smoke"][1] == "about 26 min, 0.1 GB"  # 23 and 3 updates on 2,874 images
+    assert rows["keskar_table3_timit"][1] == "unknown until downloaded"
+    assert rows["random_matrices"][1] == "no training"
     # 3 seeds x 100 epochs x (235 updates at 256, and 11 x 10 at 6000)
-    assert rows["keskar_warmstart"][3] == "about 72 days"
+    assert rows["keskar_warmstart"][1] == "about 72 days"
 
 
 def test_studies_need_their_folder(
@@ -482,11 +505,34 @@ def test_a_duration_in_words(seconds: float, words: str) -> None:
     assert studies.duration(seconds) == words
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("gapscope comp", {"compare", "compose", "completion"}),
+        ("gapscope run table1", {"table10", "table10_linear", "table11", "table11_epoch15", "table11_epoch45"}),
+        ("gapscope export smo", {"smoke"}),
+        ("gapscope studies --no", {"--no-probe"}),
+    ],
+)
+def test_bash_completes_commands_studies_and_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, completed: set[str]
+) -> None:
+    assert call(monkeypatch, "completion", "bash") == 0
+    Path("completion").write_text(capsys.readouterr().out)
+    typed = words.split()
+    script = f"""source ./completion
+        COMP_WORDS=({words}) COMP_CWORD={len(typed) - 1}
+        $(complete -p gapscope | sed "s/.*-F //; s/ .*//") gapscope {typed[-1]}
+        printf '%s\\n' "${{COMPREPLY[@]}}" """
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == completed
+
+
 @pytest.mark.parametrize("lines", [1, 3000])  # less than a pipe holds, which is flushed at the end; more
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly(lines: int) -> None:
     code = (
         "import sys; from gapscope import cli; sys.argv[1:] = ['studies', '--no-probe']; "
-        f"cli.studies.studies = lambda *_: [print('x' * 99) for _ in range({lines})]; cli.main()"
+        f"cli.studies.studies = lambda **_: [print('x' * 99) for _ in range({lines})]; cli.main()"
     )
     command, pipe = [sys.executable, "-c", code], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as writer:

@@ -107,7 +107,7 @@ def test_other_runs_thresholds_and_params_are_told(committed: tuple[pd.DataFrame
     more = pd.concat([fewer, runs[runs["seed"] == 2].assign(seed=7)])
     write(more, claims[:2], params="epochs: 4\npipelines: {evaluation: [made]}\n")
     assert with_committed("made")[1:] == [
-        "  params: epochs changed",
+        "  params: epochs 3 -> 4",
         "  runs: 4 in both, 2 new, 2 gone",
         "  numbers: same",
         "  near-rank counts: recounted at 1e-3, 1e-4 (before: 1e-4)",

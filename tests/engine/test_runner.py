@@ -1,6 +1,7 @@
 """Several stages at once: in the order of the graph, past a failure, and stopped cleanly."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from gapscope.engine.runner import changed, how_far, log_of, run
+from gapscope.engine.runner import cause, changed, how_far, log_of, run
 from gapscope.errors import InputError, StoppedError
 
 GRAPH = {"data": set(), "a": {"data"}, "b": {"data"}, "a2": {"a"}, "b2": {"b"}, "table": {"a2", "b2"}}
@@ -94,6 +95,32 @@ def test_a_stage_s_log_says_how_far_it_is(
     assert how_far("train@quick") == said
 
 
+DVC_FAILED = "ERROR: failed to reproduce 'train@a': failed to run: python stages/train.py, exited with 2\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        (
+            f"Running stage 'train@a':\n> python x\ntrain: batch_size must be 1\n{DVC_FAILED}",
+            "train: batch_size must be 1",
+        ),
+        (f"Traceback (most recent call last):\n  File\nKeyError: 'a'\n\n{DVC_FAILED}", "KeyError: 'a'"),
+        (f"run: 10/60\rtrain: no disk\n{DVC_FAILED}", "train: no disk"),
+        ("ERROR: failed to reproduce 'a': missing data 'b'\n", "ERROR: failed to reproduce 'a': missing data 'b'"),
+        (f"{DVC_FAILED}", DVC_FAILED.strip()),  # killed: there is no other line
+        ("", "it left no message"),
+    ],
+)
+def test_the_cause_of_a_failure_is_the_last_line_that_tells_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log_of("train@a").parent.mkdir(parents=True)
+    log_of("train@a").write_text(log)
+    assert cause("train@a") == said
+
+
 def test_what_runs_is_told_while_nothing_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,7 +130,7 @@ def test_what_runs_is_told_while_nothing_ends(
     log_of("a").write_text("a: 3/7\n")
     run(GRAPH, Stages(lambda name: "import time; time.sleep(1)" if name in "ab" else ""), 2)
     lines = capsys.readouterr().out.splitlines()
-    assert any(line.endswith("running: a 3/7, b") for line in lines)
+    assert any(re.search("running: a 3/7, b; about .* left$", line) for line in lines)
     assert len(set(lines)) == len(lines)  # nothing is said twice
 
 

@@ -5,10 +5,11 @@ import os
 import sys
 from importlib.metadata import version
 
-from gapscope.cli import compare, compose, export, mend, new, report, run, site, spectra, studies, verify
+from gapscope.cli import compare, completion, compose, export, mend, new, report, run, site, spectra, studies, verify
 from gapscope.runtime import run_command
 
-COMMANDS = (studies, new, run, report, site, export, compare, compose, mend, verify, spectra)  # in the order of --help
+# in the order of --help
+COMMANDS = (studies, new, run, report, site, export, compare, compose, mend, verify, spectra, completion)
 
 
 def parser() -> argparse.ArgumentParser:

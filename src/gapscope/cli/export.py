@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gapscope.cli.study_files import add_study
 from gapscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "write a study's runs and verdicts as tables: one row per run, one row per claim"
     parser = commands.add_parser("export", help=purpose, description=purpose, epilog=EXAMPLE)
-    parser.add_argument("study", help="a study that has been run")
-    parser.add_argument("--format", choices=FORMATS, default="csv", help="default csv; latex: the main columns")
+    add_study(parser, help="a study that has been run")
+    parser.add_argument("--format", choices=[*FORMATS], default="csv", help="default csv; latex: the main columns")
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"folder to write, default {FOLDER}/STUDY")
     parser.set_defaults(run=export)
 

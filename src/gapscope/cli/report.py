@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from gapscope.cli.study_files import study_file
+from gapscope.cli.study_files import add_study, study_file
 from gapscope.config import load_params
 from gapscope.errors import InputError
 
@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "write a study's results as one HTML page"
     parser = commands.add_parser("report", help=purpose, description=purpose, epilog=EXAMPLE)
-    parser.add_argument("study", nargs="?", help="default: the one in params.yaml, which stays as it is")
+    add_study(parser, nargs="?", help="default: the one in params.yaml, which stays as it is")
     parser.set_defaults(run=lambda args: report(args.study))
 
 

@@ -1,10 +1,13 @@
 """`gapscope run`: a study brought up to date, several stages at once."""
 
+from pathlib import Path
 from typing import Any
 
 from gapscope.cli.compose import compose, with_study
+from gapscope.cli.study_files import add_study
 from gapscope.config import load_params
 from gapscope.engine import locks, runner
+from gapscope.engine.time_left import TimeLeft, expected
 from gapscope.runtime import pick_device
 
 EXAMPLE = "example: gapscope run table06 -j 2 -S 'seeds=[0,1]'"
@@ -14,7 +17,7 @@ def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "bring a study up to date, several stages at once"
     parser = commands.add_parser("run", help=purpose, description=purpose, epilog=EXAMPLE)
-    parser.add_argument("study", nargs="?", help="compose this one first; default: as params.yaml stands")
+    add_study(parser, nargs="?", help="compose this one first; default: as params.yaml stands")
     parser.add_argument("-j", "--jobs", type=int, default=2, metavar="N", help="stages at once, default 2")
     parser.add_argument(
         "-S", "--set-param", action="append", default=[], dest="overrides", metavar="KEY=VALUE",
@@ -34,13 +37,26 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
         compose(with_study(study, overrides))
     else:
         locks.mend()
-    name = load_params().study
+    params = load_params()
     graph, unsure = runner.changed()
     if not graph:
-        print(f"study {name} is up to date")
+        print(f"study {params.study} is up to date")
+        conclude(params.study)
         return
     import torch
 
     gpus = torch.cuda.device_count() if pick_device() == "cuda" else 0  # GAPSCOPE_DEVICE=cuda:1 holds for every stage
-    print(f"{len(graph)} stages, {jobs} at once; their output goes to {runner.LOGS}/", flush=True)
-    runner.check(runner.run(graph, runner.start_stage(gpus, unsure), jobs))
+    left = TimeLeft(expected(params, graph, pick_device()))
+    time = left.words(graph, {}, jobs) if jobs > 0 else ""
+    print(f"{len(graph)} stages, {jobs} at once, {time}; their output goes to {runner.LOGS}/", flush=True)
+    runner.check(runner.run(graph, runner.start_stage(gpus, unsure), jobs, left))
+    conclude(params.study)
+
+
+def conclude(study: str) -> None:
+    """Print what the study found, how it compares with the committed results, and its page, if that is there."""
+    page = Path("reports") / f"{study}.html"
+    if page.exists():
+        from gapscope.engine.conclusion import conclusion
+
+        print("\n".join(conclusion(study, Path("metrics") / study, Path("metrics/claims") / f"{study}.csv", page)))

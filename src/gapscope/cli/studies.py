@@ -6,6 +6,7 @@ for each network. Not in it: activations, spectra, controls, sharpness, curvatur
 
 import csv
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,25 @@ from typing import Any
 from gapscope.cli.compose import composed
 from gapscope.cli.study_files import STUDIES
 from gapscope.config import DECLARED, Params
+from gapscope.engine.time_left import duration, rounded
 from gapscope.errors import InputError
 from gapscope.records.cells import cells
 from gapscope.records.proofs import standing
 from gapscope.runtime import describe_device, pick_device
 
-COVERED = """The estimate: all runs of a study one after the other on {device} with nothing beside them, training
+WIDTH, WIDTHS, INDENT = 100, (28, 30, 0), " " * 6  # of a line; of name, state and cost; before what belongs to a study
+GROUPS = {  # heading -> the names of its studies
+    "Start here: gapscope run quick, then gapscope new for your own network and data": "quick|example",
+    "Oyedotun et al. 2022": "table.*|width|random_matrices",
+    "Keskar et al. 2017": "keskar_.*",
+    "Gao & Zhong": "gao_.*",
+    "The worked example: what closes the gap? (docs/own_model.md)": "example_.*",
+    "For tests of gapscope itself": "smoke",
+}
+OTHERS = "Your own studies"
+COVERED = """The times: all runs of a study one after the other on {device} with nothing beside them, training
 and its evaluations, each with the threads that the study sets (1 by default); on disk, activations and weights. Not in
 it: activations, spectra, controls, sharpness, curvature, noise scale, landscape."""
-UNITS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"))
 
 EXAMPLE = "example: gapscope studies --no-probe"
 
@@ -31,11 +42,12 @@ def add(commands: Any) -> None:
     purpose = "list the studies, whether each has been run, and what its training costs on this machine"
     parser = commands.add_parser("studies", help=purpose, description=__doc__.partition("\n\n")[2], epilog=EXAMPLE)
     parser.add_argument("--no-probe", action="store_true", help="no cost: nothing is trained, the answer comes at once")
-    parser.set_defaults(run=lambda args: studies(not args.no_probe))
+    parser.add_argument("--proofs", action="store_true", help="also say what is proved of each study's results")
+    parser.set_defaults(run=lambda args: studies(probe=not args.no_probe, proofs=args.proofs))
 
 
-def studies(probe: bool) -> None:
-    """Print the table.
+def studies(*, probe: bool, proofs: bool = False) -> None:
+    """Print the studies by group: each with its state, cost, extent and purpose.
 
     Raises:
         InputError: no folder of studies.
@@ -45,30 +57,34 @@ def studies(probe: bool) -> None:
     paths = sorted(STUDIES.glob("*.yaml"))
     if not paths:
         raise InputError(f"{STUDIES} holds no study; run from the folder that holds {DECLARED.parent}/")
-    place = ("one core" if pick_device() == "cpu" else "one GPU") if probe else ""
     cost = cost_in_words() if probe else lambda _params: ""
-    found = []
+    found: dict[str, list[str]] = {title: [] for title in (*GROUPS, OTHERS)}
     for path in tqdm(paths, desc="probing" if probe else "composing", leave=False, disable=None):
-        try:
-            params, _ = composed([f"study={path.stem}"], path)  # what is wrong with it is in the study's file
-            row = [path.stem, span(params), length(params), state(params), cost(params)]
-        except InputError as error:  # one study that cannot be read hides no other
-            row = [path.stem, f"cannot be run: {' '.join(str(error).split())}"]
-        found.append((row, described(path)))
-    heads = ["study", "runs", "length", "state", f"training on {place}, disk" if probe else ""]
-    columns = zip(heads, *(row for row, _ in found if len(row) == len(heads)), strict=True)
-    widths = [max(map(len, column)) + 2 for column in columns]
-    print(_aligned(heads, widths))
-    for row, description in found:
-        print(f"{_aligned(row, widths)}\n    {description}")
-        for line in standing(row[0]) if (Path("metrics") / row[0]).is_dir() else ():
-            print(f"    {line}")
+        found[group(path.stem)].append(_entry(path, cost, proofs=proofs))
+    for title, entries in found.items():
+        if entries:
+            print("\n".join([title, *entries, ""]))
     if probe:
         print(COVERED.format(device=describe_device(pick_device())))
 
 
-def _aligned(row: list[str], widths: list[int]) -> str:
-    return "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip()
+def group(study: str) -> str:
+    """Return the heading that a study stands under."""
+    return next((title for title, pattern in GROUPS.items() if re.fullmatch(pattern, study)), OTHERS)
+
+
+def _entry(path: Path, cost: Callable[[Params], str], *, proofs: bool) -> str:
+    """Return a study's lines: name, state and cost; what it is for; its runs; what is proved of it."""
+    try:
+        params, _ = composed([f"study={path.stem}"], path)  # what is wrong with it is in the study's file
+        head = "  ".join(text.ljust(width) for text, width in zip((path.stem, state(params), cost(params)), WIDTHS))
+        lines = [described(path), "; ".join(filter(None, (span(params), length(params))))]
+    except InputError as error:  # one study that cannot be read hides no other
+        head, lines = path.stem, [f"cannot be run: {' '.join(str(error).split())}"]
+    if proofs and (Path("metrics") / path.stem).is_dir():
+        lines += standing(path.stem)
+    wrapped = (textwrap.fill(line, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT) for line in lines)
+    return "\n".join([f"  {head}".rstrip(), *wrapped])
 
 
 def described(path: Path) -> str:
@@ -79,7 +95,7 @@ def described(path: Path) -> str:
 
 
 def span(params: Params) -> str:
-    """Return what a study spans, e.g. `6 = lenet5 x mnist x b 128-8192 (6) x 1 seed`."""
+    """Return what a study spans, e.g. `6 runs: lenet5 x mnist x b 128-8192 (6) x 1 seed`."""
     listed, warm = params.groups["measures"], params.groups["warmstart"]
     seeds = dict.fromkeys(params.seeds)
     networks = [" ".join(params.models), " ".join(params.datasets)]
@@ -92,7 +108,7 @@ def span(params: Params) -> str:
         count = len(params.models) * len(params.datasets) * len(seeds) * (len(warm["starts"]) + 1)
     else:
         return "no network is trained"
-    return f"{count} = {' x '.join([*networks, shown, _counted(len(seeds), 'seed')])}"
+    return f"{_counted(count, 'run')}: {' x '.join([*networks, shown, _counted(len(seeds), 'seed')])}"
 
 
 def length(params: Params) -> str:
@@ -140,25 +156,10 @@ def cost_in_words() -> Callable[[Params], str]:
         found = cost.estimate(params, probe)
         if found is None:
             return "unknown until downloaded"
-        disk = f", {_rounded(found.disk_bytes / 1e9, least=0.1)} GB" if found.disk_bytes else ""
+        disk = f", {rounded(found.disk_bytes / 1e9, least=0.1)} GB" if found.disk_bytes else ""
         return f"about {duration(found.seconds)}{disk}"
 
     return said
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in two digits.
-
-    Example:
-        >>> [duration(s) for s in (0.4, 95, 5400, 12_345_678)]
-        ['1 s', '1.6 min', '1.5 h', '140 days']
-    """
-    size, unit = next((u for u in UNITS if seconds >= u[0]), UNITS[-1])
-    return f"{_rounded(seconds / size, least=1)} {unit}"
-
-
-def _rounded(value: float, least: float) -> str:
-    return f"{float(f'{max(value, least):.2g}'):g}"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -1,12 +1,19 @@
 """The studies' files, conf/study/NAME.yaml: which there are, and whether one can be composed."""
 
 from pathlib import Path
+from typing import Any
 
 from gapscope.config import DECLARED
 from gapscope.errors import InputError, did_you_mean
 
 STUDIES = DECLARED.parent / "study"
 PACKAGE = "# @package _global_"
+COMPLETE = dict.fromkeys(("bash", "zsh"), "_gapscope_studies")  # shell -> a function in `completion`
+
+
+def add_study(parser: Any, **options: Any) -> None:
+    """Add the argument `study` to a command that takes a study's name."""
+    parser.add_argument("study", **options).complete = COMPLETE
 
 
 def study_file(name: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gapscope.cli.compose import composed
-from gapscope.cli.study_files import study_file
+from gapscope.cli.study_files import add_study, study_file
 from gapscope.config import Params, load_params
 from gapscope.errors import InputError, StoppedError, did_you_mean
 
@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
     """Add the command to the parser."""
     purpose = "prove which code made a result: old and present code side by side, or committed cells computed again"
     parser = commands.add_parser("verify", help=purpose, description=DESCRIPTION, epilog=EXAMPLE)
-    parser.add_argument("study", nargs="?", help="default: with --against the cases, else the one in params.yaml")
+    add_study(parser, nargs="?", help="default: with --against the cases, else the one in params.yaml")
     parser.add_argument(
         "--against", metavar="COMMIT", help=f"a commit, or {RECORDED}: the one that the study's records name"
     )

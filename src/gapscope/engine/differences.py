@@ -19,6 +19,7 @@ from gapscope.records.long import RUN, VALUES, axis_text
 DERIVED = ("pipelines.", "records.", "runtime.", "noops")  # params that follow from others, or change no number
 TABLES = ("runs.csv", "warmstart.csv")  # of a folder metrics/STUDY; the first that is there has the runs
 TRAINING = ("train", "warmstart")  # stages whose rounding all else follows
+WIDEST = 80  # characters of a param with its old and new value
 LARGEST = "largest difference of a test error"
 LISTED = 5  # verdicts or params that a line names; the others are counted
 # Two single runs with different seeds differ by root 2 times the spread of one; three such deviations are the limit of
@@ -153,7 +154,8 @@ class Difference:
         """Return what changed, in words: params, runs, numbers, thresholds and verdicts."""
         found = []
         if self.params:
-            found.append(f"params: {_listed(self.params)} changed")
+            named = [_shortly(f"{name} {self.old.params[name]} -> {self.new.params[name]}") for name in self.params]
+            found.append(f"params: {_listed(named)}")
         both, added, gone = self.runs
         if both or added or gone:
             changes = [f"{count} {what}" for count, what in ((added, "new"), (gone, "gone")) if count]
@@ -275,6 +277,10 @@ def thresholds(runs: pd.DataFrame) -> list[float]:
 
 def _and(values: Iterable[float]) -> str:
     return ", ".join(map(axis_text, values)) or "none"
+
+
+def _shortly(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text.partition(' ')[0]} changed"
 
 
 def _listed(names: list[str]) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 from gapscope import lock_copy
 from gapscope.config import PARAMS, read_yaml
 from gapscope.engine import watchdog
+from gapscope.engine.time_left import TimeLeft
 from gapscope.errors import InputError, StoppedError
 from gapscope.names import check_names
 from gapscope.runtime import stop_requests
@@ -32,7 +33,11 @@ SAVING_S = 60  # after it, a stage whose runner was killed is killed as well
 WATCHDOG = (sys.executable, "-I", "-S", watchdog.__file__, str(SAVING_S))
 POLL_S = 0.2
 LOOK_S = {True: 1, False: 60}  # seconds between progress lines: on a terminal, and in a file
-TAIL = 4096  # bytes at the end of a log that are searched for progress
+TAIL = 4096  # bytes at the end of a log that are searched for progress, or for the cause of a failure
+# lines in which DVC says that a stage failed, not why, and what it says beside that
+NO_CAUSE = re.compile(
+    r"ERROR: failed to reproduce .* exited with -?\d+$|Running stage |> |Updating lock file|See <|hint: "
+)
 
 Graph = Mapping[str, set[str]]  # stage -> the stages that it depends on
 Running = dict[str, tuple[int, "subprocess.Popen[bytes]", float]]  # stage -> its slot, process and start
@@ -102,7 +107,9 @@ def _gives(other: Any, stage: Any) -> bool:
     return any(out.fs_path in read and not out.exists for out in other.outs)
 
 
-def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jobs: int) -> Progress:
+def run(
+    graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jobs: int, left: TimeLeft | None = None
+) -> Progress:
     """Run the stages of a graph, up to `jobs` at once; a failure stops only the stages that depend on it.
 
     However it ends, it leaves no process behind: running ones are sent SIGINT and waited for.
@@ -111,6 +118,7 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
         graph: stage -> the stages that it depends on, all of them keys of the graph too.
         start: (stage, slot in 0..jobs-1) -> its process.
         jobs: number of processes, at least 1.
+        left: what estimates the time that is left; without it, only ended stages do.
 
     Raises:
         InputError: fewer than one job.
@@ -120,6 +128,7 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
         raise InputError(f"-j must be at least 1, got {jobs}")
     progress, waiting, line, looked = Progress(), dict(graph), "", time.monotonic()
     running: Running = {}
+    left = left or TimeLeft({})
     with stop_requests() as stop, _none_left(running):
         while waiting or running:
             for name in [name for name, others in waiting.items() if others & {*progress.failed, *progress.left_out}]:
@@ -136,25 +145,39 @@ def run(graph: Graph, start: Callable[[str, int], "subprocess.Popen[bytes]"], jo
                 if process.poll() is not None:
                     (progress.done if process.returncode == 0 else progress.failed).append(name)
                     del running[name]
-                    outcome = "done" if process.returncode == 0 else f"FAILED, {log_of(name)} says why"
+                    outcome = "done" if process.returncode == 0 else f"FAILED: {cause(name)}"
                     seconds = time.monotonic() - since
+                    if process.returncode == 0:
+                        left.note(name, seconds)
                     _say(f"[{_finished(progress)}/{len(graph)}] {name}: {outcome}, {seconds:.0f} s")
             if running and time.monotonic() - looked >= LOOK_S[sys.stdout.isatty()]:
                 looked, before = time.monotonic(), line
                 line = f"[{_finished(progress)}/{len(graph)}] running: {', '.join(map(how_far, running))}"
                 if line != before:
-                    _say(line, lasting=False)
+                    spent = {name: looked - since for name, (_, _, since) in running.items()}
+                    _say(f"{line}; {left.words(waiting, spent, jobs)} left", lasting=False)
             time.sleep(POLL_S)
     return progress
 
 
 def how_far(name: str) -> str:
     """Return a stage's name, with the progress that its log shows, if any: "train@... 18/60"."""
+    counts = re.findall(r": (\d+/\d+)\s*$", _end_of_log(name), re.MULTILINE)
+    return f"{name} {counts[-1]}" if counts else name
+
+
+def cause(name: str) -> str:
+    """Return why a stage failed: the last line of its log that says so."""
+    lines = [line.strip() for line in re.split("[\r\n]", _end_of_log(name)) if line.strip()]
+    telling = [line for line in lines if not NO_CAUSE.match(line)]
+    return (telling or lines or ["it left no message"])[-1]
+
+
+def _end_of_log(name: str) -> str:
     path = log_of(name)
     with path.open("rb") if path.exists() else io.BytesIO() as log:
         log.seek(max(0, log.seek(0, os.SEEK_END) - TAIL))
-        counts = re.findall(rb": (\d+/\d+)\s*$", log.read(), re.MULTILINE)
-    return f"{name} {counts[-1].decode()}" if counts else name
+        return log.read().decode("utf-8", errors="replace")
 
 
 def _finished(progress: Progress) -> int:
@@ -192,10 +215,11 @@ def _stop(running: Running) -> None:
 
 
 def check(progress: Progress) -> None:
-    """Raise InputError if a stage failed, in one line."""
+    """Raise InputError if a stage failed, in one line with the cause of each."""
     if progress.failed:
         left_out = f"; {len(progress.left_out)} that depend on them were left out" if progress.left_out else ""
-        raise InputError(f"failed: {', '.join(progress.failed)}{left_out}; see {LOGS}/")
+        causes = "; ".join(f"{name}: {cause(name)}" for name in progress.failed)
+        raise InputError(f"failed: {causes}{left_out}; the logs are in {LOGS}/")
 
 
 def _repro(stage: str, *options: str) -> list[str]:
