@@ -1,13 +1,14 @@
 """The time that is left: sums of what is expected, corrected by what ended stages took."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from gapscope.cli.compose import composed
 from gapscope.engine import cost
-from gapscope.engine.time_left import STARTUP_S, TimeLeft, expected
+from gapscope.engine.time_left import STARTUP_S, TimeLeft, expected, probe, training_seconds
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,9 +52,26 @@ def test_training_is_expected_by_the_probe_and_other_stages_by_their_records(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"schema": 1, "wall_s": seconds}))
     monkeypatch.setattr(cost, "measure", lambda *_: cost.Speed(60.0, 0.0, 0.0))  # a minute an update
+    training = probe(params)
+    assert list(training.values()) == [23 * 60, 3 * 60]  # 2,874 images
     stages = [f"{kind}@smoke-lenet5-digits-{b}-0" for kind in ("train", "sharpness", "spectra") for b in (128, 1024)]
-    found = expected(params, stages, "cpu")
-    assert found == {
-        stages[0]: 23 * 60 + STARTUP_S, stages[1]: 3 * 60 + STARTUP_S,  # 2,874 images
-        stages[2]: 3 + STARTUP_S, stages[3]: 3 + STARTUP_S,
-    }  # fmt: skip
+    assert list(training) == stages[:2]
+    found = expected("smoke", stages[1:], training)
+    assert found == {stages[1]: 180 + STARTUP_S, stages[2]: 3 + STARTUP_S, stages[3]: 3 + STARTUP_S}
+
+
+@pytest.mark.parametrize("fault", ["", "raise ZeroDivisionError"])
+def test_a_network_that_fails_stops_no_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    for name in ("conf", "hydra_plugins"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAPSCOPE_DEVICE", "cpu")
+    Path("mine.py").write_text(
+        "from torch import nn\ndef Net(image_shape, classes):\n    print('made')\n"
+        f"    {fault}\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, classes))\n"
+    )
+    _, text = composed(["study=smoke", "models=[net]", "+code.models.net=mine:Net", "code.model=mine.py"])
+    Path("params.yaml").write_text(text)
+    assert list(training_seconds()) == (
+        [] if fault else ["train@smoke-net-digits-128-0", "train@smoke-net-digits-1024-0"]
+    )

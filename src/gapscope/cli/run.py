@@ -7,7 +7,7 @@ from gapscope.cli.compose import compose, with_study
 from gapscope.cli.study_files import add_study
 from gapscope.config import load_params
 from gapscope.engine import locks, runner
-from gapscope.engine.time_left import TimeLeft, expected
+from gapscope.engine.time_left import TimeLeft, expected, training_seconds
 from gapscope.runtime import pick_device
 
 EXAMPLE = "example: gapscope run table06 -j 2 -S 'seeds=[0,1]'"
@@ -46,7 +46,8 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
     import torch
 
     gpus = torch.cuda.device_count() if pick_device() == "cuda" else 0  # GAPSCOPE_DEVICE=cuda:1 holds for every stage
-    left = TimeLeft(expected(params, graph, pick_device()))
+    training = training_seconds() if any(stage.startswith("train@") for stage in graph) else {}
+    left = TimeLeft(expected(params.study, graph, training))
     time = left.words(graph, {}, jobs) if jobs > 0 else ""
     print(f"{len(graph)} stages, {jobs} at once, {time}; their output goes to {runner.LOGS}/", flush=True)
     runner.check(runner.run(graph, runner.start_stage(gpus, unsure), jobs, left))

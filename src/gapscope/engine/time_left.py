@@ -1,12 +1,14 @@
 """How long a run of several stages still takes: a probe of the training, earlier records, and the stages that ended."""
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import mean
 
-from gapscope.config import Params
-from gapscope.errors import InputError
+from gapscope.config import Params, load_params
 from gapscope.records.tables import read_record
 
 STARTUP_S = 5.0  # a stage's process, DVC and the import of torch; the guess for a stage of which nothing else is known
@@ -56,36 +58,46 @@ class TimeLeft:
         return f"{'at least' if unknown else 'about'} {duration(self.seconds(waiting, running, jobs))}"
 
 
-def expected(params: Params, stages: Collection[str], device: str) -> dict[str, float]:
-    """Return the seconds to expect of stages: of training by a probe of this machine, of others by earlier records."""
-    found: dict[str, float] = {}
+def expected(study: str, stages: Collection[str], training: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds to expect of stages: of training as given, of other stages by their earlier records."""
+    found = {stage: seconds + STARTUP_S for stage, seconds in training.items() if stage in stages}
     for kind in {_kind(stage) for stage in stages} - {"train"}:
-        records = [read_record(path) for path in Path("provenance", params.study, kind).glob("*.json")]
+        records = [read_record(path) for path in Path("provenance", study, kind).glob("*.json")]
         if seconds := [record["wall_s"] for record in records if record.get("wall_s")]:
             found |= {stage: mean(seconds) + STARTUP_S for stage in stages if _kind(stage) == kind}
-    if any(_kind(stage) == "train" for stage in stages):
-        found |= _training(params, stages, device)
     return found
 
 
-def _training(params: Params, stages: Collection[str], device: str) -> dict[str, float]:
+def training_seconds() -> dict[str, float]:
+    """Return the seconds of each stage `train` of the study in params.yaml, by a probe of this machine.
+
+    The probe is a process of its own: it runs the user's network, which may fail in any way, and may need a GPU's
+    memory. If it fails the answer is empty, and the stage itself will say what is wrong.
+    """
+    command = [sys.executable, "-m", "gapscope.engine.time_left"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else {}
+    return found
+
+
+def probe(params: Params) -> dict[str, float]:
+    """Return what `training_seconds` does, of any study and within this process.
+
+    Raises:
+        InputError: a network that cannot be built, or a batch size that its data set does not allow.
+    """
     from gapscope.engine import cost
     from gapscope.records.cells import cells
+    from gapscope.runtime import pick_device
     from gapscope.training.networks import study_spec
     from gapscope.training.settings import TrainSettings
 
-    found, probe, settings = {}, cost.Probe(device), params.section("train", TrainSettings)
+    found, speed, settings = {}, cost.Probe(pick_device()), params.section("train", TrainSettings)
     for cell in cells(params):
-        stage = f"train@{cell.study}-{cell.model}-{cell.dataset}-{cell.batch_size}-{cell.seed}"
-        size = cost.size_of(cell.dataset, params)
-        if stage not in stages or size is None:
-            continue
-        try:
-            speed = probe(study_spec(params, cell.model, size.image_shape, size.classes), settings)
-            seconds = cost.run_seconds(speed, size, settings, cell.batch_size, params.epochs)
-        except InputError:  # the stage `plan` says what is wrong with it
-            continue
-        found[stage] = seconds + STARTUP_S
+        if size := cost.size_of(cell.dataset, params):
+            spec = study_spec(params, cell.model, size.image_shape, size.classes)
+            seconds = cost.run_seconds(speed(spec, settings), size, settings, cell.batch_size, params.epochs)
+            found[f"train@{cell.study}-{cell.model}-{cell.dataset}-{cell.batch_size}-{cell.seed}"] = seconds
     return found
 
 
@@ -107,3 +119,7 @@ def duration(seconds: float) -> str:
 def rounded(value: float, least: float) -> str:
     """Return a number in two digits, or the least one that is shown."""
     return f"{float(f'{max(value, least):.2g}'):g}"
+
+
+if __name__ == "__main__":
+    print(json.dumps(probe(load_params())))
