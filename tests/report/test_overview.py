@@ -171,6 +171,34 @@ def test_the_same_content_is_html_and_escaped() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("hostile", "written"),
+    [
+        ("a | b", "a \\| b"),
+        ("<img src=x>", "\\<img src=x>"),
+        ("</td>", "\\</td>"),
+        ("[here](javascript:x)", "[here\\](javascript:x)"),
+        ("[[here]](x)", "[[here]\\](x)"),
+        ("[here]: x", "[here\\]: x"),
+        ("&lt;b>", "\\&lt;b>"),
+        ("two\nlines\r\n", "two lines"),
+        ("`<b>` and <b>", "`<b>` and \\<b>"),
+        ("` <b>", "\\` \\<b>"),
+        ("1 < 2, 0.5 [0.1, 0.9] (n = 3)", "1 < 2, 0.5 [0.1, 0.9] (n = 3)"),
+    ],
+)
+def test_markdown_of_records_opens_no_tag_link_or_column(hostile: str, written: str) -> None:
+    row = sections.table_markdown(Table(["a"], [[hostile]])).splitlines()[2:]
+    assert row == [f"| {written} |"]
+    if "|" not in hostile:
+        assert sections.markdown([Section(hostile, 1, [hostile])]) == f"# {written}\n\n{written}\n"
+
+
+def test_a_link_of_markdown_ends_where_it_is_written() -> None:
+    row = sections.table_markdown(Table(["a"], [[Link("x](y)", "p.html) <b> (")]])).splitlines()[2]
+    assert row == "| [x\\](y)](p.html%29%20%3Cb%3E%20%28) |"
+
+
 def test_no_module_of_the_report_knows_a_study_by_name() -> None:
     studies = {path.stem for path in (ROOT / "conf/study").glob("*.yaml")} - {"width", "random_matrices", "example"}
     for name in ("overview", "verdict_tables", "sections", "page", "gap"):

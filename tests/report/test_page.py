@@ -1,5 +1,7 @@
 """The page of a study: made of files in git alone, without torch, the same each time, and safe with any text."""
 
+import base64
+import hashlib
 import os
 import re
 import subprocess
@@ -76,6 +78,14 @@ def test_it_refers_to_nothing_but_itself(html: str) -> None:
     assert {target for target in re.findall(r'href="([^"]*)"', html) if not target.startswith("#")} == set()
     ids = re.findall(r'\bid="([^"]+)"', html)
     assert len(ids) == len(set(ids))
+
+
+def test_the_page_allows_its_own_script_alone(html: str) -> None:
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)
+    (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.split("; ")[-1] == f"script-src 'sha256-{digest}'"
+    assert not re.search(r"\son\w+=", re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL))
 
 
 def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> None:

@@ -1,8 +1,10 @@
 """Tables and paragraphs as data, and how Markdown and HTML write them."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from urllib.parse import quote
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,15 @@ class Section:
 def table_markdown(table: Table) -> str:
     """Return a table, and its notes, as Markdown."""
     lines = [_row(table.heads), "|---" * len(table.heads) + "|", *map(_row, table.rows)]
-    return "\n\n".join(["\n".join(lines), *table.notes])
+    return "\n\n".join(["\n".join(lines), *map(_plain, table.notes)])
 
 
 def markdown(sections: Iterable[Section]) -> str:
     """Return sections as Markdown."""
     parts: list[str] = []
     for section in sections:
-        parts.append(f"{'#' * section.level} {section.title}")
-        parts += [part if isinstance(part, str) else table_markdown(part) for part in section.parts]
+        parts.append(f"{'#' * section.level} {_plain(section.title)}")
+        parts += [_plain(part) if isinstance(part, str) else table_markdown(part) for part in section.parts]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
@@ -59,8 +61,25 @@ def html(sections: Iterable[Section]) -> str:
 
 
 def _row(cells: Sequence[Cell]) -> str:
-    texts = [f"[{cell.text}]({cell.target})" if isinstance(cell, Link) else cell or " " for cell in cells]
-    return f"| {' | '.join(texts)} |"
+    texts = [_link(cell) if isinstance(cell, Link) else _plain(cell) or " " for cell in cells]
+    columns = " | ".join(text.replace("|", r"\|") for text in texts)
+    return f"| {columns} |"
+
+
+def _link(link: Link) -> str:
+    return f"[{_plain(link.text)}]({quote(link.target, safe='/.#?&=%')})"
+
+
+def _plain(text: str) -> str:
+    """Text for Markdown on one line: it can open no tag, link or entity; what stands in backticks stays code."""
+    parts = " ".join(text.splitlines()).split("`")
+    if len(parts) % 2 == 0:  # an odd backtick is one
+        return _escaped("\\`".join(parts))
+    return "`".join(part if odd else _escaped(part) for part, odd in zip(parts, (False, True) * len(parts)))
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"<(?=[A-Za-z/!?])|&(?=[#\w]+;)|\](?=[(\[:])", r"\\\g<0>", text)
 
 
 def _table(table: Table) -> str:
