@@ -3,8 +3,7 @@
 The paper does not say which outputs it takes, in which batch-norm mode and in which precision. We take the outputs
 after the non-linearity and before pooling, without augmentation. Batch norm is in eval mode with re-estimated
 statistics, or in train mode by a param. The forward pass is in float64, into which float32 weights convert exactly. A
-float32 pass adds noise of about 1e-7 sigma_max, which hides values under 1e-5. Forward hooks are used in this module
-only.
+float32 pass adds noise of about 1e-7 sigma_max, which hides values under 1e-5.
 """
 
 import copy
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gapscope.config import load_params
+from gapscope.config import Threads, load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.runtime import describe_device, pick_device, set_threads
@@ -39,7 +38,7 @@ class ActivationSettings:
     precision: str
     probe_images: int
     forward_batch: int
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         if self.batch_norm_statistics not in ("running", "batch"):
@@ -63,6 +62,7 @@ def write_run(*, weights: Path, data: Path, out: Path) -> None:
     import torch
 
     from gapscope.data import datasets, images
+    from gapscope.models.hidden import untracked_batch_norms
     from gapscope.records.activations import write_activations
     from gapscope.records.weights import read_weights
     from gapscope.training.networks import restored
@@ -82,6 +82,8 @@ def write_run(*, weights: Path, data: Path, out: Path) -> None:
         training = images.split_images(dataset, "train", device)
         sizes = header["batch_size"], header["seed"], settings.probe_images
         header["forward_error"] = {}
+        if untracked := untracked_batch_norms(model):
+            header["untracked_batch_norms"] = untracked
         for sample, index in sample_indices(len(training), *sizes).items():
             inputs = training.subset(index.to(device)).inputs
             layers = extract(model, partial(inputs, dtype=dtype), len(index), partial(open_layer, sample), settings)
@@ -126,44 +128,45 @@ def extract(
         model: on its device, in the precision of its inputs; it is left in eval mode.
         inputs: slice of 0..images -> normalised images (b, c, h, w) on the model's device.
         images: number of inputs; the first axis of every array.
-        open_layer: layer name, shape -> array to fill. At most `forward_batch` images of a layer are in memory. In
-            batch-norm mode "train" the whole batch goes through at once, since the statistics are those of the batch.
+        open_layer: layer name, shape -> array to fill. At most `forward_batch` images of a layer are in memory. With
+            the batch's batch-norm statistics, the whole batch goes through at once.
         settings: mode and sizes.
         only: names of the layers to write; None: all.
 
     Returns:
         The filled arrays by layer name.
+
+    Raises:
+        InputError: no unit layer, or one whose output has not one row per image.
     """
     import torch
 
-    from gapscope.models import unit_layers
+    from gapscope.models.hidden import nothing_measured, unit_outputs, untracked_batch_norms
 
-    layers = {name: module for name, module in unit_layers(model).items() if only is None or name in only}
     arrays: dict[str, np.ndarray] = {}
+    left_out: list[str] = []
     rows = slice(0, 0)
-    seen: set[str] = set()
 
     def store(name: str, output: "Tensor") -> None:
-        if name in seen:
-            raise InputError(
-                f"unit layer {name} is used more than once in a forward pass: give each use a module of its own"
-            )
-        seen.add(name)
+        if only is not None and name not in only:
+            return
         if name not in arrays:
             arrays[name] = open_layer(name, (images, *output.shape[1:]))
         arrays[name][rows] = output.cpu().numpy()
 
-    step = images if settings.batch_norm_statistics == "batch" else settings.forward_batch
+    at_once = settings.batch_norm_statistics == "batch" or untracked_batch_norms(model)
+    step = images if at_once else settings.forward_batch
     model.eval()
     with (
         torch.no_grad(),
-        _hooks(layers, store),
+        unit_outputs(model, lambda: rows.stop - rows.start, store, left_out.append),
         _batch_statistics(model, settings.batch_norm_statistics == "batch"),
     ):
         for start in range(0, images, step):
             rows = slice(start, min(start + step, images))
-            seen.clear()
             model(inputs(rows))
+    if not arrays and only is None:
+        raise nothing_measured(model, left_out)
     return arrays
 
 
@@ -200,34 +203,53 @@ class _Difference:
 
 
 def activation_bytes(model: "nn.Module", image_shape: tuple[int, int, int]) -> int:
-    """Return the float64 bytes of all unit layers for one image, by a pass on the meta device."""
+    """Return the float64 bytes of all unit layers for one image.
+
+    Raises:
+        InputError: no unit layer.
+    """
+    return sum(unit_bytes(model, image_shape)[0].values())
+
+
+def unit_bytes(model: "nn.Module", image_shape: tuple[int, int, int]) -> tuple[dict[str, int], list[str]]:
+    """Return each unit layer's float64 bytes for one image, and the non-linearities that are none.
+
+    It takes a pass on the meta device, or on the CPU where the network looks at values.
+
+    Raises:
+        InputError: no unit layer.
+    """
+    try:
+        return _unit_bytes(copy.deepcopy(model).to("meta"), image_shape)
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, AssertionError):  # the meta device has no values
+        copied = copy.deepcopy(model)
+        return _unit_bytes(copied.to_empty(device="cpu") if _is_meta(copied) else copied, image_shape)
+
+
+def _is_meta(model: "nn.Module") -> bool:
+    return any(parameter.is_meta for parameter in model.parameters())
+
+
+def _unit_bytes(model: "nn.Module", image_shape: tuple[int, int, int]) -> tuple[dict[str, int], list[str]]:
     import torch
 
-    from gapscope.models import unit_layers
+    from gapscope.models.hidden import nothing_measured, unit_outputs
 
-    total = 0
+    sizes: dict[str, int] = {}
+    left_out: list[str] = []
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    images = torch.zeros(2, *image_shape, device=device)  # of one image the first axis would say nothing
 
-    def count(_: str, output: "Tensor") -> None:
-        nonlocal total
-        total += 8 * math.prod(output.shape[1:])
+    def take(name: str, output: "Tensor") -> None:
+        sizes[name] = 8 * math.prod(output.shape[1:])
 
-    meta = copy.deepcopy(model).to("meta").eval()
-    with torch.no_grad(), _hooks(unit_layers(meta), count):
-        meta(torch.empty(1, *image_shape, device="meta"))
-    return total
-
-
-@contextmanager
-def _hooks(layers: "dict[str, nn.Module]", take: "Callable[[str, Tensor], None]") -> Iterator[None]:
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, output, name=name: take(name, output))
-        for name, module in layers.items()
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), unit_outputs(model.eval(), lambda: len(images), take, left_out.append):
+        model(images)
+    if not sizes:
+        raise nothing_measured(model, left_out)
+    return sizes, left_out
 
 
 @contextmanager

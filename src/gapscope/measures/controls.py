@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from gapscope.config import load_params
-from gapscope.measures.activations import ActivationSettings, extract, sample_indices
+from gapscope.config import Threads, Within, load_params
+from gapscope.measures.activations import ActivationSettings, extract, sample_indices, unit_bytes
 from gapscope.measures.quantity import Quantity
 from gapscope.measures.spectra import SpectraSettings, layer_spectra
 from gapscope.runtime import describe_device, pick_device, progress, set_threads
@@ -46,8 +46,8 @@ class ControlSettings:
     """Params of the controls stage; `conf/config.yaml` explains each."""
 
     seeds: tuple[int, ...]
-    eval_batch: int
-    threads: int
+    eval_batch: Annotated[int, Within(2)]
+    threads: Threads
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def measure_controls(*, weights: Path, data: Path, out: Path) -> None:
         tensors = controls(models, training, sizes, header["seed"], forward, folder=weights.parent)
         layers = [
             layer_spectra(c.tensor, spectra, device=device, sample=c.sample, layer=c.layer, batch_size=c.batch_size)
-            for c in progress(tensors, out.stem, number_of_tensors(models, sizes))
+            for c in progress(tensors, out.stem, number_of_tensors(models, sizes, dataset.image_shape))
         ]
     write_spectra(out, header, layers)
     write_provenance(out, start, device=kind, threads=settings.threads)
@@ -128,11 +128,11 @@ def networks(
     return {"reference": reference, "untrained": untrained}
 
 
-def number_of_tensors(models: "Mapping[str, nn.Module]", batch_sizes: Sequence[int]) -> int:
-    """Return the number of tensors that `controls` yields, if the forward pass uses every unit layer."""
-    from gapscope.models import unit_layers
-
-    return len(batch_sizes) * (1 + 3 * len(unit_layers(models["reference"])))
+def number_of_tensors(
+    models: "Mapping[str, nn.Module]", batch_sizes: Sequence[int], image_shape: tuple[int, int, int]
+) -> int:
+    """Return the number of tensors that `controls` yields."""
+    return len(batch_sizes) * (1 + 3 * len(unit_bytes(models["reference"], image_shape)[0]))
 
 
 def controls(
@@ -161,6 +161,7 @@ def controls(
 
     from gapscope.models import unit_layers
 
+    order = {name: place for place, name in enumerate(unit_layers(models["reference"]))}
     for model in models.values():
         model.double()  # also if `settings.precision` is float32, whose pass would add an error of its own
 
@@ -177,9 +178,7 @@ def controls(
             images[rows] = inputs(rows).cpu().numpy()
         yield Control("input", size, "input", images)
         few = extract(models["reference"], inputs, min(size, 2), lambda _, shape: np.empty(shape), settings)
-        used = [
-            name for name in unit_layers(models["reference"]) if name in few
-        ]  # a network may have unit layers that it does not use
+        used = sorted(few, key=lambda name: order.get(name, len(order)))  # a network may not use all of them
         for layers in _groups({name: few[name][0].nbytes * size for name in used}):
             held = {
                 name: extract(model, inputs, size, open_layer, settings, only=layers) for name, model in models.items()
