@@ -86,7 +86,7 @@ def test_the_result_describes_its_point() -> None:
         return 2 + (5 * w).sin().sum()
 
     found = find(bumpy, POINT, restarts=3)
-    assert found.evaluations == len(calls)
+    assert found.evaluations == len(calls) - 1  # the loss at x is taken twice, to see that it is the same
     equal(found.largest, bumpy(POINT + found.displacement).item())
     assert found.base == bumpy(POINT).item()
     assert found.rise == found.largest - found.base > 0

@@ -87,7 +87,7 @@ def objective(
         raise InputError(f"loss must be a function loss(model, batch), got {kind(loss)}")
     device = device_of(model)
     with unchanged(model), torch.inference_mode(False):  # which also records gradients within no_grad
-        yield Objective(
+        mean_loss = Objective(
             _Applied(model),
             examples(data, device, seed=seed),
             micro_batch=micro_batch,
@@ -95,6 +95,8 @@ def objective(
             batch_norm_statistics=batch_norm_statistics,
             task=_PerExample(loss),
         )
+        mean_loss.check_steady()
+        yield mean_loss
 
 
 def device_of(model: Any) -> torch.device:

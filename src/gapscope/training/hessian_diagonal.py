@@ -69,7 +69,9 @@ def hessian_diagonals(
     model = copy.deepcopy(loss.model).to(loss.dtype)
     few = loss.task.batch(loss.examples, slice(0, FEW), dtype=loss.dtype).inputs
     independent = are_independent(model, few)
-    by_probes = {*loss.names} if method == "hutchinson" or not independent else curved_parameters(model, few)
+    by_probes = {*loss.names}
+    if method != "hutchinson" and independent:
+        by_probes &= curved_parameters(model, few)
     values, errors, fisher = dict[str, Tensor](), dict[str, Tensor](), dict[str, Tensor]()
     if independent:
         columns = ways.softmax_columns

@@ -8,9 +8,13 @@ curvlinops has such products as SciPy operators; `training.objective` says how t
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from gapscope.numerics.loss_surface.closures import check_ignored, check_steady
 
 Loss = Callable[[Tensor], Tensor]  # flat vector (n,) -> scalar
 Product = Callable[[Tensor], Tensor]  # v (n,) -> H v (n,)
@@ -20,18 +24,22 @@ def hessian(loss: Loss, x: Tensor) -> Product:
     """Return v -> H v, H the Hessian of `loss` at x (n,); zero for a loss that is linear in x or ignores it.
 
     Raises:
-        ValueError: the loss or its gradient is not finite at x.
+        ValueError: the loss or its gradient is not finite at x; a loss that is random, or has no graph to x.
     """
     own = getattr(loss, "hvp", None)
     if own is not None:
         return lambda v: own(x, v)
     x = x.detach().clone().requires_grad_()
-    value = loss(x)
     gradient = None
-    if value.requires_grad:
-        (gradient,) = torch.autograd.grad(value, x, create_graph=True, allow_unused=True)
+    with twice_differentiable():
+        value = loss(x)
+        if value.requires_grad:
+            (gradient,) = torch.autograd.grad(value, x, create_graph=True, allow_unused=True)
     if not (value.isfinite() and (gradient is None or bool(gradient.isfinite().all()))):
         raise ValueError(f"the loss at x is {value.item()} (or its gradient is not finite): no curvature there")
+    check_steady(loss, x, value.item())
+    if gradient is None:
+        check_ignored(loss, x, value.item())
     if gradient is None or not gradient.requires_grad:
         return torch.zeros_like
 
@@ -40,6 +48,11 @@ def hessian(loss: Loss, x: Tensor) -> Product:
         return torch.zeros_like(v) if row is None else row
 
     return product
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Return a context in which attention has second derivatives: its fast kernels have none, the plain form has."""
+    return sdpa_kernel(SDPBackend.MATH)  # type: ignore[no-any-return]
 
 
 def gauss_newton(loss: Loss, x: Tensor) -> Product:

@@ -23,6 +23,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 CONFIDENCE = 0.95
+SAME = 1e-5  # relative: the same gradient twice in float32, rounded in another order
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def noise_scale(
         confidence: of the interval.
 
     Raises:
-        ValueError: fewer than 3 batches; gradients that are not finite, or all zero.
+        ValueError: fewer than 3 batches; gradients that are not finite, all zero, or others at the second call.
 
     Example:
         >>> steady = noise_scale(lambda: [torch.tensor([g]) for g in (1.0, 2.0, 3.0, 2.0)], batch_size=8)
@@ -95,7 +96,13 @@ def noise_scale(
         raise ValueError("a gradient is not finite: a diverged model has no noise scale")
     if not any(squares):
         raise ValueError("all gradients are zero: does the loss depend on the weights?")
-    products = np.array([torch.dot(gradient.double(), mean).item() for gradient in gradients()])
+    again = [(torch.dot(g := gradient.double(), mean).item(), g.square().sum().item()) for gradient in gradients()]
+    if not _same(squares, [square for _, square in again]):
+        raise ValueError(
+            "the second call gave other gradients than the first: take the same batches in the same order each time "
+            "(no shuffling, no dropout)"
+        )
+    products = np.array([product for product, _ in again])
     a, total = np.array(squares), float(mean.square().sum())
     spread = (a - 2 * products + total).sum() / (count - 1)  # tr(Sigma) / b
     trace, squared = batch_size * spread, total - spread / count
@@ -114,3 +121,8 @@ def noise_scale(
     reach = float(student.ppf((1 + confidence) / 2, count - 1)) * error
     scale, high, low = (1 / float(end) if end > 0 else np.inf for end in (inverse, inverse - reach, inverse + reach))
     return NoiseScale(scale, low, high, float(trace), float(squared), count, batch_size)
+
+
+def _same(first: list[float], second: list[float]) -> bool:
+    """Whether two passes gave the same gradients, by their squared norms; a GPU may add in another order."""
+    return len(first) == len(second) and np.allclose(first, second, rtol=SAME, atol=SAME * max(first))

@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+
+from gapscope.numerics.loss_surface.shared_weights import call_with, shared_weights
 
 # names of autograd's nodes, without Backward0
 PIECEWISE = {  # linear, or so between kinks, in all operands together
@@ -52,7 +53,7 @@ def curved_parameters(model: nn.Module, inputs: Tensor) -> set[str]:
     """
     weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
     with torch.enable_grad():
-        return curved(functional_call(model, weights, (inputs,)), weights)
+        return curved(call_with(model, weights, (inputs,), shared_weights(model)), weights)
 
 
 def curved(outputs: Tensor, leaves: Mapping[str, Tensor]) -> set[str]:

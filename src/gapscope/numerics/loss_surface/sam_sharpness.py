@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gapscope.numerics.loss_surface.closures import check_ignored, check_steady
+
 STEPS = 10  # as many as Keskar's metric is given, for want of a paper's number
 HALVINGS = 5  # of a step that would lower the loss
 ETA = 0.01  # Kwon et al. 2021, section 5: keeps zero weights from being frozen
@@ -64,7 +66,8 @@ def ball_sharpness(
         generator: CPU generator of the starts.
 
     Raises:
-        ValueError: rho <= 0, steps < 1 or restarts < 0; a loss or gradient that is not finite at x or in the ball.
+        ValueError: rho <= 0, steps < 1 or restarts < 0; a loss or gradient that is not finite at x or in the ball;
+            a loss that is random, or has no graph to x.
 
     Example:
         >>> bowl = lambda w: (w**2).sum()
@@ -84,10 +87,13 @@ def ball_sharpness(
         evaluations += 1
         u = u.clone().requires_grad_()
         value = loss(x + scale * u)
-        slope = torch.zeros_like(u)
+        slope = None
         if value.requires_grad:  # else the loss ignores its argument; it may also have a graph of other parameters
-            (slope,) = torch.autograd.grad(value, u, allow_unused=True, materialize_grads=True)
+            (slope,) = torch.autograd.grad(value, u, allow_unused=True)
         height = value.item()
+        if slope is None:
+            check_ignored(loss, x + scale * u.detach(), height)
+            slope = torch.zeros_like(u)
         if not (torch.isfinite(value) and bool(slope.isfinite().all())):
             raise ValueError(f"the loss is {height} at x or in the ball (or its gradient is not finite): reduce {rho=}")
         return height, slope
@@ -101,6 +107,7 @@ def ball_sharpness(
         height, slope = climb(u)
         if base is None:  # the first start is x itself
             base, largest = height, height
+            check_steady(loss, x, base)
         u, height = _ascend(climb, u, height, slope, steps)  # noqa: PLW2901
         if height > largest:
             best, largest = u, height

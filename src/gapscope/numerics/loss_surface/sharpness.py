@@ -33,6 +33,7 @@ from gapscope.numerics.loss_surface.box_maximum import (
     maximise,
     uniform,
 )
+from gapscope.numerics.loss_surface.closures import check_ignored, check_steady
 from gapscope.numerics.loss_surface.manifold import RegeneratedBasis
 
 PRECISIONS = {"float64": torch.float64, "float32": torch.float32}
@@ -133,7 +134,7 @@ def keskar_sharpness(
     Raises:
         ValueError: epsilon <= 0, restarts < 1, 0 < converged_starts < restarts, a basis that is not (n, p) with
             p <= n; a loss that is not finite at x or inside the box, or is <= -1 at x, where the metric's denominator
-            is not positive.
+            is not positive; a loss that is random, or has no graph to x.
 
     Example:
         >>> linear = keskar_sharpness(lambda w: 1 + w.sum(), torch.zeros(3, dtype=torch.float64), epsilon=0.1,
@@ -175,6 +176,7 @@ def _base(loss: Callable[[Tensor], Tensor], x: Tensor) -> float:
         raise ValueError(f"the loss at x is {base}: a diverged model has no sharpness")
     if base <= -1:
         raise ValueError(f"the loss at x is {base}: the metric divides by 1 + f(x), which must be positive")
+    check_steady(loss, x, base)
     return base
 
 
@@ -199,11 +201,13 @@ def in_the_box(
         # the derivative by x + z is that by z: in full space only the sum is held
         leaf = (z.add_(x) if basis is None else z).requires_grad_()
         value = loss(leaf if basis is None else x + basis @ leaf)
+        gradient = None
         if value.requires_grad:  # else the loss ignores its argument; it may also have a graph of other parameters
-            (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True, materialize_grads=True)
-        else:
-            gradient = torch.zeros_like(leaf)
+            (gradient,) = torch.autograd.grad(value, leaf, allow_unused=True)
         height = value.item()
+        if gradient is None:
+            check_ignored(loss, leaf if basis is None else x + basis @ leaf.detach(), height)
+            gradient = torch.zeros_like(leaf)
         if not (np.isfinite(height) and bool(gradient.isfinite().all())):
             raise ValueError(
                 f"the loss is {height} inside the box (or its gradient is not finite): reduce epsilon = {epsilon}"

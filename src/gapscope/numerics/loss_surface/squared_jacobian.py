@@ -20,9 +20,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 from torch.nn.functional import unfold
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from gapscope.numerics.loss_surface.shared_weights import call_with, shared_weights
 
 Columns = Callable[[Tensor], Tensor]  # outputs (b, k) -> vectors (b, m, k), s of each example
 Seen = dict[str, tuple[Tensor, Tensor]]  # layer -> input, and a zero that was added to its output
@@ -47,10 +49,12 @@ class SquaredJacobian:
     def __init__(self, model: nn.Module, inputs: Tensor) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.parameters = dict(self.model.named_parameters())
+        self._shared = shared_weights(self.model)
         self._layers = {name: layer for name, layer in self.model.named_modules() if _is_cheap(layer)}
         self.by_layer = set(self.parameters)
         for example in inputs[:CHECKED].split(1):
             self.by_layer -= self._wrong(example)
+        self._each = vmap if self._vmap_works(inputs[:CHECKED]) else _one_by_one
 
     def __call__(self, inputs: Tensor, columns: Columns) -> dict[str, Tensor]:
         """Return by parameter its shape of sums over examples and over each example's vectors s.
@@ -85,20 +89,37 @@ class SquaredJacobian:
 
     def _from_jacobians(self, others: Mapping[str, Tensor], inputs: Tensor, vectors: Tensor) -> dict[str, Tensor]:
         fixed = {name: p for name, p in self.parameters.items() if name not in others}
+        each = self._each
 
         def of_example(example: Tensor, rows: Tensor) -> dict[str, Tensor]:
             def outputs(own: dict[str, Tensor]) -> Tensor:
-                return functional_call(self.model, {**fixed, **own}, (example[None],))[0]  # type: ignore[no-any-return]
+                return call_with(self.model, {**fixed, **own}, (example[None],), self._shared)[0]  # type: ignore[no-any-return]
 
             _, pull = vjp(outputs, dict(others))  # type: ignore[misc]
-            return {name: of.square().sum(0) for name, of in vmap(lambda row: pull(row)[0])(rows).items()}
+            return {name: of.square().sum(0) for name, of in each(lambda row: pull(row)[0])(rows).items()}
 
         size = max(1, HELD // (vectors.shape[1] * sum(p.numel() for p in others.values())))
         total = {name: torch.zeros_like(p) for name, p in others.items()}
         for some, rows in zip(inputs.split(size), vectors.split(size), strict=True):
-            for name, squares in vmap(of_example)(some, rows).items():
+            for name, squares in each(of_example)(some, rows).items():
                 total[name] += squares.sum(0)
         return total
+
+    def _vmap_works(self, inputs: Tensor) -> bool:
+        """Whether vmap has a rule, and a right one, for all that lies behind the other parameters: PReLU has none."""
+        others = {name: p for name, p in self.parameters.items() if name not in self.by_layer}
+        vectors = torch.eye(self._outputs(inputs), dtype=inputs.dtype, device=inputs.device).expand(len(inputs), -1, -1)
+        found = []
+        for self._each in (_one_by_one, vmap) if others else ():
+            try:
+                found.append(self._from_jacobians(others, inputs, vectors))
+            except RuntimeError:
+                return False
+        return not others or all((found[1][name] - of).norm() <= SAME * of.norm() for name, of in found[0].items())
+
+    def _outputs(self, inputs: Tensor) -> int:
+        with torch.no_grad():
+            return int(self.model(inputs).shape[1])
 
     def _wrong(self, example: Tensor) -> set[str]:
         """Return the parameters of which the layers give other squares than autograd's gradient of one example."""
@@ -112,13 +133,23 @@ class SquaredJacobian:
         found, _ = self._from_layers(example, column)
         weights = {name: p.detach().clone().requires_grad_() for name, p in self.parameters.items()}
         with torch.enable_grad():
-            outputs = functional_call(self.model, weights, (example,))
+            outputs = call_with(self.model, weights, (example,), self._shared)
         known = torch.autograd.grad(outputs, list(weights.values()), mixed[0], materialize_grads=True)
         return {
             name
             for name, gradient in zip(weights, known, strict=True)
             if name not in found or (found[name] - gradient.square()).norm() > SAME * gradient.square().norm()
         }
+
+
+def _one_by_one(function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+    """Return what `vmap(function)` should be, without vmap."""
+
+    def stacked(*arguments: Tensor) -> dict[str, Tensor]:
+        found = [function(*own) for own in zip(*arguments, strict=True)]
+        return {name: torch.stack([of[name] for of in found]) for name in found[0]}
+
+    return stacked
 
 
 def _is_cheap(layer: nn.Module) -> bool:
