@@ -94,7 +94,7 @@ class Network:
     ) -> dict[str, Objective]:
         """Return the objective of each split: the training loss over `settings.images`, the test loss over all."""
         assert self.model is not None  # asked for where the status is ok
-        return {
+        found = {
             split: Objective.of_images(
                 self.model,
                 images.split_images(self.dataset, split, self.device),
@@ -106,6 +106,9 @@ class Network:
             )
             for split in splits
         }
+        for objective in found.values():
+            objective.check_steady()
+        return found
 
 
 def measure_network(

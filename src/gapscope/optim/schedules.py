@@ -24,6 +24,9 @@ SHAPES: dict[str, Curve] = {
 SCALINGS: dict[str, Callable[[float], float]] = {"none": lambda _: 1.0, "linear": lambda k: k, "sqrt": math.sqrt}
 
 
+MOST = 10_000_000  # updates of a run: the rate of each is held, and more would train for months
+
+
 @dataclass(frozen=True)
 class Switch:
     """A change from the first update of `epoch` (counted from 1) on.
@@ -93,6 +96,8 @@ def schedule(
 
     if updates is not None:
         epochs = -(-updates // updates_of(batch_size))
+    if (longest := epochs * max(updates_of(size) for size in (batch_size, *(s.batch_size for s in switches)))) > MOST:
+        raise InputError(f"a run of {longest:,} updates is refused, more than {MOST:,}; set epochs or batch_sizes")
     laid: list[tuple[int, float | None]] = []  # of each epoch: batch size, and the latest rate given by a switch
     current, lr = batch_size, None
     by_epoch = {switch.epoch: switch for switch in switches}

@@ -1,6 +1,7 @@
 """Error, cross-entropy and weight penalty of a network, each on its own; and batch norm's statistics re-estimated."""
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +15,22 @@ from gapscope.training.settings import TrainSettings
 
 
 def decayed_parameters(model: nn.Module, decay: str) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """Split the parameters by name into those with weight decay and the others.
+    """Split the trainable parameters by name into those with weight decay and the others.
 
     With decay "weights" only kernels (two or more axes) are decayed; with "all", every parameter.
     """
-    named = dict(model.named_parameters())
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     decayed = {name: p for name, p in named.items() if decay == "all" or p.ndim >= 2}
     return decayed, {name: p for name, p in named.items() if name not in decayed}
 
 
-def penalty(model: nn.Module, settings: TrainSettings) -> float:
-    """Return 0.5 lambda sum w^2 over the decayed parameters, in float64: what SGD's weight decay descends."""
+def penalty(model: nn.Module, settings: TrainSettings, unused: Collection[str] = ()) -> float:
+    """Return 0.5 lambda sum w^2 over the decayed parameters, in float64: what SGD's weight decay descends.
+
+    Parameters that the loss does not use have no gradient, and are not decayed either.
+    """
     decayed, _ = decayed_parameters(model, settings.optimizer.decay)
-    squares = sum(float(p.detach().double().square().sum()) for p in decayed.values())
+    squares = sum(float(p.detach().double().square().sum()) for name, p in decayed.items() if name not in unused)
     return 0.5 * settings.optimizer.weight_decay * squares
 
 
@@ -38,13 +42,16 @@ def evaluation_metrics(
     suffix: str = "",
     *,
     task: Task = CLASSIFICATION,
+    unused: Collection[str] = (),
 ) -> dict[str, float]:
     """Return the task's error and loss, and loss + penalty, over both sets, in eval mode.
+
+    `unused` are the parameters that the penalty does not cover, since no gradient reaches them.
 
     For classification the names are `penalty`, and for each split, such as train, `train_error_pct`,
     `train_cross_entropy` and `train_loss` (the sum of cross-entropy and penalty).
     """
-    weight_penalty = penalty(model, settings)
+    weight_penalty = penalty(model, settings, unused)
     row: dict[str, float] = {"penalty": weight_penalty}
     for split, images in (("train", training), ("test", test)):
         error, loss = evaluate(model, images, settings.evaluation.eval_batch, task)
@@ -122,5 +129,6 @@ def reestimation_augmentation(training: Images, settings: TrainSettings, seed: i
 def distance(model: nn.Module, origin: list[Tensor] | None = None) -> float:
     """Return the L2 norm of all trainable parameters, or of their change from `origin`, in float64."""
     origins = origin or [torch.zeros_like(p) for p in model.parameters()]
-    terms = [float((p.detach().double() - o.double()).square().sum()) for p, o in zip(model.parameters(), origins)]
+    pairs = [(p, o) for p, o in zip(model.parameters(), origins, strict=True) if p.requires_grad]
+    terms = [float((p.detach().double() - o.double()).square().sum()) for p, o in pairs]
     return math.sqrt(sum(terms))

@@ -22,6 +22,7 @@ from gapscope import seeds
 from gapscope.data.datasets import Dataset
 from gapscope.data.images import Augmentation, Images, split_images
 from gapscope.errors import StoppedError
+from gapscope.models.hidden import untracked_batch_norms
 from gapscope.optim.optimizer import Optimizer
 from gapscope.optim.optimizers import make_optimizer
 from gapscope.records.checkpoints import Checkpoint
@@ -125,6 +126,7 @@ class Training:
         self.initial = [p.detach().clone() for p in self.model.parameters()]
         optimizer = make_optimizer_of(self.model, settings, self.training, seed)
         observers = make_observers(settings.observers, dict(self.model.named_parameters()), optimizer, self.schedule)
+        self.unused = {name for name, p in self.model.named_parameters() if p.requires_grad}  # no gradient so far
         self.state = TrainingState(self.model, optimizer, observers, checkpoint, ranks)
         self.state.load(device)
 
@@ -171,6 +173,8 @@ class Training:
                     seeds.reseed(self.seed, "dropout", state.step, ranks.rank)
                     update(batch, schedule.rates[state.step], state.step)
                     state.step += 1
+                    if self.unused:  # after the first update, seldom
+                        self.unused -= {name for name, p in model.named_parameters() if p.grad is not None}
                 state.observed += [row for observer in state.observers for row in observer.rows(epoch)]
                 if epoch == last or epoch % settings.evaluation.epochs_per_row(last) == 0:
                     state.history.append(self._history_row(epoch))
@@ -190,7 +194,9 @@ class Training:
         re-estimated ones.
         """
         model, settings, history = self.model, self.settings, self.state.history
-        metrics = partial(evaluation_metrics, model, self.training, self.test, settings, task=self.task)
+        metrics = partial(
+            evaluation_metrics, model, self.training, self.test, settings, task=self.task, unused=self.unused
+        )
         status = "ok" if _finite(history) else "diverged"
         final = {key: history[-1][key] for key in ("updates", "distance_from_initial", "weight_norm", "wall_s")}
         final |= {"epochs_run": history[-1]["epoch"]} | metrics(suffix="_running")
@@ -205,7 +211,7 @@ class Training:
             status = "ok" if math.isfinite(final["train_loss"]) else "diverged"
         final |= self._without_graphs()
         decayed, _ = decayed_parameters(model, settings.optimizer.decay)
-        final |= {"decayed_parameters": list(decayed)}
+        final |= {"decayed_parameters": [name for name in decayed if name not in self.unused]} | self._unusual()
         return TrainResult(status, history, final, as_trained, self.state.observed)
 
     def _make_update(
@@ -230,10 +236,19 @@ class Training:
         why = why_not_graphs(self.state.optimizer, self.state.observers)
         return {"without_cuda_graphs": why} if why and graphs_possible(self.settings, self.device, self.ranks) else {}
 
+    def _unusual(self) -> dict[str, list[str]]:
+        """Return, for the record, which parameters were not trained, and which batch norms keep no statistics."""
+        frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
+        found = {"frozen_parameters": frozen, "unused_parameters": sorted(self.unused)}
+        found["untracked_batch_norms"] = untracked_batch_norms(self.model)
+        return {name: names for name, names in found.items() if names}
+
     def _history_row(self, epoch: int) -> dict[str, Any]:
         model, state = self.model, self.state
         row = {"epoch": epoch, "updates": state.step, "lr": self.schedule.rates[state.step - 1]}
-        row |= evaluation_metrics(model, self.watched, self.test, self.settings, suffix="_running", task=self.task)
+        row |= evaluation_metrics(
+            model, self.watched, self.test, self.settings, suffix="_running", task=self.task, unused=self.unused
+        )
         row |= {"distance_from_initial": distance(model, self.initial), "weight_norm": distance(model)}
         return row | {"wall_s": state.seconds()}
 

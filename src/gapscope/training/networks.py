@@ -63,6 +63,18 @@ def restored(
     params: Params, state: Mapping[str, Tensor], header: Mapping[str, Any], dataset: Dataset, weights: Path
 ) -> nn.Module:
     """Return the study's network with the weights of a file; arguments and errors as of `checked_spec`."""
-    model = build(checked_spec(params, header, dataset, weights))
+    return loaded(build(checked_spec(params, header, dataset, weights)), state, weights)
+
+
+def loaded(model: nn.Module, state: Mapping[str, Tensor], weights: Path) -> nn.Module:
+    """Return the model with the weights of a file.
+
+    Raises:
+        InputError: the file has other tensors, or some of another shape.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    held = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if differing := [name for name in {**own, **held} if own.get(name) != held.get(name)]:
+        raise InputError(f"{weights} holds other tensors than its network has ({differing[0]}, ...); train again")
     model.load_state_dict(dict(state))
     return model

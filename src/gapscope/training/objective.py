@@ -14,21 +14,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gapscope import seeds
 from gapscope.data.images import Images
 from gapscope.errors import InputError
+from gapscope.models.hidden import untracked_batch_norms
+from gapscope.numerics.loss_surface.hessian_products import twice_differentiable
+from gapscope.numerics.loss_surface.shared_weights import call_with, shared_weights
 from gapscope.tasks.classification import CLASSIFICATION
 from gapscope.tasks.task import Batch, Task
 
 STATISTICS = ("running", "batch")  # of batch norm
+STEADY = 1e-5  # of a loss in nats: a GPU's sums in another order differ by less, dropout by more
 Index = slice | Tensor
 
 
 class Objective:
-    """Mean loss of a network over fixed examples, as a differentiable function of its flat weights.
+    """Mean loss of a network over fixed examples, as a differentiable function of its flat trainable weights.
+
+    Frozen parameters (without `requires_grad`) keep their values, and are no part of the weights.
 
     Value and gradient are summed over micro-batches in one pass: memory does not grow with the number of examples.
 
@@ -45,7 +50,7 @@ class Objective:
         task: gives batches, loss and error.
 
     Raises:
-        InputError: an unknown batch_norm_statistics.
+        InputError: an unknown batch_norm_statistics, or no trainable weight.
     """
 
     def __init__(
@@ -62,16 +67,24 @@ class Objective:
             raise InputError(
                 f"batch_norm_statistics must be one of {', '.join(STATISTICS)}, got {batch_norm_statistics!r}"
             )
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not trained:
+            raise InputError(f"{type(model).__name__} has no trainable weight (all are without requires_grad)")
         self.model = model.eval()
         if batch_norm_statistics == "batch":
             self.model = _without_running_statistics(self.model)
         self.examples, self.micro_batch, self.dtype, self.task = examples, micro_batch, dtype, task
         self.batch_norm_statistics = batch_norm_statistics
-        self.names = [name for name, _ in model.named_parameters()]
-        self.shapes = [p.shape for p in model.parameters()]
+        self.names, self.shapes = list(trained), [p.shape for p in trained.values()]
+        frozen = {name: p for name, p in model.named_parameters() if name not in trained}
+        self.frozen = list(frozen)
         self.buffers = {
-            name: b.detach().to(dtype) if b.is_floating_point() else b for name, b in self.model.named_buffers()
+            name: b.detach().to(dtype) if b.is_floating_point() else b
+            for name, b in [*self.model.named_buffers(), *frozen.items()]
         }
+        self.shared = shared_weights(self.model)
+        # batch norm without running statistics takes the batch's, whatever is asked for
+        self.untracked = untracked_batch_norms(self.model) if batch_norm_statistics == "running" else []
         self.evaluations = 0
 
     @classmethod
@@ -106,18 +119,38 @@ class Objective:
         )
 
     def weights(self) -> Tensor:
-        """Return the model's own weights as a flat vector (n,)."""
-        return torch.cat([p.detach().to(self.dtype).reshape(-1) for p in self.model.parameters()])
+        """Return the model's own trainable weights as a flat vector (n,)."""
+        own = dict(self.model.named_parameters())
+        return torch.cat([own[name].detach().to(self.dtype).reshape(-1) for name in self.names])
 
     def conditions(self) -> dict[str, Any]:
         """Return the conditions that a number measured with this objective depends on, for its record."""
         count = len(self.examples)
-        size = -(-count // -(-count // self.micro_batch))
+        batches = f"statistics of batches of {-(-count // -(-count // self.micro_batch))}"
+        statistics = "running" if self.batch_norm_statistics == "running" else batches
+        if self.untracked:
+            statistics = f"{statistics}; {batches} in {', '.join(self.untracked)}, without running statistics"
         return {
             f"{self.task.unit}s": count,
-            "batch_norm": "running" if self.batch_norm_statistics == "running" else f"statistics of batches of {size}",
+            "batch_norm": statistics,
             "precision": str(self.dtype).removeprefix("torch."),
+            **({"frozen": self.frozen} if self.frozen else {}),
         }
+
+    def check_steady(self) -> None:
+        """Evaluate a few examples twice at the model's own weights.
+
+        Raises:
+            InputError: the losses differ.
+        """
+        with torch.no_grad():
+            batch = self._batch(next(iter(self._parts())))
+            first, second = (self.task.losses(self._outputs(self.weights(), batch), batch) for _ in range(2))
+        if not torch.allclose(first, second, rtol=STEADY, atol=STEADY, equal_nan=True):
+            raise InputError(
+                f"{type(self.model).__name__} gives other outputs for the same images, although in eval mode: every "
+                "measure of its loss would be noise; give functional dropout its training=self.training"
+            )
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the loss at the flat weights x (n,), a scalar that can be differentiated once."""
@@ -162,7 +195,8 @@ class Objective:
             (gradient,) = torch.autograd.grad(self.task.sum_loss(outputs, batch), flat, create_graph=True)
             return torch.autograd.grad(gradient, flat, v)[0]
 
-        return self._total(x, self._parts(), product) / self.task.total_weight(self.examples)
+        with twice_differentiable():
+            return self._total(x, self._parts(), product) / self.task.total_weight(self.examples)
 
     def gnvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return the (generalised) Gauss-Newton matrix of the loss at x (n,) times v (n,), shape (n,).
@@ -179,7 +213,8 @@ class Objective:
             curved = self.task.hessian_product(outputs, batch, forward)
             return torch.autograd.grad(outputs, flat, curved)[0]
 
-        return self._total(x, self._parts(), product) / self.task.total_weight(self.examples)
+        with twice_differentiable():
+            return self._total(x, self._parts(), product) / self.task.total_weight(self.examples)
 
     def gradients(self, x: Tensor, batch_size: int, order: Tensor | None = None) -> Iterator[Tensor]:
         """Yield the gradient (n,) of the mean loss over each of floor(images / batch_size) disjoint batches.
@@ -209,7 +244,8 @@ class Objective:
 
     def _parts(self) -> Iterator[slice]:
         count, size = len(self.examples), self.micro_batch
-        if self.batch_norm_statistics == "batch":  # of equal size (+-1): a small remainder has other statistics
+        if self.batch_norm_statistics == "batch" or self.untracked:
+            # of equal size (+-1): a small remainder has other statistics
             count_parts = -(-count // size)
             places = torch.arange(count).tensor_split(count_parts)
             return (slice(int(part[0]), int(part[-1]) + 1) for part in places)
@@ -223,7 +259,7 @@ class Objective:
         state = {n: p.view(s) for n, p, s in zip(self.names, pieces, self.shapes, strict=True)}
 
         def model(*inputs: Any) -> Any:
-            return functional_call(self.model, {**self.buffers, **state}, inputs)
+            return call_with(self.model, {**self.buffers, **state}, inputs, self.shared)
 
         return self.task.outputs(model, batch)
 

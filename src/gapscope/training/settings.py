@@ -6,9 +6,10 @@ Where no paper is named, a default is that of Oyedotun et al. 2022, section 5.2.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 from gapscope import noops
+from gapscope.config import AtLeastZero, Count, Epochs, Threads, Within
 from gapscope.errors import InputError
 from gapscope.numerics.discarding import CHOICES
 from gapscope.optim.schedules import SCALINGS, SHAPES, Schedule, Switch, curve, schedule
@@ -20,8 +21,8 @@ class OptimizerSettings:
     """Params `train.optimizer`: the update rule and the weight penalty."""
 
     name: str
-    momentum: float
-    weight_decay: float
+    momentum: Annotated[float, Within(0, 1)]
+    weight_decay: AtLeastZero
     decay: str
     settings: dict[str, Any]
 
@@ -38,8 +39,8 @@ class ScheduleSettings:
     lr_shape: str
     lr_scaling: str
     lr_reference_batch: int
-    warmup_epochs: float
-    updates: int | None
+    warmup_epochs: Annotated[float, Within(0, 100_000)]
+    updates: Annotated[int, Within(1, 10_000_000)] | None
     batch_schedule: tuple[Switch, ...]
     patience: int | None
 
@@ -69,7 +70,7 @@ class TuningSettings:
     """Params `train.tuning`: the choice of a learning rate for each batch size."""
 
     lr_candidates: tuple[float, ...]
-    lr_sweep_epochs: int
+    lr_sweep_epochs: Epochs
     validation_images: int
 
     def __post_init__(self) -> None:
@@ -127,8 +128,8 @@ class EvaluationSettings:
     """Params `train.evaluation`: how often, and over how many images, error and loss are taken."""
 
     history_images: int | None
-    history_rows: int
-    eval_batch: int
+    history_rows: Count
+    eval_batch: Annotated[int, Within(2)]
 
     def __post_init__(self) -> None:
         _at_least_one("train.evaluation.history_images", self.history_images)
@@ -160,7 +161,7 @@ class TrainSettings:
     precision: PrecisionSettings
     evaluation: EvaluationSettings
     observers: tuple[str, ...]
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         check_task(self.task)
