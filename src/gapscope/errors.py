@@ -1,7 +1,18 @@
-"""The exceptions that become one line and a non-zero exit: input that a user can mend, and a signal to stop."""
+"""The exceptions that become one line and a non-zero exit: input that a user can mend, and a signal to stop.
 
-from collections.abc import Iterable
+`reading` is the one place that turns what goes wrong with a file into such a line.
+"""
+
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
+
+LONGEST = 300  # characters of a library's message
+OURS = (str(Path(__file__).parent), sys.prefix, sys.base_prefix, *sysconfig.get_paths().values())
 
 
 class InputError(ValueError):
@@ -17,3 +28,57 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+@contextmanager
+def reading(path: Path, what: str, remedy: str, missing: str | None = None) -> Iterator[None]:
+    """Turn every exception within the block, which reads a file, into an InputError.
+
+    Args:
+        path: the file, or folder.
+        what: what it should be, such as "a complete JSON record".
+        remedy: what to do about a file that is damaged.
+        missing: what to do about a file that is missing; None: the same.
+    """
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe would wait for ever
+            raise InputError(f"{path} is no regular file; {remedy}")
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; {missing or remedy}") from error
+    except MemoryError as error:
+        raise InputError(
+            f"{path} does not fit into memory, or is damaged and says that it is larger; {remedy}"
+        ) from error
+    except Exception as error:
+        raise InputError(f"{path} is not {what} ({reason(error)}); {remedy}") from error
+
+
+def reason(error: BaseException) -> str:
+    """Return a library's message on one line; its advice to load Python objects is not passed on."""
+    said = " ".join(str(error).split())
+    if "pickle" in said:
+        return "it holds Python objects, which are never loaded"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, KeyError):
+        return f"it lacks {said}"
+    said = said if len(said) <= LONGEST else f"{said[:LONGEST]} ..."
+    return said or type(error).__name__
+
+
+def where_raised(error: BaseException) -> str | None:
+    """Return the innermost line of a user's own code that an exception passed through; None if there is none.
+
+    Their code is a file outside gapscope, outside installed packages and Python, and not the script that runs.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    lines = [line for _, line in traceback.walk_tb(error.__traceback__)]
+    for frame, line in zip(reversed(frames), reversed(lines), strict=True):
+        path = frame.f_code.co_filename
+        script = frame.f_globals.get("__name__") == "__main__"
+        if Path(path).is_file() and not script and not path.startswith(OURS) and "hydra_plugins" not in path:
+            return f"{Path(path).name}, line {line}"
+    return None

@@ -2,21 +2,23 @@
 
 import argparse
 import ctypes
+import math
 import os
 import platform
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
 from gapscope import lock_copy
-from gapscope.errors import InputError, StoppedError
+from gapscope.errors import InputError, StoppedError, reason, where_raised
 
 T = TypeVar("T")
 ARGUMENTS: dict[str, tuple[type, str]] = {  # that several stages have: type, what it is
@@ -63,6 +65,12 @@ def pick_device() -> str:
     if kind == "cuda" and (torch.device(wanted).index or 0) >= torch.cuda.device_count():
         raise InputError(f"GAPSCOPE_DEVICE={wanted}, but torch finds {torch.cuda.device_count()} GPUs, from cuda:0 on")
     return wanted
+
+
+def memory() -> int:
+    """Return the bytes of memory that this machine has; a very large number where it does not say."""
+    names = ("SC_PHYS_PAGES", "SC_PAGE_SIZE")
+    return math.prod(map(os.sysconf, names)) if hasattr(os, "sysconf") else 2**62
 
 
 def cores() -> int:
@@ -182,13 +190,46 @@ def run_stage(main: Callable[[], None]) -> None:
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Call a main; an error that the user can correct ends as one line on stderr and exit status 2."""
+    """Call a main; an error that the user can correct ends as one line on stderr and exit status 2.
+
+    Any other exception keeps its traceback, below a line that says whose code raised it.
+    """
     name = Path(sys.argv[0]).stem
     try:
         main()
     except StoppedError as stopped:
         print(f"{name}: {stopped}", file=sys.stderr)
         sys.exit(130)
-    except (InputError, OSError) as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+    except InputError as error:
+        _end(name, str(error))
+    except (Exception, SystemExit) as error:
+        if place := where_raised(error):  # before all else: also a file that their code does not find is theirs
+            _end(name, f"your own code raised {type(error).__name__} in {place}:", error)
+        if isinstance(error, SystemExit):
+            raise
+        if _lacks_memory(error):
+            _end(name, f"not enough memory ({reason(error)}); take fewer images at a time (micro_batch, forward_batch, "
+                 "eval_batch, train.batch.micro_batch), or a smaller network")  # fmt: skip
+        if isinstance(error, OSError):
+            _end(name, str(error))
+        _end(
+            name,
+            f"an error of gapscope, or of a library that it uses ({type(error).__name__}); please report it:",
+            error,
+        )
+
+
+def _end(name: str, line: str, error: BaseException | None = None) -> NoReturn:
+    """Print a line, and the traceback of an error that is not the input's; end with status 2, or 1."""
+    print(f"{name}: {' '.join(line.split())}", file=sys.stderr)
+    if error is not None:
+        traceback.print_exception(error)
+    sys.exit(1 if error is not None else 2)
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    # PyTorch raises RuntimeError on a CPU, and its own class on a GPU, which must not be imported for this
+    said = str(error)
+    return (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said
+    )

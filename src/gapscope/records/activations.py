@@ -1,6 +1,5 @@
 """Activations: a folder with one .npy file per layer, memory-mapped, so that a layer may be larger than memory."""
 
-import tokenize
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.errors import InputError
+from gapscope.errors import InputError, reading
 from gapscope.records.files import atomic_path
 from gapscope.records.tables import read_record, write_record
 
@@ -52,8 +51,6 @@ def read_activations(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str,
     layers = []
     for entry in entries:
         path = folder / entry["file"]
-        try:
+        with reading(path, "a complete array", "run the activations stage again"):
             layers.append((entry["sample"], entry["layer"], np.load(path, mmap_mode="r", allow_pickle=False)))
-        except (OSError, ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
-            raise InputError(f"{path} is not a complete array ({error}); run the activations stage again") from error
     return header, layers

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gapscope.records.files import atomic_path
+from gapscope.records.tensors import storable
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Checkpoint:
         """Replace the file, atomically and with fsync; `progress` is a JSON object."""
         header = json.dumps({"identity": self.identity, "progress": progress})
         with atomic_path(self.path) as temporary:
-            plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+            plain = storable(tensors)
             save_file(plain, temporary, metadata={"checkpoint": header, "sha256": content_digest(plain, header)})
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gapscope.records.tables import read_table, write_table
+from gapscope.errors import reading
+from gapscope.records.tables import AGAIN, read_table, write_table
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
@@ -62,8 +63,9 @@ def read_long(path: Path) -> "pd.DataFrame":
     Raises:
         InputError: as `read_table`.
     """
-    table = read_table(path, exact=VALUES)
-    return table.astype({name: "Int64" for name in INTEGERS if name in table})
+    table = read_table(path, exact=VALUES, needed=("quantity", "value"))
+    with reading(path, "a complete long table", AGAIN):
+        return table.astype({name: "Int64" for name in INTEGERS if name in table})
 
 
 def _empty() -> "pd.DataFrame":

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.errors import InputError
+from gapscope.errors import reading
 from gapscope.records.descending import decode, encode, rounded
 from gapscope.records.files import write_text
 
@@ -140,12 +140,8 @@ def read_spectra(path: Path) -> tuple[dict[str, Any], list[LayerRecord]]:
     Raises:
         InputError: the file is missing or incomplete (its last line counts the others).
     """
-    try:
+    with reading(path, "a whole record of spectra", "run the spectra stage again", "run the spectra stage"):
         return parse_spectra(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the spectra stage") from error
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise InputError(f"{path} is damaged ({error}); run the spectra stage again") from error
 
 
 def parse_spectra(text: str) -> tuple[dict[str, Any], list[LayerRecord]]:

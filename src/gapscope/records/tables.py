@@ -4,16 +4,29 @@ import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from gapscope.errors import InputError
+from gapscope.errors import InputError, reading
 from gapscope.records.files import atomic_path, write_text
 
 if TYPE_CHECKING:  # pandas takes a second to import, and most stages write no table
     import pandas as pd
 
 SCHEMA = 1
+AGAIN = "remove it and run its stage again"
+
+
+class Record(dict[str, Any]):
+    """A JSON object of a file: a key that is missing is the file's fault, and is named with it."""
+
+    def __init__(self, path: Path, entries: Mapping[str, Any]) -> None:
+        super().__init__(entries)
+        self.path = path
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise InputError(f"{self.path} lacks {key!r}: it is damaged, or of another version; {AGAIN}")
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -30,14 +43,8 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, damaged, or of another schema.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the stage that makes it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not a complete JSON record ({error}); remove it and run its stage again"
-        ) from error
+    with reading(path, "a complete JSON record", AGAIN, "run the stage that makes it"):
+        record = json.loads(path.read_text(encoding="utf-8"), object_hook=partial(Record, path))
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise InputError(f"{path} is not a record of schema {SCHEMA}; remove it and run its stage again")
     return record
@@ -66,34 +73,27 @@ def write_table(path: Path, rows: "pd.DataFrame | Sequence[Mapping[str, Any]]", 
         writer.writerows({name: cell_text(value, exact=exact) for name, value in record.items()} for record in records)
 
 
-def read_table(path: Path, *, exact: Sequence[str] = ()) -> "pd.DataFrame":
+def read_table(path: Path, *, exact: Sequence[str] = (), needed: Sequence[str] = ()) -> "pd.DataFrame":
     """Read a CSV table.
 
     Args:
         path: .csv.
         exact: columns whose floats are read with exactly the bits that were written; older versions of pandas may be
             off by the last bit.
+        needed: columns that it must have.
 
     Raises:
         InputError: the file is missing or is not a complete CSV table.
     """
     import pandas as pd
 
-    try:
+    with reading(path, "a complete CSV table", AGAIN, "run the stage that makes it"):
         if not path.read_bytes().endswith(b"\n"):
-            raise InputError(
-                f"{path} is not a complete CSV table (its last line has no end); remove it and run its stage again"
-            )
+            raise InputError(f"{path} is not a complete CSV table (its last line has no end); {AGAIN}")
         frame: pd.DataFrame = pd.read_csv(path, converters=dict.fromkeys(exact, _number))
+        if lacking := [name for name in needed if name not in frame]:
+            raise InputError(f"{path} lacks the columns {', '.join(lacking)}; {AGAIN}")
         return frame.copy()  # in one block of memory, so that adding columns is fast
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the stage that makes it") from error
-    except (
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-    ) as error:
-        raise InputError(f"{path} is not a complete CSV table ({error}); remove it and run its stage again") from error
 
 
 def _number(text: str) -> float:

@@ -1,14 +1,28 @@
 """Tensors of other programs: .npy (memory-mapped), .npz and .safetensors."""
 
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from gapscope.errors import InputError
+from gapscope.errors import InputError, reading
+
+
+def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as safetensors takes them: on the CPU, contiguous, each with memory of its own.
+
+    Weights that a network shares, under two names, are written under both, and loaded into one tensor again.
+    """
+    found: dict[str, Tensor] = {}
+    held: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if place in held else plain
+        held.add(place)
+    return found
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor | np.ndarray]]:
@@ -19,7 +33,7 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor | np.ndarray]]:
     """
     if path.suffix not in (".npy", ".npz", ".safetensors"):
         raise InputError(f"{path} must end in .npy, .npz or .safetensors")
-    try:
+    with reading(path, "a readable file of tensors", "write it anew, with plain arrays"):
         if path.suffix == ".npy":
             yield path.stem, np.load(path, mmap_mode="r", allow_pickle=False)
         elif path.suffix == ".npz":
@@ -30,7 +44,3 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor | np.ndarray]]:
             with safe_open(path, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118
                     yield name, file.get_tensor(name)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing") from error
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, SafetensorError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from error

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from gapscope.errors import InputError
+from gapscope.errors import InputError, reading
 from gapscope.records.files import atomic_path
+from gapscope.records.tables import Record
+from gapscope.records.tensors import storable
 
 AS_TRAINED = "as_trained."  # prefix of batch norm's running statistics as training left them
 
@@ -29,7 +32,7 @@ def write_weights(
     with atomic_path(path) as temporary:
         try:
             save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+                storable(tensors),
                 temporary,
                 metadata={"gapscope": json.dumps(header)},
             )
@@ -43,16 +46,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         InputError: the file is missing, damaged, or was not written by gapscope.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})["gapscope"])
-            state = {
-                name: file.get_tensor(name)
-                for name in file.keys()  # noqa: SIM118
-                if not name.startswith(AS_TRAINED)
-            }
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the train stage, or `dvc pull` where there is a remote") from error
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not a complete weights file ({error}); remove it and train again") from error
-    return state, header
+    missing = "run the train stage, or `dvc pull` where there is a remote"
+    with (
+        reading(path, "a complete weights file", "remove it and train again", missing),
+        safe_open(path, framework="pt") as file,
+    ):
+        header = json.loads((file.metadata() or {})["gapscope"], object_hook=partial(Record, path))
+        if not isinstance(header, dict):
+            raise InputError(f"{path} has no header of a network; remove it and train again")
+        names = [name for name in file.keys() if not name.startswith(AS_TRAINED)]  # noqa: SIM118
+        return {name: file.get_tensor(name) for name in names}, header
