@@ -16,10 +16,12 @@ def main() -> None:
         out=(Path, ".npz to write; the record goes beside it as .json"),
     )
     settings = load_params().section("data", sources.DataSettings)
-    record = sources.fetch(args.dataset, args.out, settings.files)
+    record = sources.fetch(args.dataset, args.out, **vars(settings))
     write_record(args.out.with_suffix(".json"), record)
     images = f"{record['train_images']} training and {record['test_images']} test images"
     print(f"{args.dataset}: {images}, {record['source']}")
+    for note in record.get("read_as", []):
+        print(f"{args.dataset}: read {note}")
 
 
 if __name__ == "__main__":

@@ -138,6 +138,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {  # every param that dvc.yaml i
     "code.model": _one(FILE, "it is a path within the repository: names joined by /"),
     "code.models": _sources,
     "data.files": _keys,
+    "data.shapes": _keys,
+    "data.ranges": _keys,
 }
 
 

@@ -5,14 +5,13 @@ finds data sets and writes these files.
 """
 
 import hashlib
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from gapscope.errors import InputError
+from gapscope.errors import InputError, reading
+from gapscope.runtime import memory
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 CLASSES = {
@@ -70,33 +69,42 @@ def load(path: Path, name: str | None = None) -> Dataset:
     Raises:
         InputError: missing or truncated file, missing arrays, wrong shapes or types, labels out of range, pickles.
     """
-    try:
-        # opened here: np.load does not close a file that it opened itself if the zip is damaged
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            missing = [name for name in ARRAYS if name not in file.files]
-            if missing:
-                raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(file.files)}")
-            arrays = {name: file[name] for name in (*ARRAYS, "classes") if name in file.files}
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing: run the download stage") from error
-    except InputError:
-        raise
-    # TypeError: a single .npy; NotImplementedError, RuntimeError: a zip with a damaged header
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        TypeError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise InputError(f"{path} is not a readable .npz of plain arrays ({error})") from error
-    return _checked(path, name or path.stem, arrays)
+    return checked(path, name or path.stem, read_arrays(path))
 
 
-def _checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
+def read_arrays(path: Path, remedy: str = "run the download stage again") -> dict[str, np.ndarray]:
+    """Return all arrays of an `.npz`; no file is ever unpickled.
+
+    Args:
+        path: of the file.
+        remedy: for messages.
+
+    Raises:
+        InputError: a file that is missing, truncated or of another kind, Python objects, or more than memory holds.
+    """
+    # opened here: np.load does not close a file that it opened itself if the zip is damaged
+    with (
+        reading(path, "a readable .npz of plain arrays", remedy),
+        path.open("rb") as handle,
+        np.load(handle, allow_pickle=False) as file,
+    ):
+        size = sum(member.file_size for member in file.zip.infolist())
+        if size > memory():
+            raise InputError(f"{path} says that it holds {size / 1e9:.0f} GB, more than this machine has; {remedy}")
+        found = {name: file[name] for name in file.files}
+        if others := [name for name, array in found.items() if not isinstance(array, np.ndarray)]:
+            raise InputError(f"{path}: {', '.join(others)} is no array, {remedy}")
+        return found
+
+
+def checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
+    """Return a data set of these arrays, with channels first.
+
+    Raises:
+        InputError: missing arrays, wrong shapes or types, labels out of range; the message names `path`.
+    """
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise InputError(f"{path} lacks the arrays {', '.join(missing)}; it has {', '.join(arrays)}")
     images: dict[str, np.ndarray] = {}
     for split in ("train", "test"):
         x, y = arrays[f"x_{split}"], arrays[f"y_{split}"]

@@ -23,11 +23,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from gapscope.data.datasets import ARRAYS, CLASSES, load
+from gapscope.data.datasets import ARRAYS, CLASSES, checked, load, read_arrays
+from gapscope.data.own_files import Stated, standard
 from gapscope.errors import InputError, did_you_mean
 from gapscope.records.files import atomic_path
 
@@ -38,28 +40,57 @@ TORCHVISION = {
     "cifar100": "CIFAR100",
 }
 SUBSET = re.compile(r"(?P<name>.+)_n(?P<images>\d+)", re.ASCII)  # cifar10_n5000
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 TIMEOUT_S = 30.0  # per connection; torchvision sets none, and would wait for minutes on a dead connection
 
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Params of the download stage. `files`: data set name -> path of a user's own `.npz`."""
+    """Params of the download stage, by name of a user's own data set; `conf/config.yaml` explains each."""
 
     files: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    ranges: dict[str, tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        for name, shape in self.shapes.items():
+            if len(shape) != 3 or min(shape) < 1 or shape[0] not in (1, 3):
+                raise InputError(
+                    f"data.shapes.{name} must be [channels, height, width], 1 or 3 channels, got {[*shape]}"
+                )
+        for name, ends in self.ranges.items():
+            if len(ends) != 2 or not ends[0] < ends[1]:
+                raise InputError(f"data.ranges.{name} must be [black, white], and rise, got {[*ends]}")
+        for group in (self.shapes, self.ranges):
+            for name in group:
+                if name in CLASSES:
+                    raise InputError(f"data.shapes and data.ranges are for data sets of your own, not for {name}")
+
+    def stated(self, name: str) -> Stated:
+        """Return what params say of a data set's file."""
+        return Stated(self.shapes.get(name), self.ranges.get(name))
 
 
-def fetch(name: str, out: Path, files: Mapping[str, str]) -> dict[str, Any]:
+def fetch(
+    name: str,
+    out: Path,
+    files: Mapping[str, str] = EMPTY,
+    shapes: Mapping[str, tuple[int, ...]] = EMPTY,
+    ranges: Mapping[str, tuple[float, ...]] = EMPTY,
+) -> dict[str, Any]:
     """Find a data set, check it, write it to `out`, and return its source, SHA-256, counts and statistics.
+
+    `files`, `shapes` and `ranges` are those of `DataSettings`. What was changed in a user's file is in `read_as`.
 
     Raises:
         InputError: an unknown name, a damaged file, or no source; the message says how to supply the files.
     """
+    settings = DataSettings(dict(files), dict(shapes), dict(ranges))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gapscope-")))
-        source, found = _find(name, files, scratch)
+        source, found, notes = _find(name, settings, scratch)
         dataset = load(found, name)
-        with np.load(found, allow_pickle=False) as file:
-            arrays = {array: file[array] for array in ARRAYS}
+        arrays = {array: of for array, of in read_arrays(found).items() if array in ARRAYS}
     digest = hashlib.sha256()
     for array in ARRAYS:
         digest.update(np.ascontiguousarray(arrays[array]).tobytes())
@@ -76,37 +107,65 @@ def fetch(name: str, out: Path, files: Mapping[str, str]) -> dict[str, Any]:
         "classes": dataset.classes,
         "channel_mean": mean.tolist(),
         "channel_std": std.tolist(),
+        **({"read_as": notes} if notes else {}),
     }
 
 
-def _find(name: str, files: Mapping[str, str], scratch: Path) -> tuple[str, Path]:
-    if name in files:
-        if not Path(files[name]).is_file():
-            raise InputError(f"data.files gives {files[name]} for {name}, but there is no such file")
-        return f"data.files ({Path(files[name]).name})", Path(files[name])
+def _find(name: str, settings: DataSettings, scratch: Path) -> tuple[str, Path, list[str]]:
+    """Return in words where a data set is from, its file, and what was changed in it."""
+    if name in settings.files:
+        own = Path(settings.files[name])
+        if not own.is_file():
+            raise InputError(f"data.files gives {own} for {name}, but {_why_missing(own)}")
+        return f"data.files ({own.name})", *_standard(own, name, settings, scratch)
     folder = os.environ.get("GAPSCOPE_DATA") or None
     if folder is not None:
         if not Path(folder).is_dir():
             raise InputError(f"GAPSCOPE_DATA={folder} is not a folder")
         own = Path(folder) / f"{name}.npz"
         if own.exists():
-            return f"GAPSCOPE_DATA ({own.name})", own
+            return f"GAPSCOPE_DATA ({own.name})", *_standard(own, name, settings, scratch)
     subset = SUBSET.fullmatch(name)
     if subset:
-        source, whole = _find(subset["name"], files, scratch)
+        source, whole, notes = _find(subset["name"], settings, scratch)
         path = _drawn(whole, subset["name"], int(subset["images"]), scratch / f"{name}.npz")
-        return f"{subset['images']} training images of {source}", path
+        return f"{subset['images']} training images of {source}", path, notes
     if name == "digits":
         return (
             "scikit-learn's bundled digits, 28 x 28, training part widened by one-pixel nudges",
             _digits(scratch),
+            [],
         )
     if name not in TORCHVISION:
         raise InputError(
             f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)} Name a file of your own in data.files "
             f"(data: {{files: {{{name}: path/to/{name}.npz}}}}) or put it at $GAPSCOPE_DATA/{name}.npz"
         )
-    return _torchvision(name, folder, scratch)
+    return *_torchvision(name, folder, scratch), []
+
+
+def _standard(own: Path, name: str, settings: DataSettings, scratch: Path) -> tuple[Path, list[str]]:
+    """Return a user's file, or a copy of it in the form of `datasets`, and what is changed there."""
+    if own.exists() and not own.is_file():
+        raise InputError(f"{own} is no regular file")
+    arrays, notes = standard(own, name, read_arrays(own, "write it anew with numpy.savez"), settings.stated(name))
+    if not notes:
+        return own, []
+    checked(own, name, arrays)
+    path = scratch / f"{name}.own.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path, notes
+
+
+def _why_missing(own: Path) -> str:
+    if own.exists():
+        return "that is no regular file"
+    if ".dvc/tmp" in Path.cwd().as_posix():  # where DVC runs experiments that are queued, or run with --temp
+        return (
+            "DVC copies only files that git tracks to where it runs a queued experiment, or one with --temp: "
+            f"git add {own}, or put it into a folder and set GAPSCOPE_DATA to that folder's whole path"
+        )
+    return "there is no such file"
 
 
 def _drawn(whole: Path, name: str, images: int, path: Path) -> Path:
@@ -115,8 +174,7 @@ def _drawn(whole: Path, name: str, images: int, path: Path) -> Path:
         raise InputError(f"{name}_n{images}: {name} has {len(found.y_train)} training images")
     # the same images in every study, in the stored order: a file may be sorted, and its order is not part of the choice
     chosen = np.sort(np.random.default_rng(0).permutation(len(found.y_train))[:images])
-    with np.load(whole, allow_pickle=False) as file:
-        arrays = {array: file[array] for array in ARRAYS}
+    arrays = {array: of for array, of in read_arrays(whole).items() if array in ARRAYS}
     arrays |= {array: arrays[array][chosen] for array in ("x_train", "y_train")}
     np.savez(path, classes=np.int64(found.classes), **arrays)  # type: ignore[arg-type]
     return path
