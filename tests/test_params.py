@@ -17,6 +17,7 @@ from gapscope.claims.verdicts import ClaimSettings
 from gapscope.cli import compose as compose_command
 from gapscope.config import Params, declared_names, load_params
 from gapscope.data.sources import DataSettings
+from gapscope.engine import groups
 from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings
 from gapscope.measures.controls import ControlSettings
@@ -98,6 +99,12 @@ def test_every_study_composes_and_every_group_is_read(study: str, tmp_path: Path
     assert set(params.groups) == {*SETTINGS, *READ_BY_DVC}
     for name, settings in SETTINGS.items():
         params.section(name, settings)
+
+
+def test_the_values_of_every_group_are_checked_before_any_stage_runs() -> None:
+    classes = {name: place.rpartition(":")[2] for name, place in groups.SETTINGS.items()}
+    assert classes == {name: SETTINGS[name].__name__ for name in classes}
+    assert {"train", "sharpness", "runtime", "claims"} <= set(classes)
 
 
 @pytest.mark.parametrize("study", STUDIES)

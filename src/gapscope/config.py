@@ -5,16 +5,16 @@ another. Which top-level names exist is declared in `conf/config.yaml` alone.
 """
 
 import dataclasses
-import math
+import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 from gapscope import noops
-from gapscope.errors import InputError, did_you_mean
+from gapscope.errors import InputError, did_you_mean, reading
 from gapscope.names import check_names
 from gapscope.renamed import refuse_old
 
@@ -23,6 +23,49 @@ REVISIONS = Path("revisions.yaml")
 DECLARED = Path("conf/config.yaml")
 
 T = TypeVar("T")
+LARGEST = 2**53  # whole numbers beyond it are no sizes or seeds
+MOST_VALUES = 100_000  # values in a params file: one with YAML aliases may expand to any number
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """The range of a number, for a settings class: `epochs: Annotated[int, Within(1, 100_000)]`.
+
+    Attributes:
+        least, most: the ends; None: no end but that of all numbers.
+        above: whether the lower end itself is refused.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: bool = False
+
+    def check(self, value: Any, name: str) -> None:
+        """Raise InputError for a number outside the range."""
+        low = self.least is not None and (value <= self.least if self.above else value < self.least)
+        if low or (self.most is not None and value > self.most):
+            lower = "" if self.least is None else f"above {self.least:g}" if self.above else f"at least {self.least:g}"
+            upper = "" if self.most is None else f"at most {self.most:g}"
+            raise InputError(f"{name} must be {' and '.join(filter(None, (lower, upper)))}, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """The values that a text may have, for a settings class."""
+
+    known: tuple[str, ...]
+
+    def check(self, value: Any, name: str) -> None:
+        """Raise InputError for another value."""
+        if value not in self.known:
+            raise InputError(f"{name} must be one of {', '.join(self.known)}, got {value!r}")
+
+
+Count = Annotated[int, Within(1, 10_000_000)]  # of images, repetitions, points
+Threads = Annotated[int, Within(1, 1024)]
+Epochs = Annotated[int, Within(1, 100_000)]
+Positive = Annotated[float, Within(0, above=True)]
+AtLeastZero = Annotated[float, Within(0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,24 +75,16 @@ class Params:
     study: str
     models: tuple[str, ...]
     datasets: tuple[str, ...]
-    batch_sizes: tuple[int, ...]
-    batch_size: int
+    batch_sizes: tuple[Annotated[int, Within(1)], ...]
+    batch_size: Annotated[int, Within(1)]
     seeds: tuple[int, ...]
-    epochs: int
-    thresholds: tuple[float, ...]
+    epochs: Epochs
+    thresholds: tuple[AtLeastZero, ...]
     groups: dict[str, Any]
 
     def __post_init__(self) -> None:
         if not self.thresholds:
             raise InputError("thresholds is empty; give at least one")
-        for size in (*self.batch_sizes, self.batch_size):
-            if size < 1:
-                raise InputError(f"a batch size must be at least 1, got {size}")
-        if self.epochs < 1:
-            raise InputError(f"epochs must be at least 1, got {self.epochs}")
-        for threshold in self.thresholds:
-            if not (math.isfinite(threshold) and threshold >= 0):
-                raise InputError(f"a threshold must be a finite number >= 0, got {threshold}")
 
     def section(self, name: str, settings: type[T]) -> T:
         """Return one stage's settings; every key is required and none is ignored."""
@@ -73,6 +108,8 @@ def load_params(path: Path = PARAMS, declared: Path = DECLARED) -> Params:
     for key in values:
         if key not in known:
             raise InputError(f"{path}: unknown param {key!r}; {did_you_mean(str(key), known)}")
+        if not isinstance(values[key], dict) and any(name.startswith(f"{key}.") for name in known):
+            raise InputError(f"{path}: param {key} must be a mapping of names to values, got {values[key]!r}")
     check_names(values)
     if present := noops.present(values):
         raise InputError(
@@ -117,7 +154,7 @@ def build(cls: type[T], values: Any, where: str) -> T:
     """Build a dataclass from a mapping, checking names and types."""
     if not isinstance(values, dict):
         raise InputError(f"param {where or 'file'} must be a mapping of names to values, got {values!r}")
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     for key in values:
         if key not in hints:
             raise InputError(f"unknown param {_join(where, key)!r}; {did_you_mean(str(key), hints)}")
@@ -129,27 +166,41 @@ def build(cls: type[T], values: Any, where: str) -> T:
 
 def _convert(value: Any, hint: Any, name: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
-    if origin is types.UnionType:
-        hint = next((kind for kind in args if type(value) is kind), args[0])
-        origin, args = get_origin(hint), get_args(hint)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise InputError(f"param {name} must be a list, got {value!r}")
-        return tuple(_convert(item, args[0], name) for item in value)
+    if origin is Annotated:
+        value = _convert(value, args[0], name)
+        for limit in args[1:]:
+            limit.check(value, name)
+        return value
+    if origin in (types.UnionType, Union):  # Annotated[...] | None is a Union
+        return _convert(value, next((kind for kind in args if type(value) is kind), args[0]), name)
+    if origin in (tuple, dict):
+        return _convert_each(value, origin, args, name)
     if hint is Any:
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return build(hint, value, name)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise InputError(f"param {name} must be a mapping, got {value!r}; write {{}} for an empty one")
-        return {_convert(key, args[0], name): _convert(item, args[1], _join(name, key)) for key, item in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    return _convert_one(value, hint, name)
+
+
+def _convert_each(value: Any, origin: type, args: tuple[Any, ...], name: str) -> Any:
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise InputError(f"param {name} must be a list, got {value!r}")
+        return tuple(_convert(item, args[0], name) for item in value)
+    if not isinstance(value, dict):
+        raise InputError(f"param {name} must be a mapping, got {value!r}; write {{}} for an empty one")
+    return {_convert(key, args[0], name): _convert(item, args[1], _join(name, key)) for key, item in value.items()}
+
+
+def _convert_one(value: Any, hint: Any, name: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST:
         value = float(value)
     if hint is float and isinstance(value, str):
         raise InputError(f"param {name} must be a number, got the text {value!r} (YAML wants 1.0e-4 for 1e-4)")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InputError(f"param {name} must be of type {hint.__name__}, got {value!r}")
+    if hint in (int, float) and not abs(value) <= (LARGEST if hint is int else sys.float_info.max):
+        raise InputError(f"param {name} must be a finite number of usual size, got {value}")
     return value
 
 
@@ -163,12 +214,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, no readable YAML, or no mapping.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that does not exist
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; run from the folder that holds it, or compose it") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path} must hold a mapping of names to values")
-    return values
+    with reading(
+        path, "readable YAML", "mend it, or compose it anew", "run from the folder that holds it, or compose it"
+    ):
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # it is a safe one
+        if not isinstance(values, dict):
+            raise InputError(f"{path} must hold a mapping of names to values")
+        _check_number_of_values(path, values)
+        return values
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which refuses a name that stands twice in a mapping: the first would be ignored."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _check_number_of_values(path: Path, values: Any) -> None:
+    todo, count = [values], 0
+    while todo:
+        value = todo.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise InputError(f"{path} holds more than {MOST_VALUES} values (through aliases?); write fewer")
+        if isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value

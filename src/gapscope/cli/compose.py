@@ -9,6 +9,7 @@ from typing import Any
 from gapscope.cli.study_files import check_package, study_file
 from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_params
 from gapscope.engine import locks
+from gapscope.engine.groups import check_groups
 from gapscope.errors import InputError, did_you_mean
 from gapscope.records.files import write_text
 from gapscope.renamed import answer
@@ -74,6 +75,7 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
             raise InputError(f"{source}: {error}") from error
         try:
             params = load_params(out)
+            check_groups(params, leave_out=["code"])  # whose class takes seconds to import; its names are checked
             check_task(params.groups["train"]["task"])
             return params, out.read_text(encoding="utf-8")
         except InputError as error:

@@ -7,8 +7,9 @@ loss within a ball. All of them belong to one objective: its images, batch-norm 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from gapscope.config import AtLeastZero, Count, Threads, Within
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.measures.sharpness import PRECISIONS
@@ -56,22 +57,22 @@ SHOWN: list[tuple[str, dict[str, Any]]] = [
 class CurvatureReportSettings:
     """Params of the count of large eigenvalues; `conf/config.yaml` says what each is."""
 
-    level: float
+    level: AtLeastZero
 
 
 @dataclass(frozen=True)
 class CurvatureSettings:
     """Params of the curvature stage; `conf/config.yaml` says what each is."""
 
-    images: int | None
+    images: Count | None
     batch_norm_statistics: str
     micro_batch: int
     precision: str
-    trace_probes: int
-    steps: int
+    trace_probes: Annotated[int, Within(2, 1_000_000)]
+    steps: Annotated[int, Within(1, 10_000)]
     radius: float
     adaptive_radius: float
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

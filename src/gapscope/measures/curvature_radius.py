@@ -8,8 +8,9 @@ gradient g is the mean over a stated number of images, since |w/g| grows with th
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from gapscope.config import Count, Threads, Within
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.measures.sharpness import PRECISIONS
@@ -58,17 +59,17 @@ class CurvatureRadiusSettings:
     """Params of the stage curvature_radius; `conf/config.yaml` says what each is."""
 
     states: tuple[str, ...]
-    images: int | None
+    images: Count | None
     gradient_images: int | None
     fewest_images: int
     method: str
-    probes: int
+    probes: Annotated[int, Within(2, 1_000_000)]
     damping: float
     batch_norm_statistics: str
     eval_batch: int
     micro_batch: int
     precision: str
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         if not self.states or set(self.states) - set(STATES):

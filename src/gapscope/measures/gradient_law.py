@@ -9,8 +9,9 @@ is left when samples are discarded by their loss.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from gapscope.config import Count, Threads, Within
 from gapscope.errors import InputError
 from gapscope.measures.gradient_steps import Steps, step_rows
 from gapscope.measures.quantity import Quantity
@@ -60,14 +61,14 @@ AT_ONCE = 1000  # images in a forward pass where the number is free: without bat
 class GradientLawSettings:
     """Params of the gradient_law stage; `conf/config.yaml` says what each is."""
 
-    batch_size: int
-    epochs: tuple[int, ...]
-    images: int | None
+    batch_size: Count
+    epochs: tuple[Annotated[int, Within(0, 100_000)], ...]
+    images: Count | None
     gradient_batch: int
     probe_images: int
-    steps: int
-    discard_batch: int | None
-    threads: int
+    steps: Annotated[int, Within(0, 10_000)]
+    discard_batch: Annotated[int, Within(2)] | None
+    threads: Threads
 
     def __post_init__(self) -> None:
         if not self.epochs or min(self.epochs) < 0:

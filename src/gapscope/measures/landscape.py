@@ -5,8 +5,9 @@ The points are taken in `landscape_walk`.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from gapscope.config import Count, Threads, Within
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.measures.sharpness import PRECISIONS
@@ -40,18 +41,18 @@ class LandscapeSettings:
 
     small: int | None
     large: int | None
-    alphas: int
-    images: int | None
+    alphas: Annotated[int, Within(4, 100_000)]
+    images: Count | None
     batch_norm_statistics: str
     micro_batch: int
     precision: str
     reach: float
-    points: int
-    plane_points: int
-    directions: int
-    eigenvectors: int
+    points: Annotated[int, Within(3, 100_000)]
+    plane_points: Annotated[int, Within(3, 10_000)]
+    directions: Annotated[int, Within(1, 10_000)]
+    eigenvectors: Annotated[int, Within(1, 1000)]
     radius: float
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from gapscope.config import Count, Epochs, Threads
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 
@@ -36,11 +37,11 @@ CONDITIONS = ("images", "batch_norm", "precision")  # of a row; the same in all 
 class NoiseScaleSettings:
     """Params of the noise_scale stage; `conf/config.yaml` says what each is."""
 
-    batch_size: int
-    epochs: int
-    images: int | None
+    batch_size: Count
+    epochs: Epochs
+    images: Count | None
     gradient_batch: int
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.gradient_batch < 2:

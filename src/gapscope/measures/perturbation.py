@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from gapscope.config import load_params
+from gapscope.config import Within, load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import read_long, write_long
@@ -32,10 +32,10 @@ QUANTITIES = {
 class PerturbationSettings:
     """Params of the perturbation stage."""
 
-    units: int
-    samples: tuple[int, ...]
+    units: Annotated[int, Within(1, 100_000)]
+    samples: tuple[Annotated[int, Within(1, 100_000)], ...]
     size: float
-    repetitions: int
+    repetitions: Annotated[int, Within(1, 1_000_000)]
     seed: int
 
     def __post_init__(self) -> None:

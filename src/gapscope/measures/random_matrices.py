@@ -7,9 +7,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import process_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from gapscope.config import load_params
+from gapscope.config import Count, Within, load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import read_long
@@ -37,11 +37,11 @@ QUANTITIES = {
 class RandomMatrixSettings:
     """Params of the random_matrices stage."""
 
-    shapes: tuple[tuple[int, ...], ...]
-    repetitions: int
+    shapes: tuple[tuple[Annotated[int, Within(1, 100_000)], ...], ...]
+    repetitions: Annotated[int, Within(2, 1_000_000)]
     seed: int
-    spectrum_values: int
-    bins: int
+    spectrum_values: Count
+    bins: Annotated[int, Within(1, 100_000)]
 
     def __post_init__(self) -> None:
         for shape in self.shapes:

@@ -6,9 +6,10 @@ The metric itself is in `numerics.loss_surface.sharpness`.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from gapscope import noops
+from gapscope.config import Count, Positive, Threads, Within
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.records.tables import read_record
@@ -64,16 +65,16 @@ DENSE = 2**28  # entries of A that are kept in memory, 2 GB; a larger A is drawn
 class SharpnessSettings:
     """Params of the sharpness stage; `conf/config.yaml` says what each is."""
 
-    epsilons: tuple[float, ...]
-    manifold_dimension: int
-    restarts: int
-    converged_starts: int
+    epsilons: tuple[Positive, ...]
+    manifold_dimension: Annotated[int, Within(1)]
+    restarts: Annotated[int, Within(1, 10_000)]
+    converged_starts: Annotated[int, Within(0, 10_000)]
     splits: tuple[str, ...]
-    images: int | None
+    images: Count | None
     batch_norm_statistics: tuple[str, ...] | str
     micro_batch: int
     precision: str
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         if self.restarts < 1 or self.manifold_dimension < 1 or self.micro_batch < 1 or not self.epsilons:

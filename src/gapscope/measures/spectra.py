@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.config import Params, load_params
+from gapscope.config import Params, Threads, load_params
 from gapscope.errors import InputError
 from gapscope.measures.quantity import Quantity
 from gapscope.numerics.hosvd.effective_ranks import effective_ranks
@@ -36,7 +36,7 @@ class SpectraSettings:
 
     method: str
     cut: float
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

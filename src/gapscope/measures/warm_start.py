@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from gapscope.config import Count, Epochs, Threads
 from gapscope.errors import InputError
 from gapscope.measures import sharpness
 from gapscope.measures.quantity import Quantity
@@ -39,12 +40,12 @@ Row = dict[str, Any]
 class WarmstartSettings:
     """Params of the warmstart stage; `conf/config.yaml` says what each is."""
 
-    small: int
-    large: int
-    small_epochs: int
-    large_epochs: int
+    small: Count
+    large: Count
+    small_epochs: Epochs
+    large_epochs: Epochs
     starts: tuple[int, ...]
-    threads: int
+    threads: Threads
 
     def __post_init__(self) -> None:
         if not self.starts or list(self.starts) != sorted({*self.starts}):

@@ -6,13 +6,14 @@ gap.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from gapscope import measures
 from gapscope.claims import hypothesis_tests
+from gapscope.config import Within
 from gapscope.drawing.numbers import number
 from gapscope.records.long import RUN, by_run
 from gapscope.report import names
@@ -27,7 +28,7 @@ COLUMNS = [
 class TableSettings:
     """Params of the tables stage; `conf/config.yaml` says what each is."""
 
-    tolerance_points: float
+    tolerance_points: Annotated[float, Within(0, 100)]
 
 
 def gap_table(values: pd.DataFrame, cells: pd.DataFrame, tolerance: float) -> pd.DataFrame:
