@@ -1,8 +1,10 @@
 """Stage plan: check a study's cells on one data set before any of them starts, and say what they cost."""
 
+from operator import index
 from pathlib import Path
 
 from gapscope.config import load_params
+from gapscope.errors import reading
 from gapscope.runtime import arguments, run_stage
 
 
@@ -20,8 +22,11 @@ def main() -> None:
     from gapscope.records.tables import read_record
 
     data = read_record(args.found)
-    shape = tuple(data["image_shape"])
-    print(plan.check(load_params(), data["dataset"], shape, data["classes"], data["train_images"]))
+    with reading(args.found, "a record of the download stage", "run that stage again"):
+        channels, height, width, classes, images = map(
+            index, (*data["image_shape"], data["classes"], data["train_images"])
+        )
+    print(plan.check(load_params(), data["dataset"], (channels, height, width), classes, images))
     if seconds := training_seconds():
         time = duration(sum(seconds.values()))
         print(f"training, one run after the other, takes about {time} here; the measures come on top")

@@ -28,6 +28,7 @@ from gapscope.data.sources import SUBSET, DataSettings
 from gapscope.measures.activations import ActivationSettings, activation_bytes
 from gapscope.measures.warm_start import WarmstartSettings
 from gapscope.models import ModelSpec, build
+from gapscope.models.hidden import on_meta_or_cpu
 from gapscope.records.cells import cells
 from gapscope.records.tables import read_record
 from gapscope.runtime import set_threads
@@ -146,8 +147,7 @@ def estimate(params: Params, speed: Callable[[ModelSpec, TrainSettings], Speed])
         spec = study_spec(params, run.model, size.image_shape, size.classes)
         seconds += run_seconds(speed(spec, settings), size, settings, run.batch_size, run.epochs)
         if "evaluation" in params.groups["measures"]:
-            with torch.device("meta"):
-                model = build(spec)
+            model = on_meta_or_cpu(partial(build, spec))
             disk += activation_bytes(model, size.image_shape) * (run.batch_size + probe)
             disk += sum(p.numel() * p.element_size() for p in model.parameters())
     return Cost(seconds, disk)

@@ -1,13 +1,14 @@
 """Whether a study can run, and how many updates it takes, before its first cell starts."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from gapscope import measures
 from gapscope.config import Params
+from gapscope.engine.rehearsal import rehearse
 from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings, activation_bytes
 from gapscope.measures.curvature import CurvatureSettings
@@ -17,9 +18,10 @@ from gapscope.measures.noise_scale import NoiseScaleSettings
 from gapscope.measures.sharpness import SharpnessSettings
 from gapscope.measures.spectra import SpectraSettings
 from gapscope.models import build
-from gapscope.records.cells import cells
-from gapscope.runtime import RuntimeSettings, check_disk
-from gapscope.tasks import make_task
+from gapscope.models.hidden import on_meta_or_cpu
+from gapscope.records.cells import Cell, cells
+from gapscope.runtime import RuntimeSettings, check_disk, pick_device
+from gapscope.tasks import TASKS, make_task
 from gapscope.training.batches import check_batches
 from gapscope.training.discarding import check_discarding
 from gapscope.training.distributed import requested_ranks
@@ -130,13 +132,14 @@ def check(
     listed = params.groups["measures"]
     todo = [cell for cell in cells(params) if cell.dataset == dataset]
     updates = needed_bytes = 0
+    notes = rehearse_models(params, todo, image_shape, classes)
     for cell in todo:
-        with torch.device("meta"):
-            model = build(study_spec(params, cell.model, image_shape, classes))
+        spec = study_spec(params, cell.model, image_shape, classes)
+        model = on_meta_or_cpu(partial(build, spec))
         run = settings.lay_out(train_images, cell.batch_size, params.epochs)
         check_batches(model, train_images, run, settings, ranks)
         check_sweep(model, train_images, cell.batch_size, settings)
-        weights = sum(p.numel() for p in model.parameters())
+        weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
         dimension = params.groups["sharpness"]["manifold_dimension"]
         if "sharpness" in listed and dimension > weights:
             raise InputError(
@@ -146,4 +149,23 @@ def check(
         updates += sum(run.updates)
         if "spectra" in listed and not cell.run("activations").exists():
             needed_bytes += activation_bytes(model, image_shape) * (cell.batch_size + probe)
-    return f"study {params.study}, {dataset}: {len(todo)} cells, {updates} updates; {check_disk(Path(), needed_bytes)}"
+    needs = check_disk(Path(), needed_bytes)
+    return "\n".join([f"study {params.study}, {dataset}: {len(todo)} cells, {updates} updates; {needs}", *notes])
+
+
+def rehearse_models(
+    params: Params, cells_of_dataset: list[Cell], image_shape: tuple[int, int, int], classes: int
+) -> list[str]:
+    """Rehearse each network that the user wrote, or trains on a task of their own; return what there is to know of it.
+
+    Raises:
+        InputError: what does not work.
+    """
+    listed = {name: params.section(name, kind) for name, kind in SETTINGS.items() if name in params.groups["measures"]}
+    own_task = params.section("train", TrainSettings).task not in TASKS
+    notes = []
+    for name in dict.fromkeys(cell.model for cell in cells_of_dataset):
+        spec = study_spec(params, name, image_shape, classes)
+        if spec.source is not None or own_task:
+            notes += rehearse(params, spec, listed, pick_device())
+    return notes
