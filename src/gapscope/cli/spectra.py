@@ -1,10 +1,14 @@
 """`gapscope spectra`: the near-rank table of any tensor."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gapscope.errors import InputError
 from gapscope.runtime import pick_device
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
 EXAMPLE = "example: gapscope spectra activations.npy --threshold 1e-4"
 
@@ -43,15 +47,15 @@ def spectra(file: Path, thresholds: list[float], relative: list[float], method: 
 
     rows, left_out = [], []
     for name, tensor in read_tensors(file):
-        if len(tensor.shape) < 2:
-            left_out.append(name)
+        if why := _unfit(tensor):
+            left_out.append(f"{name} ({why})")
             continue
         try:
             modes = mode_singular_values(tensor, method=method, device=pick_device())
             counts = {f"<= {t:g}": near_rank_count(modes, t) for t in thresholds}
             counts |= {f"<= {t:g} of largest": near_rank_count(modes, t, relative=True) for t in relative}
         except ValueError as error:
-            raise InputError(f"{name}: {error}") from error
+            raise InputError(f"{name}: {error}") from error  # a setting: fit tensors have spectra
         for mode, (spectrum, ranks) in enumerate(zip(modes, effective_ranks(modes), strict=True)):
             bound = np.max(spectrum.error_bound)
             rows.append(
@@ -63,7 +67,25 @@ def spectra(file: Path, thresholds: list[float], relative: list[float], method: 
                 | {"condition": ranks.condition_number, "method": spectrum.method}
             )
     if left_out:
-        print(f"left out, of fewer than two axes: {', '.join(left_out)}")
+        print(f"left out: {', '.join(left_out)}")
     if not rows:
-        raise InputError(f"{file} holds no tensor of two or more axes")
+        raise InputError(f"{file} holds no tensor of finite real numbers with two or more axes")
     print(pd.DataFrame(rows).to_string(index=False, float_format="%.4g"))
+
+
+def _unfit(tensor: "Tensor | np.ndarray") -> str:
+    """Return why a tensor has no spectra; empty where it has."""
+    import numpy as np
+    import torch
+
+    if len(tensor.shape) < 2:
+        return "fewer than two axes"
+    if 0 in tensor.shape:
+        return "empty"
+    if isinstance(tensor, np.ndarray):
+        if tensor.dtype.kind not in "buif":
+            return f"{tensor.dtype}, no real numbers"
+        return "" if tensor.dtype.kind != "f" or bool(np.isfinite(tensor).all()) else "not finite"
+    if tensor.is_complex():
+        return f"{tensor.dtype}, no real numbers"
+    return "" if bool(torch.isfinite(tensor.float()).all()) else "not finite"
