@@ -1,0 +1,432 @@
+"""Bad inputs, each with a part of the line that answers it, and how they are put through the real scripts.
+
+Each case is a stage, what is put into a folder before it runs, its arguments, and a part of the one line on stderr. The
+exit status is 2 and there is no traceback. What is not here has a test of its own.
+"""
+
+import copy
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from safetensors.torch import save_file
+
+ROOT = Path(__file__).parents[1]
+Arrange = Callable[[Path], None]
+NAN, INF = float("nan"), float("inf")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bad input."""
+
+    name: str
+    stage: str
+    arguments: tuple[str, ...]
+    arrange: Arrange
+    said: str
+
+
+def params() -> dict[str, Any]:
+    """Return params of a small study: those that are committed, with data of its own."""
+    found = yaml.safe_load((ROOT / "params.yaml").read_text())
+    found |= {"study": "made_up", "models": ["lenet5"], "datasets": ["noise"], "batch_sizes": [20, 40], "seeds": [0]}
+    found["data"] = {"files": {"noise": "noise.npz"}}
+    found["controls"]["seeds"] = [0]
+    return found
+
+
+def arrays() -> dict[str, np.ndarray]:
+    """Return a small data set."""
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 256, (100, 28, 28), dtype=np.uint8)
+    y = np.arange(100) % 4
+    return {"x_train": x[:80], "y_train": y[:80], "x_test": x[80:], "y_test": y[80:]}
+
+
+def write(folder: Path, found: dict[str, Any]) -> None:
+    (folder / "params.yaml").write_text(yaml.safe_dump(found))
+
+
+# --- values of params: the stage check --------------------------------------------------------------------------------
+
+
+def changed(name: str, value: Any) -> Arrange:
+    """Put a value into params, by its full name."""
+
+    def arrange(folder: Path) -> None:
+        found = params()
+        *groups, last = name.split(".")
+        holder = found
+        for group in groups:
+            holder = holder[group]
+        holder[last] = copy.deepcopy(value)
+        write(folder, found)
+
+    return arrange
+
+
+BIG = 10**30
+WRONG_VALUES: dict[str, list[Any]] = {
+    "epochs": [0, -1, 10**9, BIG, "3", 3.0, None, True, [1], NAN],
+    "batch_sizes": [[0], [-5], [BIG], ["32"], [1.5], None, 32, [None]],
+    "seeds": [["0"], [0.5], None, [BIG]],
+    "thresholds": [[], [-1.0], [NAN], [INF], ["1e-4"], None, 1e-4],
+    "train": [None, [], 3, "text", {}],
+    "sharpness": [None, [], "text", {}],
+    "curvature": [None, 3],
+    "activations": [None, []],
+    "spectra": [None],
+    "claims": [None],
+    "runtime": [None],
+    "data": [None, []],
+    "landscape": [None],
+    "train.optimizer": [None, "sgd", []],
+    "train.schedule": [None, 0.1],
+    "train.optimizer.momentum": [2, -0.1, NAN, "0.9", None],
+    "train.optimizer.weight_decay": [-1, NAN, INF, "much"],
+    "train.optimizer.decay": ["biases", None, 3],
+    "train.schedule.lr_start": ["abc", -0.1, NAN, INF, None],
+    "train.schedule.lr_end": ["1e-4", -1.0, NAN],
+    "train.schedule.lr_shape": ["line", 3, None],
+    "train.schedule.lr_reference_batch": [0, -1, 1.5],
+    "train.tuning.lr_sweep_epochs": [0, 10**9, None],
+    "train.batch.micro_batch_norm": ["some", None],
+    "train.precision.compute": ["float16", None],
+    "train.evaluation.eval_batch": [1, 0, -1, None],
+    "train.evaluation.history_rows": [0, 10**9],
+    "train.evaluation.history_images": [0, "all"],
+    "train.threads": [0, -1, 10**6, None, "1"],
+    "train.batch_norm": ["yes", 1, None],
+    "activations.threads": [0, 10**6],
+    "activations.precision": ["float16", None],
+    "activations.probe_images": [0, "512"],
+    "activations.batch_norm_statistics": ["eval"],
+    "spectra.threads": [0],
+    "spectra.cut": [-1.0, NAN, "1e-2"],
+    "spectra.method": ["svd"],
+    "controls.threads": [0],
+    "controls.eval_batch": [1, 0],
+    "near_rank.relative_thresholds": [[1.5], [-0.1], [NAN], 0.1],
+    "sharpness.epsilons": [[], [0.0], [-1e-3], [NAN], ["1e-3"]],
+    "sharpness.restarts": [0, 10**9, None],
+    "sharpness.manifold_dimension": [0, -1],
+    "sharpness.splits": [[], ["val"], "train"],
+    "sharpness.images": [0, -1, "all"],
+    "sharpness.threads": [0],
+    "curvature.steps": [0, 10**9],
+    "curvature.trace_probes": [1, 10**9],
+    "curvature.radius": [0.0, -1.0, NAN],
+    "curvature.precision": ["half"],
+    "curvature_radius.damping": [-1.0, NAN],
+    "curvature_radius.method": ["guess"],
+    "landscape.alphas": [5, 0, 10**9 + 3],
+    "landscape.points": [2, 10**9 + 1],
+    "noise_scale.epochs": [0, 10**9],
+    "noise_scale.gradient_batch": [1],
+    "gradient_law.epochs": [[], [-1], [10**9]],
+    "warmstart.starts": [[], [3, 2], [-1]],
+    "random_matrices.repetitions": [1, 10**9],
+    "random_matrices.shapes": [[[1, 2]], [[10**9, 10**9]], [[3]]],
+    "perturbation.size": [0.0, 2.0, NAN],
+    "claims.level": [2, 0, -0.1, NAN, "0.02"],
+    "tables.tolerance_points": [-1.0, NAN, 1000.0],
+    "runtime.checkpoint_epochs": [0, None],
+    "runtime.workers": [0],
+    "study": [None, 3, "../x", "a b", "$(touch x)", "x;y"],
+    "models": [None, ["../x"], ["a/b"], [3], "lenet5"],
+    "datasets": [["$(touch x)"], ["../../x"], None],
+    "data.files": [None, ["a"], {"../x": "a"}, {"a": 3}],
+    "code.models": [{"lenet5": "a:B"}, {"x": "no path"}, None],
+    "measures": [["spectrum"], None, ["sharpness"]],
+}
+
+
+def text(written: str | bytes) -> Arrange:
+    """Write the whole params file."""
+
+    def arrange(folder: Path) -> None:
+        path = folder / "params.yaml"
+        path.write_bytes(written if isinstance(written, bytes) else written.encode())
+
+    return arrange
+
+
+def appended(lines: str) -> Arrange:
+    def arrange(folder: Path) -> None:
+        write(folder, params())
+        with (folder / "params.yaml").open("a") as file:
+            file.write(lines)
+
+    return arrange
+
+
+BOMB = "\n".join(["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"] + [
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)])  # fmt: skip
+TEXTS = {
+    "empty": (text(""), "mapping"),
+    "a list": (text("- a\n- b\n"), "mapping"),
+    "unbalanced": (text("study: [a\n"), "not readable YAML"),
+    "a tab": (text("study: a\n\tmodels: b"), "not readable YAML"),
+    "no UTF-8": (text(b"study: \xff\xfe"), "not readable YAML"),
+    "nested deeply": (text("a: " + "[" * 5000 + "]" * 5000), "nested too deeply"),
+    "an object": (text("study: !!python/object/apply:os.getcwd []"), "not readable YAML"),
+    "no such date": (text("study: 2026-13-45\n"), "params.yaml"),
+    "conflict": (text("<<<<<<< HEAD\nstudy: a\n=======\nstudy: b\n>>>>>>> x\n"), "not readable YAML"),
+    "alias bomb": (text(BOMB), "values"),
+    "an alias of itself": (text("a: &a [*a]\n"), "values"),
+    "a number of 9,999 digits": (text(f"epochs: {'9' * 9999}\n"), "params.yaml"),
+    "twice at the top": (appended("epochs: 3\n"), "'epochs' stands there twice"),
+    "twice in a group": (appended("new: {a: 1, a: 2}\n"), "'a' stands there twice"),
+    "unknown": (appended("epoch: 3\n"), "did you mean 'epochs'"),
+    "interpolated environment": (changed("study", "${oc.env:HOME}"), "refused"),
+    "interpolated in a group": (changed("train.optimizer.name", "${oc.env:HOME}"), "interpolation"),
+    "no-op": (changed("train.augment", False), "train.augment"),
+}
+
+
+# --- data files: the stage download -----------------------------------------------------------------------------------
+
+
+def data(**changes: Any) -> Arrange:
+    """Write a data set in which some arrays are others; None: left out."""
+
+    def arrange(folder: Path) -> None:
+        found = {name: array for name, array in (arrays() | changes).items() if array is not None}
+        write(folder, params())
+        np.savez(folder / "noise.npz", **found)
+
+    return arrange
+
+
+def raw(content: bytes) -> Arrange:
+    def arrange(folder: Path) -> None:
+        write(folder, params())
+        (folder / "noise.npz").write_bytes(content)
+
+    return arrange
+
+
+def member(name: str, content: bytes, *, whole: bool = True) -> bytes:
+    """Return an .npz in which one member is something else."""
+    file = io.BytesIO()
+    np.savez(file, **{key: array for key, array in arrays().items() if whole and key != name})
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def header(described: str) -> bytes:
+    """Return a .npy file with that header and no data."""
+    line = described.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(line).to_bytes(2, "little") + line
+
+
+def encrypted() -> bytes:
+    content = bytearray(member("x_train", header("{}")))
+    for sign, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = 0
+        while (place := content.find(sign, place)) >= 0:
+            content[place + at] |= 1
+            place += 4
+    return bytes(content)
+
+
+def squeezed(damaged: bool) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays())
+    content = bytearray(file.getvalue())
+    for place in range(2000, 2400) if damaged else ():
+        content[place] ^= 0xFF
+    return bytes(content if damaged else content[: len(content) // 2])
+
+
+def pipe(folder: Path) -> None:
+    write(folder, params())
+    os.mkfifo(folder / "noise.npz")
+
+
+X, Y = arrays()["x_train"], arrays()["y_train"]
+DATA = {
+    "no file": (lambda folder: write(folder, params()), "there is no such file"),
+    "a folder": (lambda folder: (write(folder, params()), (folder / "noise.npz").mkdir())[0], "no regular file"),
+    "a pipe": (pipe, "no regular file"),
+    "empty": (raw(b""), "not a readable .npz"),
+    "text": (raw(b"hello\n"), "not a readable .npz"),
+    "cut": (raw(squeezed(False)), "not a readable .npz"),
+    "deflate damaged": (raw(squeezed(True)), "not a readable .npz"),
+    "a .npy": (raw(header("{'descr': '|u1', 'fortran_order': False, 'shape': (0,), }")), "not a readable .npz"),
+    "encrypted": (raw(encrypted()), "not a readable .npz"),
+    "unbalanced header": (raw(member("x_train", header("{'descr': '|u1', 'shape': (1, "))), "not a readable .npz"),
+    "8 PB declared": (
+        raw(member("x_train", header("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }"))),
+        "noise.npz",
+    ),
+    "a member of text": (raw(member("x_train", b"hello")), "noise.npz"),
+    "no arrays": (raw(b"PK\x05\x06" + bytes(18)), "lacks the arrays"),
+    "x_train lacks": (data(x_train=None), "lacks the arrays x_train"),
+    "objects": (data(x_train=np.array([None] * 80)), "Python objects, which are never loaded"),
+    "structured": (data(x_train=np.zeros((80, 5, 5), dtype=[("a", "u1")])), "not numbers"),
+    "text images": (data(x_train=np.full((80, 5, 5), "a")), "not numbers"),
+    "dates as images": (data(x_train=np.zeros((80, 5, 5), "datetime64[D]")), "not numbers"),
+    "complex images": (data(x_train=np.zeros((80, 5, 5), complex)), "not numbers"),
+    "flat": (data(x_train=X.reshape(80, -1)), "shapes: {noise: [channels, height, width]}"),
+    "one image": (data(x_train=X[0, 0]), "shapes: {noise: [channels, height, width]}"),
+    "five axes": (data(x_train=X[:, None, None]), "shapes: {noise: [channels, height, width]}"),
+    "two channels": (data(x_train=np.stack([X, X], 3)), "neither 1 nor 3 channels"),
+    "RGBA": (data(x_train=np.stack([X] * 4, 3)), "keep three of them"),
+    "channels first or last": (data(x_train=np.zeros((80, 1, 8, 3), np.uint8)), "channels first or last"),
+    "float": (data(x_train=X / 255), "ranges: {noise: [0.0, 1.0]}"),
+    "float of both signs": (data(x_train=X / 127.5 - 1), "ranges: {noise: [-1.0, 1.0]}"),
+    "16 bit": (data(x_train=X.astype(np.uint16) * 257), "ranges: {noise: [0.0, 65535.0]}"),
+    "NaN": (data(x_train=np.full((80, 28, 28), NAN)), "must be uint8 images"),
+    "negative": (data(x_train=X.astype(int) - 1), "must be uint8 images"),
+    "empty test": (data(x_test=X[:0], y_test=Y[:0]), "x_test is empty"),
+    "sizes differ": (data(x_test=X[:20, :5]), "must have the same shape"),
+    "one label": (data(y_train=np.zeros(80, int)), "two classes"),
+    "labels from 1": (data(y_train=Y + 1, y_test=arrays()["y_test"] + 1), "number them 0, 1, 2"),
+    "labels with gaps": (data(y_train=np.array([0, 5, 250, 5] * 20)), "number them 0, 1, 2"),
+    "labels to 10^12": (data(y_train=Y * 10**12), "number them 0, 1, 2"),
+    "uint64 labels": (data(y_train=Y.astype(np.uint64) + np.uint64(2**63)), "noise.npz"),
+    "an ignored label": (data(y_train=np.where(Y == 3, 255, Y)), "leave out what is no class"),
+    "negative label": (data(y_train=Y - 1), "leave out images without a label"),
+    "unlabelled test": (data(y_test=-np.ones(20, int)), "leave out images without a label"),
+    "unknown test label": (data(y_test=np.array([0, 9] * 10)), "must lie in 0..3"),
+    "one-hot": (data(y_train=np.eye(4)[Y]), "y_train.argmax(1)"),
+    "float labels": (data(y_train=Y.astype(float)), "y_train.astype(int)"),
+    "text labels": (data(y_train=np.array(["a", "b"] * 40)), "return_inverse=True"),
+    "dates as labels": (data(y_train=Y.astype("datetime64[D]")), "integer labels"),
+    "labels short": (data(y_train=Y[:79]), "80 integer labels"),
+    "labels of two columns": (data(y_train=np.stack([Y, Y], 1)), "integer labels"),
+    "classes too few": (data(classes=np.int64(3)), "must lie in 0..2"),
+    "classes of text": (data(classes=np.array("four")), "classes must be one whole number"),
+    "two numbers of classes": (data(classes=np.array([4, 5])), "classes must be one whole number"),
+}
+
+
+def stated(what: str, value: Any, **changes: Any) -> Arrange:
+    """Write a data set with a stated shape or range."""
+
+    def arrange(folder: Path) -> None:
+        data(**changes)(folder)
+        found = params()
+        found["data"][what] = {"noise": value}
+        write(folder, found)
+
+    return arrange
+
+
+STATED = {
+    "shape of two numbers": (stated("shapes", [28, 28]), "[channels, height, width]"),
+    "shape of two channels": (stated("shapes", [2, 28, 28]), "1 or 3 channels"),
+    "shape of text": (stated("shapes", ["a", 1, 1]), "data.shapes.noise"),
+    "another shape": (stated("shapes", [1, 5, 5]), "data.shapes.noise"),
+    "flat with colours": (stated("shapes", [3, 14, 14], x_train=np.zeros((80, 588), np.uint8)), "reshape it yourself"),
+    "range that falls": (stated("ranges", [1.0, 0.0]), "data.ranges.noise"),
+    "range of one": (stated("ranges", [1.0]), "data.ranges.noise"),
+    "range of NaN": (stated("ranges", [NAN, 1.0]), "data.ranges.noise"),
+    "outside the range": (stated("ranges", [0.0, 1.0]), "outside data.ranges.noise"),
+}
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+FOUND = {"schema": 1, "dataset": "noise", "image_shape": [1, 28, 28], "classes": 4, "train_images": 80}
+
+
+def found_json(content: Any) -> Arrange:
+    def arrange(folder: Path) -> None:
+        write(folder, params())
+        whole = content if isinstance(content, bytes) else json.dumps(content).encode()
+        (folder / "found.json").write_bytes(whole)
+
+    return arrange
+
+
+RECORDS = {
+    "missing": (lambda folder: write(folder, params()), "is missing"),
+    "empty": (found_json(b""), "not a complete JSON record"),
+    "cut": (found_json(json.dumps(FOUND).encode()[:40]), "not a complete JSON record"),
+    "no UTF-8": (found_json(b"\xff\xfe"), "not a complete JSON record"),
+    "a list": (found_json([1]), "not a record of schema 1"),
+    "another schema": (found_json(FOUND | {"schema": 7}), "not a record of schema 1"),
+    "only a schema": (found_json({"schema": 1}), "lacks 'image_shape'"),
+    "no classes": (found_json({k: v for k, v in FOUND.items() if k != "classes"}), "lacks 'classes'"),
+    "nested deeply": (found_json(b'{"schema": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "nested too deeply"),
+    "text for a number": (found_json(FOUND | {"train_images": "many"}), "found.json"),
+    "text for a shape": (found_json(FOUND | {"image_shape": "28"}), "found.json"),
+    "shape of two": (found_json(FOUND | {"image_shape": [28, 28]}), "found.json"),
+    "null": (found_json(FOUND | {"classes": None}), "found.json"),
+}
+
+
+def weights(tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None) -> Arrange:
+    def arrange(folder: Path) -> None:
+        data()(folder)
+        save_file(tensors, folder / "w.safetensors", metadata=metadata)
+
+    return arrange
+
+
+def weights_raw(content: bytes) -> Arrange:
+    def arrange(folder: Path) -> None:
+        data()(folder)
+        (folder / "w.safetensors").write_bytes(content)
+
+    return arrange
+
+
+HEADER = {
+    "status": "ok", "dataset": "noise", "batch_size": 20, "epochs": 1, "seed": 0,
+    "model": {"name": "lenet5", "image_shape": [1, 28, 28], "classes": 4, "batch_norm": True, "linear": False},
+}  # fmt: skip
+
+
+def headed(**changes: Any) -> dict[str, str]:
+    return {"gapscope": json.dumps(HEADER | changes)}
+
+
+ONE = {"a": torch.zeros(2)}
+WEIGHTS = {
+    "missing": (data(), "is missing"),
+    "empty": (weights_raw(b""), "not a complete weights file"),
+    "text": (weights_raw(b"hello, this is no safetensors file"), "not a complete weights file"),
+    "a huge header": (weights_raw((2**60).to_bytes(8, "little") + b"{}"), "not a complete weights file"),
+    "no metadata": (weights(ONE, None), "not a complete weights file"),
+    "no header": (weights(ONE, {"other": "x"}), "lacks 'gapscope'"),
+    "header no JSON": (weights(ONE, {"gapscope": "{"}), "not a complete weights file"),
+    "header a list": (weights(ONE, {"gapscope": "[1]"}), "no header of a network"),
+    "header empty": (weights(ONE, {"gapscope": "{}"}), "lacks 'status'"),
+    "no model": (weights(ONE, headed(model=None)), "holds the model None"),
+    "another model": (weights(ONE, headed(model=HEADER["model"] | {"name": "vgg16"})), "has not"),
+    "other classes": (weights(ONE, headed(model=HEADER["model"] | {"classes": 5})), "another lenet5"),
+    "other tensors": (weights(ONE, headed()), "other tensors"),
+}
+
+
+def cases() -> list[Case]:
+    """Return all of them."""
+    check, download = ("--out", "checked.yaml"), ("--dataset", "noise", "--out", "d/noise.npz")
+    plan = ("--found", "found.json", "--out", "plan.txt")
+    sharpness = ("--weights", "w.safetensors", "--data", "noise.npz", "--out", "sharp")
+    found = [
+        Case(f"{name}={str(value)[:20]}", "check", check, changed(name, value), name.rpartition(".")[2].rstrip("s"))
+        for name, values in WRONG_VALUES.items()
+        for value in values
+    ]
+    for stage, arguments, table in (
+        ("check", check, TEXTS),
+        ("download", download, DATA | STATED),
+        ("plan", plan, RECORDS),
+        ("sharpness", sharpness, WEIGHTS),
+    ):
+        found += [Case(f"{stage}: {name}", stage, arguments, arrange, said) for name, (arrange, said) in table.items()]
+    return found
