@@ -110,7 +110,7 @@ def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.
         ("batch_size=[1", "no viable alternative"),
         ("batch_size=${nothing}", "Interpolation key 'nothing' not found"),
         ("study=table5", "no study 'table5' .*did you mean 'table05'"),
-        ("batch_size=0", "a batch size must be at least 1, got 0"),
+        ("batch_size=0", "batch_sizes must be at least 1, got 0"),
     ],
 )
 def test_a_bad_override_is_one_line(
@@ -186,7 +186,7 @@ def test_spectra_counts_in_any_tensor(
     # tensor, mode, size, structural, values, <= 1e-4, <= 1e-5, <= 0.1 of the largest
     assert rows["one.npy"][2][:8] == ["one", "1", "4", "0", "4", "1", "1", "1"]
     assert rows["three.safetensors"][1][:8] == ["matrix", "0", "9", "4", "5", "2", "1", "3"]
-    assert rows["two.npz"][0][-1] == "bias"  # left out
+    assert "bias" in rows["two.npz"][0]  # left out
     assert [row[0] for row in rows["two.npz"][2:]] == ["tensor"] * 3 + ["matrix"]
 
 
@@ -205,7 +205,7 @@ def test_spectra_says_where_a_count_is_undecidable(
         ("text.npy", "text.npy"),
         ("text.txt", r"text.txt.*\.npy, \.npz.*\.safetensors"),
         ("row.npy", "row.npy"),
-        ("nan.npy", "nan.*NaN"),
+        ("nan.npy", "not finite"),
         ("good.npy --method svd", "method.*certified, qr, tensorly"),
         ("good.npy --threshold=-1", "threshold"),
     ],

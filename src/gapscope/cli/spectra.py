@@ -66,10 +66,11 @@ def spectra(file: Path, thresholds: list[float], relative: list[float], method: 
                 | {"stable rank": ranks.stable_rank, "effective rank": ranks.effective_rank}
                 | {"condition": ranks.condition_number, "method": spectrum.method}
             )
+    if not rows:
+        without = f": {', '.join(left_out)}" if left_out else ""
+        raise InputError(f"{file} holds no tensor of finite real numbers with two or more axes{without}")
     if left_out:
         print(f"left out: {', '.join(left_out)}")
-    if not rows:
-        raise InputError(f"{file} holds no tensor of finite real numbers with two or more axes")
     print(pd.DataFrame(rows).to_string(index=False, float_format="%.4g"))
 
 

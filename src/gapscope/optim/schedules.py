@@ -85,7 +85,8 @@ def schedule(
         raise InputError(f"train.schedule.batch_schedule: its epochs must rise, from 1 to {epochs}, got {starts}")
     if updates is not None and (switches or updates < 1):
         raise InputError("train.schedule.updates must be at least 1, and excludes train.schedule.batch_schedule")
-    for size in (batch_size, *(switch.batch_size for switch in switches if switch.batch_size is not None)):
+    sizes = (batch_size, *(switch.batch_size for switch in switches if switch.batch_size is not None))
+    for size in sizes:
         if not 1 <= size <= images:
             raise InputError(
                 f"batch_size must be in [1, {images}], got {size}; there are {images} training images (set batch_sizes)"
@@ -96,7 +97,7 @@ def schedule(
 
     if updates is not None:
         epochs = -(-updates // updates_of(batch_size))
-    if (longest := epochs * max(updates_of(size) for size in (batch_size, *(s.batch_size for s in switches)))) > MOST:
+    if (longest := epochs * max(map(updates_of, sizes))) > MOST:
         raise InputError(f"a run of {longest:,} updates is refused, more than {MOST:,}; set epochs or batch_sizes")
     laid: list[tuple[int, float | None]] = []  # of each epoch: batch size, and the latest rate given by a switch
     current, lr = batch_size, None
