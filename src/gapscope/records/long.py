@@ -63,7 +63,7 @@ def read_long(path: Path) -> "pd.DataFrame":
     Raises:
         InputError: as `read_table`.
     """
-    table = read_table(path, exact=VALUES, needed=("quantity", "value"))
+    table = read_table(path, exact=VALUES, needed=("quantity",))  # the means of batch sizes have no `value`
     with reading(path, "a complete long table", AGAIN):
         return table.astype({name: "Int64" for name in INTEGERS if name in table})
 
