@@ -1,4 +1,4 @@
-"""CBLR: a rate for each weight, from the curvature radius of Gao & Zhong 2020, equations 9 to 11 and 17."""
+"""CBLR: a rate for each weight, from the curvature radius of Gao & Zhong, equations 9 to 11 and 17."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""MCLR: a rate by layer from medians of weights and gradients, Gao & Zhong 2020, equations 20 to 22."""
+"""MCLR: a rate by layer from medians of weights and gradients, Gao & Zhong, equations 20 to 22."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
