@@ -306,7 +306,10 @@ def test_overrides_and_interpolations_reach_params_within_groups(tmp_path: Path)
         ("train.optimizer.decay=biases", "train.optimizer.decay must be one of weights, all, got 'biases'"),
         ("train.schedule.lr_shape=line", "train.schedule.lr_shape must be one of cosine, "),
         ("train.schedule.lr_start=-1", "train.schedule.lr_start must be a number >= 0, got -1.0"),
-        ("train.schedule.warmup_epochs=-1", "train.schedule.warmup_epochs must be at least 0 and at most 100000, got -1.0"),
+        (
+            "train.schedule.warmup_epochs=-1",
+            "train.schedule.warmup_epochs must be at least 0 and at most 100000, got -1.0",
+        ),
         ("train.schedule.patience=0", "train.schedule.patience must be at least 1, got 0"),
         ("train.schedule.lr_start=much", "param train.schedule.lr_start must be a number, got the text 'much'"),
         ("train.tuning.lr_candidates=[0.1]", "train.tuning.validation_images must be at least 1 with"),
