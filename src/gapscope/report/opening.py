@@ -30,6 +30,13 @@ REMEDIES = {  # arm -> what is done about the gap
     "switching": "switching to a small batch",
     "width": "a wider network",
     "warmstart": "a small-batch start",
+    "warmup": "a learning rate that rises at first",
+    "discarding": "discarding samples of small loss",
+    "discarding_control": "a control of discarding",
+    "first_epoch": "a first epoch at a small batch and rate",
+    "first_epoch_control": "one part of such a first epoch",
+    "layerwise": "a learning rate for each layer",
+    "mclr": "MCLR",
 }
 QUESTIONS = (  # measure that a study takes, its question, and the measure that answers it; the first one counts
     ("random_matrices", "Do the printed tables of random matrices hold?", "random_matrices"),
@@ -41,7 +48,7 @@ QUESTIONS = (  # measure that a study takes, its question, and the measure that 
 )
 LEADS = {  # verdict -> the answer to the question
     "supported": "Yes.",
-    "contradicted": "No, the opposite.",
+    "contradicted": "No.",
     "no effect": "No.",
     "by construction": "Only by construction.",
     "undecided": "Undecided.",
