@@ -39,7 +39,7 @@ def test_a_claim_is_one_entry(copy: Path) -> None:
     found = pd.read_csv(copy / "metrics/claims/quick.csv")
     rows = found[found["claim"] == "share_rises"]
     assert rows["threshold"].tolist() == [1e-4, 1e-5]
-    assert rows["verdict"].tolist() == ["undecided"] * 2  # two seeds
+    assert rows["verdict"].tolist() == ["undecided"] * 2  # no value changes in any seed
     assert rows["effect"].notna().all()
     before = pd.read_csv(ROOT / "metrics/claims/quick.csv")
     assert len(found) == len(before) + 2
@@ -51,10 +51,10 @@ def test_a_papers_table_is_one_folder_and_its_line(copy: Path) -> None:
     assert folders == {"src/gapscope/papers", "src/gapscope/papers/doe2026"}
     stage(copy, "tables")
     table = pd.read_csv(copy / "metrics/quick/paper.csv").set_index("batch_size")
-    assert table["printed"].to_dict() == {32: 3.1, 512: 9.4}
-    assert table["n"].tolist() == [2, 2]
+    assert table["printed"].to_dict() == {32: 3.1, 1024: 9.4}
+    assert table["n"].tolist() == [3, 3]
     assert "| 32 | 3.1 |" in (copy / "metrics/quick/paper.md").read_text()
     stage(copy, "claims")
     claims = pd.read_csv(copy / "metrics/claims/quick.csv").set_index("claim")
     assert claims.loc["doe_norm_falls", "paper"] == "doe2026"
-    assert claims.loc["doe_norm_falls", "verdict"] == "undecided"
+    assert claims.loc["doe_norm_falls", "verdict"] == "supported"

@@ -63,7 +63,7 @@ def test_a_site_has_an_index_and_the_page_of_every_study(quick: dict[str, Any], 
     text = index.read_text(encoding="utf-8")
     assert re.findall(r'href="([^"]*)"', text) == ["overview.html", "remedies.html", "quick.html"]
     assert "index.html" in pages[0].read_text(encoding="utf-8")
-    assert "batch sizes 32 to 512, 2 seeds" in text_of(text)
+    assert "batch sizes 32 to 1024, 3 seeds" in text_of(text)
     with pytest.raises(InputError, match="no results of a study"):
         site.build(tmp_path, tmp_path, tmp_path, ROOT / "conf/study")
 
@@ -172,7 +172,7 @@ def test_how_it_was_made_counts_the_study_s_own_records(quick: dict[str, Any], t
     rows = made(quick["metrics"])
     trained = [row for row in rows if row["stage"] == "train"]
     cells = pd.read_csv(quick["metrics"] / "cells.csv")
-    assert sum(row["records"] for row in trained) == len(cells) == 8
+    assert sum(row["records"] for row in trained) == len(cells) == 12
     other = study(tmp_path, "quick")["metrics"]
     cells.iloc[1:].to_csv(other / "cells.csv", index=False)  # its record is of an earlier choice of cells
     assert sum(row["records"] for row in made(other) if row["stage"] == "train") == len(cells) - 1
@@ -201,7 +201,7 @@ def test_thresholds_stand_side_by_side_and_zeros_of_dead_units_below_both(quick:
     excess = label(near_rank, "near_rank_excess", "over b images")
     zeros = label(near_rank, "exact_zeros", "over b images")
     table = of_quick(quick, excess)
-    assert [(cell.text, cell.span) for cell in table.heads[0][1:]] == [(f"{b}", 2) for b in (32, 128, 256, 512)]
+    assert [(cell.text, cell.span) for cell in table.heads[0][1:]] == [(f"{b}", 2) for b in (32, 128, 256, 1024)]
     assert [cell.text for cell in table.heads[1][1:]] == ["≤ 1e-4", "≤ 1e-5"] * 4
     widths = {sum(cell.span for cell in row) for row in [*table.heads, *table.rows]}
     assert widths == {9}
@@ -221,7 +221,7 @@ def test_controls_of_fewer_seeds_say_so(quick: dict[str, Any]) -> None:
     """`quick` has controls of one seed only."""
     table = of_quick(quick, label(near_rank, "near_rank_excess", "control: untrained"))
     assert table.notes == [
-        "Mean ± standard deviation, n = 2 seeds.", "Where fewer seeds have a value, as of controls: n = 1.",
+        "Mean ± standard deviation, n = 3 seeds.", "Where fewer seeds have a value, as of controls: n = 1.",
     ]  # fmt: skip
     assert len(of_quick(quick, "test error (%)").notes) == 1
 
@@ -279,7 +279,7 @@ def test_a_mean_is_rounded_to_its_spread(mean: float, std: float, n: int, shown:
 
 
 def test_one_seed_is_said_to_have_no_spread(quick: dict[str, Any]) -> None:
-    cells = pd.read_csv(quick["metrics"] / "cells.csv").query("seed == 0")
+    cells = pd.read_csv(quick["metrics"] / "cells.csv").query("seed == 3")
     batches = read_long(quick["metrics"] / "batch_sizes.csv").assign(n=1, std=float("nan"))
     table = measure_tables.of_batch_sizes(batches, cells)[0]
     assert table.notes == ["n = 1: one seed, so no spread."]

@@ -56,17 +56,18 @@ def misplaced(browser: webdriver.Chrome) -> list[str]:
     )
 
 
-def hovered(browser: webdriver.Chrome, figure: str, series: str, x: float) -> str:
-    """Point at a series' value at x, with the mouse; return what the page says then."""
+def hovered(browser: webdriver.Chrome, figure: str, panel: int, series: str, x: float) -> str:
+    """Point at a series' value at x in a panel, with the mouse; return what the page says then."""
     place: dict[str, Any] = browser.execute_script(  # type: ignore[no-untyped-call]
         """
-        const points = [...document.querySelectorAll(`#${arguments[0]} .p`)];
-        const point = points.find((p) => p.dataset.series === arguments[1] && Number(p.dataset.x) === arguments[2]);
+        const panel = document.querySelectorAll(`#${arguments[0]} .points`)[arguments[1]];
+        const points = [...panel.querySelectorAll(".p")];
+        const point = points.find((p) => p.dataset.series === arguments[2] && Number(p.dataset.x) === arguments[3]);
         point.scrollIntoView({ block: "center", inline: "center" });
         const box = point.getBoundingClientRect();
         return { x: box.x + box.width / 2, y: box.y + box.height / 2 };
         """,
-        figure, series, x,
+        figure, panel, series, x,
     )  # fmt: skip
     for left in (0, place["x"]):
         event = {"type": "mouseMoved", "x": left, "y": place["y"] if left else 0}
@@ -80,17 +81,18 @@ def wrong_values(browser: webdriver.Chrome, folder: Path) -> list[str]:
     """Return the values of the figure `gap` that pointing at them does not tell as its table has them."""
     rows = pd.read_csv(folder / f"plots/{STUDY}/gap.csv")
     wrong = []
-    for (series, size), runs in rows.groupby(["series", "batch_size"]):
+    panels = list(dict.fromkeys(rows["panel"]))
+    for (panel, series, size), runs in rows.groupby(["panel", "series", "batch_size"]):
         low, high = (f"{end:.6g}" for end in (runs["value"].min(), runs["value"].max()))
         values = {str(series): f"{runs['value'].mean():.6g}" + (f" (range: {low} to {high})" if low != high else "")}
         if low != high:
             seeds = zip(runs["seed"], runs["value"], strict=True)
             values |= {f"{series}, seed {seed:.0f}": f"{value:.6g}" for seed, value in seeds}
         for name, value in values.items():
-            told = hovered(browser, "gap", name, float(str(size)))
+            told = hovered(browser, "gap", panels.index(panel), name, float(str(size)))
             expected = f"{name}; training batch size b = {size}; "
             line = next((line for line in told.splitlines() if line.startswith(expected)), "")
-            if not line.endswith(f" = {value}"):
+            if not line.endswith(f"; {panel} = {value}"):
                 wrong.append(f"{expected}: {told!r}")
     return wrong
 
