@@ -5,12 +5,14 @@ all later stages up to date.
 """
 
 import math
+import os
 import platform
 import subprocess
 import sys
 import time
+import tomllib
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from gapscope.records.tables import read_record, write_record
 RECORDS, FOLDER = "metrics", "provenance"
 SUFFIXES = (".jsonl", ".json", ".csv")
 CPUINFO = Path("/proc/cpuinfo")
+PROJECT = Path("pyproject.toml")
 INSTRUCTION_SETS = {"avx512f": "avx512", "avx2": "avx2"}  # flag -> name, best first
 
 
@@ -31,7 +34,8 @@ class Start:
     Attributes:
         stage: its name in dvc.yaml.
         revision: of the stage.
-        commit: short name of HEAD, with "-dirty" where tracked code differs from it; None outside a repository.
+        commit: short name of HEAD, with "-dirty" where tracked code differs from it; None outside a repository. In a
+            copy without a repository, the environment variable GAPSCOPE_COMMIT names it.
         code: hash of the stage's code; None where the folder has no script of the stage.
         clock: `time.perf_counter` at the start.
     """
@@ -70,7 +74,7 @@ def write_provenance(record: Path, start: Start, *, device: str, threads: int, *
         "threads": threads,
         "ranks": 1,
         "wall_s": round(seconds_spent, 3),
-        "gapscope": version("gapscope"),
+        "gapscope": _own_version(),
         "torch": version("torch"),
         "numpy": version("numpy"),
         "python": platform.python_version(),
@@ -125,7 +129,16 @@ def processor() -> dict[str, str]:
     return {"processor": known.get("model name") or platform.processor() or platform.machine(), "instructions": best}
 
 
+def _own_version() -> str:
+    try:
+        return version("gapscope")
+    except PackageNotFoundError:  # a copy of the repository that was not installed
+        return str(tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["version"])
+
+
 def _commit() -> str | None:
+    if given := os.environ.get("GAPSCOPE_COMMIT"):
+        return given
     commit = _git("rev-parse", "--short", "HEAD")
     # results and dvc.lock change while a study runs, so only edits of code and settings count
     edited = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "conf", "dvc.yaml")
