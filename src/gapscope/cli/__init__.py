@@ -5,11 +5,25 @@ import os
 import sys
 from importlib.metadata import version
 
-from gapscope.cli import compare, completion, compose, export, mend, new, report, run, site, spectra, studies, verify
+from gapscope.cli import (
+    compare,
+    completion,
+    compose,
+    export,
+    gpu,
+    mend,
+    new,
+    report,
+    run,
+    site,
+    spectra,
+    studies,
+    verify,
+)
 from gapscope.runtime import run_command
 
 # in the order of --help
-COMMANDS = (studies, new, run, report, site, export, compare, compose, mend, verify, spectra, completion)
+COMMANDS = (studies, new, run, report, site, export, compare, compose, mend, verify, gpu, spectra, completion)
 
 
 def parser() -> argparse.ArgumentParser:
