@@ -12,13 +12,14 @@ def main() -> None:
     """Run the stage."""
     args = arguments(
         __doc__,
-        dataset=(str, "digits, mnist, fashion_mnist, cifar10, cifar100 or your own"),
+        dataset=(str, "digits, diabetes, mnist, ... (docs/params.md) or your own"),
         out=(Path, ".npz to write; the record goes beside it as .json"),
     )
     settings = load_params().section("data", sources.DataSettings)
     record = sources.fetch(args.dataset, args.out, **vars(settings))
     write_record(args.out.with_suffix(".json"), record)
-    images = f"{record['train_images']} training and {record['test_images']} test images"
+    unit = "images" if "channel_mean" in record else "examples"
+    images = f"{record['train_images']} training and {record['test_images']} test {unit}"
     print(f"{args.dataset}: {images}, {record['source']}")
     for note in record.get("read_as", []):
         print(f"{args.dataset}: read {note}")

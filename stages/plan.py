@@ -21,12 +21,15 @@ def main() -> None:
     from gapscope.records.files import write_text
     from gapscope.records.tables import read_record
 
-    data = read_record(args.found)
+    data, params = read_record(args.found), load_params()
     with reading(args.found, "a record of the download stage", "run that stage again"):
-        channels, height, width, classes, images = map(
-            index, (*data["image_shape"], data["classes"], data["train_images"])
+        shape, classes, images = (
+            tuple(map(index, data["image_shape"])),
+            index(data["classes"]),
+            index(data["train_images"]),
         )
-    print(plan.check(load_params(), data["dataset"], (channels, height, width), classes, images))
+    plan.check_task(params, data["dataset"], data.get("targets", "labels"))
+    print(plan.check(params, data["dataset"], shape, classes, images))
     if seconds := training_seconds():
         time = duration(sum(seconds.values()))
         print(f"training, one run after the other, takes about {time} here; the measures come on top")

@@ -36,7 +36,7 @@ batch_sizes: [{sizes}, "${{batch_size}}"]  # all are compared with the first; th
 batch_size: {first}
 seeds: [0, 1, 2]  # fewer than three seeds decide nothing
 epochs: {epochs}
-train: {{schedule: {{lr_start: 0.05}}}}  # the same at every batch size: tune it first
+train: {{{task}schedule: {{lr_start: 0.05}}}}  # the same at every batch size: tune it first
 {images}data: {{files: {{{dataset}: {data}}}}}
 code: {{model: {code}, models: {{{model}: "{source}"}}}}
 """
@@ -78,6 +78,7 @@ def new(args: Namespace) -> None:
         package=PACKAGE, study=_yaml(args.study), source=args.model, file=Path(args.data).name,
         model=_yaml(model_name(args.model)), dataset=_yaml(dataset), data=_yaml(args.data), code=_yaml(code),
         sizes=", ".join(map(str, sizes)), first=sizes[0], epochs=args.epochs, images=_images(train_images),
+        task="task: regression, " if getattr(data, "targets", "") == "numbers" else "",
     )  # fmt: skip
     write_text(path, text)
     try:
@@ -88,7 +89,7 @@ def new(args: Namespace) -> None:
     print(f"{path}: {said}\nnext: gapscope run {args.study} -j 2")
 
 
-def _tried(study: str, path: Path, dataset: str, size: tuple[tuple[int, int, int], int, int]) -> str:
+def _tried(study: str, path: Path, dataset: str, size: tuple[tuple[int, ...], int, int]) -> str:
     """Return what the stage `plan` says of a study.
 
     Raises:

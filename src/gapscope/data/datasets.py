@@ -1,5 +1,7 @@
 """Data sets as checked arrays: uint8 images and integer labels, in one `.npz` each. No file is ever unpickled.
 
+Tables of features are in `tabular`; whoever loads a data set gets what its file holds.
+
 An `.npz` holds the images x_train and x_test, (N, H, W) or (N, H, W, 3), and the labels y_train and y_test. `sources`
 finds data sets and writes these files.
 """
@@ -14,12 +16,15 @@ from gapscope.errors import InputError, reading
 from gapscope.runtime import memory
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-CLASSES = {
+CLASSES = {  # or outputs
     "digits": 10,
     "mnist": 10,
     "fashion_mnist": 10,
     "cifar10": 10,
     "cifar100": 100,
+    "diabetes": 1,
+    "breast_cancer": 2,
+    "wine": 3,
 }
 
 
@@ -35,7 +40,7 @@ class Dataset:
     y_test: np.ndarray
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def image_shape(self) -> tuple[int, ...]:
         """Channels, height, width."""
         channels, height, width = self.x_train.shape[1:]
         return channels, height, width
@@ -69,7 +74,11 @@ def load(path: Path, name: str | None = None) -> Dataset:
     Raises:
         InputError: missing or truncated file, missing arrays, wrong shapes or types, labels out of range, pickles.
     """
-    return checked(path, name or path.stem, read_arrays(path))
+    from gapscope.data import tabular  # a table is a data set too
+
+    arrays = read_arrays(path)
+    make = tabular.checked if tabular.is_table(arrays) else checked
+    return make(path, name or path.stem, arrays)
 
 
 def read_arrays(path: Path, remedy: str = "run the download stage again") -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """One split of a data set on the device: uint8 images, normalised (and augmented) when a batch is taken."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gapscope.data.datasets import Dataset
+from gapscope.data.tabular import Table
 
 PADDING = 4  # pixels on each side before a crop, as He et al. 2016, section 4.2
 
@@ -55,6 +57,7 @@ class Images:
     labels: Tensor
     mean: Tensor
     std: Tensor
+    unit: ClassVar[str] = "image"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,7 +91,11 @@ class Images:
 
 
 def split_images(data: Dataset, split: str, device: str) -> Images:
-    """Put one split, "train" or "test", on the device."""
+    """Put one split, "train" or "test", on the device; of a table its features (`gapscope.data.features`)."""
+    if isinstance(data, Table):
+        from gapscope.data.features import split_features  # features stand in for images
+
+        return split_features(data, split, device)
     x, y = (data.x_train, data.y_train) if split == "train" else (data.x_test, data.y_test)
     mean, std = data.channel_statistics()
     return Images(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (x, y, mean, std)))

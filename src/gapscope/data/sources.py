@@ -4,7 +4,7 @@ The first source that has a data set is used:
 
 1. a file named in params (`data.files`);
 2. the folder named by the environment variable GAPSCOPE_DATA, with `<dataset>.npz` or torchvision's original files;
-3. scikit-learn's bundled digits;
+3. data that come with scikit-learn: digits, and the tables diabetes, breast_cancer and wine;
 4. torchvision's download, MD5-checked.
 
 The variable is no param: it says where the bytes come from, not what they are.
@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from gapscope.data import tabular
 from gapscope.data.datasets import ARRAYS, CLASSES, checked, load, read_arrays
 from gapscope.data.own_files import Stated, standard
 from gapscope.errors import InputError, did_you_mean
@@ -91,16 +92,20 @@ def fetch(
         source, found, notes = _find(name, settings, scratch)
         dataset = load(found, name)
         arrays = {array: of for array, of in read_arrays(found).items() if array in ARRAYS}
+        arrays |= {"classes": np.int64(dataset.classes)}
+    if isinstance(dataset, tabular.Table):
+        arrays = tabular.arrays_of(dataset)
     digest = hashlib.sha256()
     for array in ARRAYS:
         digest.update(np.ascontiguousarray(arrays[array]).tobytes())
     with atomic_path(out) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, classes=np.int64(dataset.classes), **arrays)  # type: ignore[arg-type]
+        np.savez(handle, **arrays)  # type: ignore[arg-type]
+    about = {"dataset": name, "source": source, "sha256": digest.hexdigest()}
+    if isinstance(dataset, tabular.Table):
+        return about | tabular.record(dataset)
     mean, std = dataset.channel_statistics()
     return {
-        "dataset": name,
-        "source": source,
-        "sha256": digest.hexdigest(),
+        **about,
         "train_images": len(dataset.y_train),
         "test_images": len(dataset.y_test),
         "image_shape": list(dataset.image_shape),
@@ -136,6 +141,8 @@ def _find(name: str, settings: DataSettings, scratch: Path) -> tuple[str, Path, 
             _digits(scratch),
             [],
         )
+    if name in tabular.BUNDLED:
+        return *tabular.bundled(name, scratch), []
     if name not in TORCHVISION:
         raise InputError(
             f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)} Name a file of your own in data.files "
@@ -148,7 +155,11 @@ def _standard(own: Path, name: str, settings: DataSettings, scratch: Path) -> tu
     """Return a user's file, or a copy of it in the form of `datasets`, and what is changed there."""
     if own.exists() and not own.is_file():
         raise InputError(f"{own} is no regular file")
-    arrays, notes = standard(own, name, read_arrays(own, "write it anew with numpy.savez"), settings.stated(name))
+    found = read_arrays(own, "write it anew with numpy.savez")
+    if tabular.is_table(found) and name not in settings.shapes:
+        tabular.checked(own, name, found)
+        return own, []
+    arrays, notes = standard(own, name, found, settings.stated(name))
     if not notes:
         return own, []
     checked(own, name, arrays)
@@ -174,7 +185,7 @@ def _drawn(whole: Path, name: str, images: int, path: Path) -> Path:
         raise InputError(f"{name}_n{images}: {name} has {len(found.y_train)} training images")
     # the same images in every study, in the stored order: a file may be sorted, and its order is not part of the choice
     chosen = np.sort(np.random.default_rng(0).permutation(len(found.y_train))[:images])
-    arrays = {array: of for array, of in read_arrays(whole).items() if array in ARRAYS}
+    arrays = {array: of for array, of in read_arrays(whole).items() if array in (*ARRAYS, "standardise")}
     arrays |= {array: arrays[array][chosen] for array in ("x_train", "y_train")}
     np.savez(path, classes=np.int64(found.classes), **arrays)  # type: ignore[arg-type]
     return path

@@ -23,6 +23,7 @@ import torch
 
 from gapscope import seeds
 from gapscope.config import Params
+from gapscope.data.features import Features
 from gapscope.data.images import Augmentation, Images
 from gapscope.data.sources import SUBSET, DataSettings
 from gapscope.measures.activations import ActivationSettings, activation_bytes
@@ -33,6 +34,7 @@ from gapscope.records.cells import cells
 from gapscope.records.tables import read_record
 from gapscope.runtime import set_threads
 from gapscope.tasks import make_task
+from gapscope.tasks.task import Task
 from gapscope.training.evaluation import evaluate
 from gapscope.training.gradient import make_update, needs_recomputation, recompute_units
 from gapscope.training.graphs import as_cuda_graphs, graphs_possible
@@ -57,7 +59,7 @@ class Size:
 
     train_images: int
     test_images: int
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]  # of a table: (features,)
     classes: int
 
 
@@ -67,6 +69,9 @@ SIZES = {  # of the built-in data sets, so that an estimate needs no download
     "fashion_mnist": Size(60_000, 10_000, (1, 28, 28), 10),
     "cifar10": Size(50_000, 10_000, (3, 32, 32), 10),
     "cifar100": Size(50_000, 10_000, (3, 32, 32), 100),
+    "diabetes": Size(332, 110, (10,), 1),
+    "breast_cancer": Size(427, 142, (30,), 2),
+    "wine": Size(133, 45, (13,), 3),
 }
 
 
@@ -108,8 +113,8 @@ def size_of(dataset: str, params: Params) -> Size | None:
     path = Path("data/datasets") / f"{dataset}.json"
     if path.is_file():
         record = read_record(path)
-        channels, height, width = record["image_shape"]
-        return Size(record["train_images"], record["test_images"], (channels, height, width), record["classes"])
+        shape = tuple(record["image_shape"])
+        return Size(record["train_images"], record["test_images"], shape, record["classes"])
     if dataset in params.section("data", DataSettings).files:
         return None
     subset = SUBSET.fullmatch(dataset)
@@ -205,11 +210,11 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
         model = build(spec).to(device)
     if settings.precision.channels_last:
         model = model.to(memory_format=torch.channels_last)
-    images = _random_images(spec, device)
+    task = make_task(settings.task)
+    images = _random_images(spec, task, device)
     augmentation = Augmentation.none(len(images), device) if settings.augment else None
     optimizer = make_optimizer_of(model, settings, images)
 
-    task = make_task(settings.task)
     update = make_update(model, optimizer, images, settings, augmentation=augmentation, task=task)
     graphs = graphs_possible(settings, device) and optimizer.in_graphs
     if graphs:
@@ -235,13 +240,23 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
     return Speed(max(large_s - large * image_s, 0.0), image_s, evaluation_s)
 
 
-def _random_images(spec: ModelSpec, device: str) -> Images:
+def _random_images(spec: ModelSpec, task: Task, device: str) -> Images:
     draw = seeds.generator("probe", "images")
+    if len(spec.image_shape) == 1:
+        return _random_features(spec, task, draw, device)
     pixels = torch.randint(0, 256, (LARGE, *spec.image_shape), generator=draw, dtype=torch.uint8)
     labels = torch.randint(0, spec.classes, (LARGE,), generator=draw)
     channels = spec.image_shape[0]
     mean, std = torch.full((channels,), 0.5, dtype=torch.float64), torch.full((channels,), 0.3, dtype=torch.float64)
     return Images(*(tensor.to(device) for tensor in (pixels, labels, mean, std)))
+
+
+def _random_features(spec: ModelSpec, task: Task, draw: torch.Generator, device: str) -> Features:
+    x, y = torch.randn(LARGE, *spec.image_shape, generator=draw), torch.randn(LARGE, spec.classes, generator=draw)
+    if task.targets == "labels":
+        y = torch.randint(0, spec.classes, (LARGE,), generator=draw)
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    return Features(*(tensor.to(device) for tensor in (x, y, zero, one, zero, one)))
 
 
 def _seconds(call: Callable[[], object], clock: Callable[[], float], warmup: int = 1) -> float:

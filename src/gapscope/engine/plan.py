@@ -39,6 +39,29 @@ SETTINGS: dict[str, Any] = {  # of the measures that have a loss over training i
 }
 
 
+OF_CLASSIFICATION = ("curvature_radius", "landscape", "warm_start")  # measures that know no other task
+
+
+def check_task(params: Params, dataset: str, targets: str) -> None:
+    """Raise InputError if the study's task and its data do not go together, or a measure does not know the task.
+
+    Args:
+        params: of the study.
+        dataset: its name.
+        targets: what the data set has: "labels" or "numbers".
+    """
+    name = params.section("train", TrainSettings).task
+    wanted = make_task(name).targets
+    if wanted != targets:
+        remedy = {
+            "numbers": "set train.task=regression, or store y as whole numbers if they are classes",
+            "labels": "set train.task=classification, or store y as floating-point numbers if they are no classes",
+        }[targets]
+        raise InputError(f"{dataset} has {targets} as targets, and train.task={name} takes {wanted}: {remedy}")
+    if wanted == "numbers" and (left := [of for of in OF_CLASSIFICATION if of in params.groups["measures"]]):
+        raise InputError(f"measures: {', '.join(left)} cannot be taken with train.task={name}: leave it out")
+
+
 def check_measures(params: Params, train_images: int) -> None:
     """Raise InputError if a measure of the study cannot be taken, before hours of training."""
     listed, settings = params.groups["measures"], {}
@@ -115,7 +138,7 @@ def check_sweep(model: nn.Module, train_images: int, batch_size: int, settings: 
 def check(
     params: Params,
     dataset: str,
-    image_shape: tuple[int, int, int],
+    image_shape: tuple[int, ...],
     classes: int,
     train_images: int,
 ) -> str:

@@ -202,7 +202,7 @@ class _Difference:
         self.squares += float(np.square(self.array[rows] - values).sum())
 
 
-def activation_bytes(model: "nn.Module", image_shape: tuple[int, int, int]) -> int:
+def activation_bytes(model: "nn.Module", image_shape: tuple[int, ...]) -> int:
     """Return the float64 bytes of all unit layers for one image.
 
     Raises:
@@ -211,7 +211,7 @@ def activation_bytes(model: "nn.Module", image_shape: tuple[int, int, int]) -> i
     return sum(unit_bytes(model, image_shape)[0].values())
 
 
-def unit_bytes(model: "nn.Module", image_shape: tuple[int, int, int]) -> tuple[dict[str, int], list[str]]:
+def unit_bytes(model: "nn.Module", image_shape: tuple[int, ...]) -> tuple[dict[str, int], list[str]]:
     """Return each unit layer's float64 bytes for one image, and the non-linearities that are none.
 
     It takes a pass on the meta device, or on the CPU where the network looks at values.
@@ -232,7 +232,7 @@ def _is_meta(model: "nn.Module") -> bool:
     return any(parameter.is_meta for parameter in model.parameters())
 
 
-def _unit_bytes(model: "nn.Module", image_shape: tuple[int, int, int]) -> tuple[dict[str, int], list[str]]:
+def _unit_bytes(model: "nn.Module", image_shape: tuple[int, ...]) -> tuple[dict[str, int], list[str]]:
     import torch
 
     from gapscope.models.hidden import nothing_measured, unit_outputs

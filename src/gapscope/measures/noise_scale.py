@@ -30,7 +30,7 @@ QUANTITIES = {
     "batches": Quantity("batches compared", "", ("epoch",), None),
     "gradient_batch": Quantity("images in a batch", "images", ("epoch",), None),
 }
-CONDITIONS = ("images", "batch_norm", "precision")  # of a row; the same in all of them
+CONDITIONS = ("images", "examples", "batch_norm", "precision")  # of a row; the same in all of them
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def of_seed(
 
 def conditions(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what all rows of `noise_scales` were measured on: images, batch-norm mode, precision."""
-    return {name: found[0][name] for name in CONDITIONS} if found else {}
+    return {name: found[0][name] for name in CONDITIONS if found and name in found[0]}
 
 
 def printed(found: Sequence[Mapping[str, Any]]) -> str:

@@ -68,9 +68,11 @@ def train_network(
             return
     header = {"status": result.status, **header}
     write_weights(weights, network.state_dict(), result.as_trained, header)
-    of_a_split = (training.task.error_name, training.task.loss_name, "loss")
+    of_a_split = (*training.task.quantities, "loss")
+    guessing = training.task.guessing_loss(training.training)
     rows = [*evaluation.rows(result.history, result.final, of_a_split), *result.observed]
     own = {**header, "lr_start": lr, "lr_sweep": sweep, **evaluation.beside_numbers(result.final, of_a_split)}
+    own |= {} if guessing is None else {"guessing": {training.task.loss_name: guessing}}
     write_cell(
         record, rows, own, start, device=describe_device(device), threads=settings.threads, ranks=ranks.world,
         epochs_s=[row["wall_s"] for row in result.history], training_s=result.final["wall_s"],

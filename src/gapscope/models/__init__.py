@@ -3,7 +3,8 @@
 A name may end in a width factor, if the network takes `width`: `lenet5_w2` is `lenet5` with hidden layers twice as
 wide. It is part of the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
 
-A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. It may also take
+A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. On a table of
+features, `image_shape` is `(features,)`, and for regression `classes` is the number of outputs. It may also take
 `batch_norm`, `linear_units`, `average_pooling` and `width`. It may have `unit_layers`, a dict from layer name to the
 module whose output is that layer's unit activations (after the non-linearity, before pooling), in forward order.
 """
@@ -35,6 +36,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet56": ResNet56,
     "resnet18": ResNet18,
     "alexnet": AlexNet,
+    "mlp": partial(Perceptron, layers=2, units=64),
     "f1": partial(Perceptron, layers=5),
     "f2": partial(Perceptron, layers=7),
     "c1": Shallow,
@@ -42,7 +44,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "c3": Shallow,  # C1 with the classes of CIFAR-100
     "c4": Deep,  # C2 with the same
 }
-
+OF_FEATURES = ("mlp", "f1", "f2")  # the built-in networks that take tables too
 
 # (linear_units, average_pooling) -> the field `linear` of a record
 LINEAR: dict[tuple[bool, bool], bool | str] = {
@@ -73,7 +75,7 @@ class ModelSpec:
 
     Attributes:
         name: built-in or one of `own`, perhaps with a width.
-        image_shape: channels, height, width.
+        image_shape: channels, height, width; of a table (features,).
         classes: number of outputs.
         batch_norm, linear_units, average_pooling: as in `train`.
         own: a study's own names and their import paths (`code.models`). They come from params alone: no file's header
@@ -81,7 +83,7 @@ class ModelSpec:
     """
 
     name: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     classes: int
     batch_norm: bool
     linear_units: bool = False
@@ -119,6 +121,11 @@ def build(spec: ModelSpec) -> nn.Module:
         raise InputError(
             f"unknown model {name!r}; {did_you_mean(name, known)} "
             f'A network of your own goes into code.models (code: {{models: {{{name}: "package.module:Class"}}}})'
+        )
+    if len(spec.image_shape) == 1 and name in MODELS and name not in OF_FEATURES:
+        raise InputError(
+            f"model {name} takes images, and the data are a table of {spec.image_shape[0]} features: set models to "
+            "mlp, or to a network of your own"
         )
     make = MODELS[name] if spec.source is None else imported(spec.source, f"model {spec.name}")
     if not callable(make):

@@ -16,24 +16,25 @@ from gapscope.models.vgg import VGG16
 
 
 class Perceptron(Chain):
-    """Dense layers of equal width and a softmax head; an image is flattened to a vector.
+    """Dense layers of equal width and a linear head; an image is flattened to a vector. It takes tables too.
 
     F1 is 784-512 x 5-10 on MNIST. F2 is 360-512 x 7-1973 on TIMIT, which is licensed: users supply it as an `.npz` with
     x_train and x_test of shape (N, 1, 360), images of one row. The 1,973 classes come from the labels.
 
     Args:
-        image_shape: channels, height, width.
+        image_shape: channels, height, width; of a table (features,).
         classes: number of outputs.
         batch_norm: as in `Units`.
         linear_units: as in `Units`.
         average_pooling: as in `Units`.
         layers: number of hidden layers.
         units: width of each.
+        width: factor of the width.
     """
 
     def __init__(
         self,
-        image_shape: tuple[int, int, int],
+        image_shape: tuple[int, ...],
         classes: int,
         *,
         batch_norm: bool = True,
@@ -41,7 +42,9 @@ class Perceptron(Chain):
         average_pooling: bool = False,
         layers: int,
         units: int = 512,
+        width: float = 1.0,
     ) -> None:
+        units = max(1, round(width * units))
         make = Units(batch_norm, linear_units, average_pooling)
         widths = [flat_size("a perceptron", image_shape, []), *(units,) * (layers - 1)]
         super().__init__([], [make.dense(fan_in, units) for fan_in in widths], nn.Linear(units, classes))

@@ -87,12 +87,14 @@ def numbered(kind: str, modules: Iterable[nn.Module]) -> dict[str, nn.Module]:
     return {f"{kind}{number}": m for number, m in enumerate((m for m in modules if isinstance(m, Unit)), 1)}
 
 
-def flat_size(network: str, image_shape: tuple[int, int, int], features: Iterable[nn.Module]) -> int:
-    """Return how many values convolutions and pooling, `features`, leave of an image.
+def flat_size(network: str, image_shape: tuple[int, ...], features: Iterable[nn.Module]) -> int:
+    """Return how many values convolutions and pooling, `features`, leave of an image; of a table, its features.
 
     Raises:
         InputError: no value is left.
     """
+    if len(image_shape) == 1:
+        return image_shape[0]
     # by arithmetic: a forward pass on the meta device imports compilers, which takes seconds in each stage
     depth, height, width = image_shape
     sides = [height, width]

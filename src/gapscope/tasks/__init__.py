@@ -12,7 +12,11 @@ from gapscope.import_paths import imported
 if TYPE_CHECKING:
     from gapscope.tasks.task import Task
 
-TASKS = {"classification": "gapscope.tasks.classification:Classification"}  # name -> import path
+TASKS = {  # name -> import path; `words` says how each one's numbers are called
+    "classification": "gapscope.tasks.classification:Classification",
+    "regression": "gapscope.tasks.regression:Regression",
+    "huber_regression": "gapscope.tasks.regression:HuberRegression",
+}
 IMPORT_PATH = re.compile(r"\w+(\.\w+)*:\w+")
 
 

@@ -26,11 +26,20 @@ class Task(ABC):
         unit: what a batch size counts: "image".
         loss_name: name of the mean loss in records and tables: "cross_entropy".
         error_name: name of the error in records and tables, with its unit: "error_pct".
+        beside_error: names of what `further` returns.
+        targets: what the targets of a table are: "labels" (classes) or "numbers".
     """
 
     unit: str
     loss_name: str
     error_name: str
+    beside_error: tuple[str, ...] = ()
+    targets: str = "labels"
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """What is recorded of a split: error, loss, and what stands beside the error."""
+        return self.error_name, self.loss_name, *self.beside_error
 
     @abstractmethod
     def batch(
@@ -63,6 +72,25 @@ class Task(ABC):
     @abstractmethod
     def error(self, total: float, weight: float) -> float:
         """Return the error of many examples, from the sum of their `errors` and their total weight."""
+
+    def further(self, error: float, examples: Any) -> dict[str, float]:
+        """Return what is recorded beside the error of one split, by its names in `beside_error`.
+
+        Args:
+            error: as `error` returns it.
+            examples: of the split.
+        """
+        return {}
+
+    def guessing_loss(self, examples: Any) -> float | None:
+        """Return the loss of the best prediction that looks at no input; None where the number of classes tells it.
+
+        A run whose training loss ends near it has learned nothing (`measures.evaluation`).
+
+        Args:
+            examples: the training set.
+        """
+        return None
 
     def outputs(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """Return the network's outputs; the first axis is the batch."""

@@ -49,7 +49,7 @@ def evaluation_metrics(
     `unused` are the parameters that the penalty does not cover, since no gradient reaches them.
 
     For classification the names are `penalty`, and for each split, such as train, `train_error_pct`,
-    `train_cross_entropy` and `train_loss` (the sum of cross-entropy and penalty).
+    `train_cross_entropy` and `train_loss` (the sum of cross-entropy and penalty). A task may have further numbers.
     """
     weight_penalty = penalty(model, settings, unused)
     row: dict[str, float] = {"penalty": weight_penalty}
@@ -58,6 +58,7 @@ def evaluation_metrics(
         row[f"{split}_{task.error_name}{suffix}"] = error
         row[f"{split}_{task.loss_name}{suffix}"] = loss
         row[f"{split}_loss{suffix}"] = loss + weight_penalty
+        row |= {f"{split}_{name}{suffix}": value for name, value in task.further(error, images).items()}
     return row
 
 

@@ -19,7 +19,7 @@ from gapscope.models import CodeSettings, ModelSpec, build
 from gapscope.training.settings import TrainSettings
 
 
-def study_spec(params: Params, name: str, image_shape: tuple[int, int, int], classes: int) -> ModelSpec:
+def study_spec(params: Params, name: str, image_shape: tuple[int, ...], classes: int) -> ModelSpec:
     """Return the spec of one of a study's models on a data set of this shape."""
     train = params.section("train", TrainSettings)
     own = params.section("code", CodeSettings).models

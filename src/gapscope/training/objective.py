@@ -123,6 +123,11 @@ class Objective:
         own = dict(self.model.named_parameters())
         return torch.cat([own[name].detach().to(self.dtype).reshape(-1) for name in self.names])
 
+    @property
+    def unit(self) -> str:
+        """What one of the examples is: the data say it, or the task."""
+        return str(getattr(self.examples, "unit", self.task.unit))
+
     def conditions(self) -> dict[str, Any]:
         """Return the conditions that a number measured with this objective depends on, for its record."""
         count = len(self.examples)
@@ -131,7 +136,7 @@ class Objective:
         if self.untracked:
             statistics = f"{statistics}; {batches} in {', '.join(self.untracked)}, without running statistics"
         return {
-            f"{self.task.unit}s": count,
+            f"{self.unit}s": count,
             "batch_norm": statistics,
             "precision": str(self.dtype).removeprefix("torch."),
             **({"frozen": self.frozen} if self.frozen else {}),
@@ -230,9 +235,7 @@ class Objective:
         """
         count = len(self.examples)
         if not 1 <= batch_size <= count:
-            raise InputError(
-                f"gradients of batches of {batch_size} were requested; there are {count} {self.task.unit}s"
-            )
+            raise InputError(f"gradients of batches of {batch_size} were requested; there are {count} {self.unit}s")
 
         def gradient(flat: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
             return torch.autograd.grad(self.task.sum_loss(outputs, batch), flat)[0]

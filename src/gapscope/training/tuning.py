@@ -1,6 +1,7 @@
 """A learning rate for each batch size, chosen on held-out training images."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -57,8 +58,12 @@ def tune_rate(
         raise InputError(f"train.tuning.validation_images must be below {images}, the training set, got {held_out}")
     order = torch.randperm(images, generator=seeds.generator("validation")).numpy()
     rest, held = order[held_out:], order[:held_out]
-    sweep = Dataset(
-        data.name, data.classes, data.x_train[rest], data.y_train[rest], data.x_train[held], data.y_train[held]
+    sweep = replace(
+        data,
+        x_train=data.x_train[rest],
+        y_train=data.y_train[rest],
+        x_test=data.x_train[held],
+        y_test=data.y_train[held],
     )
     plain = settings_of_sweep(settings)
     kept = checkpoint.sweep if checkpoint else None

@@ -1,0 +1,78 @@
+"""How a task's numbers are called: in records, tables, figures and claims. Tables and pages import this without torch.
+
+Claims, figures and pages are written in the words of classification of images. In a study of another task, its error
+stands for the classification error and its loss for the cross-entropy, and `Words.said` puts a text into its words.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Words:
+    """The names of a task's error and loss.
+
+    Attributes:
+        error: quantity of the error. It is a percentage in every built-in task, so that points mean something in all.
+        loss: quantity of the loss.
+        loss_unit: unit of the loss.
+        instead: a word of classification -> this task's.
+    """
+
+    error: str
+    loss: str
+    loss_unit: str
+    instead: dict[str, str]
+
+    @property
+    def best_epoch_error(self) -> str:
+        """Quantity of the error at a run's best epoch."""
+        return f"best_epoch_{self.error}"
+
+    def in_place(self, quantity: str) -> str:
+        """Return this task's quantity in the place of one of classification; any other quantity is the same in all."""
+        own = {CLASSIFICATION.error: self.error, CLASSIFICATION.loss: self.loss}
+        return {**own, CLASSIFICATION.best_epoch_error: self.best_epoch_error}.get(quantity, quantity)
+
+    def said(self, text: str) -> str:
+        """Return a text that is written in the words of classification in those of this task.
+
+        Example:
+            >>> REGRESSION.said("Train cross-entropy (nats), test error (%) over b images, standard error")
+            'Train squared error (variances), test RMSE (% of SD) over b examples, standard error'
+        """
+        return WRITTEN.sub(self._said, text) if self.instead else text
+
+    def _said(self, found: re.Match[str]) -> str:
+        word = found[0]
+        new = self.instead.get(word.lower(), word)
+        return new[0].upper() + new[1:] if word[0].isupper() else new
+
+
+def _regression(loss: str, called: str) -> Words:
+    instead = {
+        "cross-entropy": called, "nats": "variances", "image": "example", "images": "examples",
+        "error": "RMSE", "errors": "RMSE", "error (%)": "RMSE (% of SD)",
+    }  # fmt: skip
+    return Words("rmse_pct", loss, "variances", instead)
+
+
+# first what holds a word that is to be replaced, and stays
+WRITTEN = re.compile(
+    r"(standard|rounding|root mean square|squared) errors?|error bounds?|"
+    r"error \(%\)|\b(errors?|cross-entropy|nats|images?)\b",
+    re.IGNORECASE,
+)
+CLASSIFICATION = Words("error_pct", "cross_entropy", "nats", {})
+REGRESSION = _regression("squared_error", "squared error")
+HUBER = _regression("huber_loss", "Huber loss")
+WORDS = {"classification": CLASSIFICATION, "regression": REGRESSION, "huber_regression": HUBER}  # by train.task
+
+
+def words_of(quantities: Collection[str]) -> Words:
+    """Return the words of the task whose loss is among the quantities of a record or a table.
+
+    A task of one's own has those of classification, and what is not measured stays empty.
+    """
+    return next((words for words in WORDS.values() if words.loss in quantities), CLASSIFICATION)
