@@ -5,9 +5,11 @@ from pathlib import Path
 from gapscope import papers
 from gapscope.claims import verdicts
 from gapscope.claims.evidence import read_evidence
+from gapscope.claims.in_task import in_task
 from gapscope.config import load_params
 from gapscope.records.tables import write_table
 from gapscope.runtime import arguments, run_stage
+from gapscope.tasks.words import words_of
 
 
 def main() -> None:
@@ -22,7 +24,8 @@ def main() -> None:
     settings = params.section("claims", verdicts.ClaimSettings)
     settings.check(params.study, claims)
     studies = read_evidence(args.tables, params, claims), read_evidence(args.reference.parent)
-    write_table(args.out, verdicts.evaluate(claims, *studies, settings))
+    asked = in_task(claims, words_of(set(studies[0].values["quantity"])))
+    write_table(args.out, verdicts.evaluate(asked, *studies, settings))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ compared_with   {quantity, where}: subtracted, or divided by where the unit is `
 correlated_with {quantity, where}: see rises_with
 needs           {quantity, where}: the claim is not testable where this is 0 in every run
 uncertain       a quantity that is above 0 in the runs in which error bounds leave the tested value open
-unit            of the effect: points, nats, values, eigenvalues (both are counts), share, correlation, times (a ratio)
+unit            of the effect: points, nats (variances in regression, see `in_task`), values, eigenvalues (both are
+                counts), share, correlation, times (a ratio)
 family          primary         what the paper's abstract and conclusions state: corrected together (Holm)
                 secondary       the default: reported with its uncorrected p value, and labelled so
 controls        name of the claim that this one is a control of. Controls are a family of their own. One is tested only
@@ -77,8 +78,16 @@ OF_RECORDS = ("images", "discarded", "none")  # levels that are read from a meas
 LEVELS = ("batch_size", "width", "start_epoch", *OF_RECORDS)
 FAMILIES = ("primary", "secondary")
 # The largest effect that counts as none, by unit, fixed on 2026-11-30. Points: as `tables.tolerance_points`. Ratios: a
-# factor. Counts: a share of all the values that there are to count. Nats and exponents: our choice.
-MARGINS = {"points": 0.5, "nats": 0.05, "times": 1.25, "share": 0.01, "values": 0.01, "exponent": 0.05}
+# factor. Counts: a share of all the values that there are to count. Nats, variances and exponents: our choice.
+MARGINS = {
+    "points": 0.5,
+    "nats": 0.05,
+    "variances": 0.05,
+    "times": 1.25,
+    "share": 0.01,
+    "values": 0.01,
+    "exponent": 0.05,
+}
 
 
 @dataclass(frozen=True)

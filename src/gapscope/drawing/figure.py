@@ -17,6 +17,7 @@ mpl.use("Agg")
 import matplotlib.figure
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.text import Text
 
 from gapscope.drawing import svg
 from gapscope.drawing.labels import name_series
@@ -24,6 +25,7 @@ from gapscope.records.files import write_text
 from gapscope.records.tables import read_table, write_table
 
 Draw = Callable[[pd.DataFrame], matplotlib.figure.Figure]
+Said = Callable[[str], str] | None
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,15 @@ class Figure:
     optional: bool = False
 
 
-def save(figures: Iterable[Figure], study: Any, folder: Path) -> None:
-    """Write each figure of a study as NAME.csv and, drawn from that file, as NAME.svg."""
+def save(figures: Iterable[Figure], study: Any, folder: Path, said: Said = None) -> None:
+    """Write each figure of a study as NAME.csv and, drawn from that file, as NAME.svg.
+
+    Args:
+        figures: of its measures.
+        study: what the tables are made of.
+        folder: to write into.
+        said: puts what a figure says into the words of the study's task; None: as it is.
+    """
     for figure in figures:
         path = folder / f"{figure.name}.csv"
         table = figure.table(study)
@@ -58,18 +67,20 @@ def save(figures: Iterable[Figure], study: Any, folder: Path) -> None:
             continue
         write_table(path, table)
         rows = read_table(path)
-        picture = svg.drawn(styled(figure.draw, rows), figure.name, readable=figure.readable and not rows.empty)
+        picture = svg.drawn(styled(figure.draw, rows, said), figure.name, readable=figure.readable and not rows.empty)
         write_text(path.with_suffix(".svg"), picture)
 
 
-def styled(draw: Draw, rows: pd.DataFrame) -> matplotlib.figure.Figure:
-    """Draw a figure in the project's one style; without a row, one that says so."""
+def styled(draw: Draw, rows: pd.DataFrame, said: Said = None) -> matplotlib.figure.Figure:
+    """Draw a figure in the project's one style; without a row, one that says so. `said` is as in `save`."""
     with as_file(files("gapscope.drawing") / "gapscope.mplstyle") as style, plt.style.context(style):
         if rows.empty:
             figure = plt.figure(figsize=(5, 1))
             figure.suptitle("nothing to draw: every run (or one of each pair) diverged")
             return figure
         figure = draw(rows)
+        for text in figure.findobj(Text) if said else ():
+            text.set_text(said(text.get_text()))  # type: ignore[attr-defined, misc]
         name_series(figure)
         # about 12 letters per inch at the size of a title; a narrow figure would cut it at both ends
         title = textwrap.fill(figure.get_suptitle(), int(12 * figure.get_figwidth()))

@@ -9,14 +9,14 @@ records), `run_rows`
   (its rows in `runs.csv`; by default every row of its records), `study_table` (a table of a measure that does not run
   on cells), `notes` (what it says of each run that is no number), `table_notes` (what stands below a reader's table),
   `HEADLINES` (quantities in `summary.json`), `SHOWN` (rows of a reader's table; by default every quantity), and in the
-  measure that gives the test error `GAP` (column of the gap's table -> quantity and axes);
+  measure that gives the test error `gap_columns` (column of the gap's table -> quantity and axes);
 - `FIGURES`: its figures, in the module or in its sibling `NAME_figures`, so that a stage that only measures does not
   import matplotlib, and an edit of a caption is no edit of the code that measures.
 
 `MEASURES`, name -> module, is filled when it is first asked for: the import of one measure does not import the others.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -100,14 +100,16 @@ def quantities() -> "dict[str, Quantity]":
     return {name: quantity for module in _all().values() for name, quantity in module.QUANTITIES.items()}
 
 
-def gap_columns() -> dict[str, tuple[str, dict[str, Any]]]:
+def gap_columns(quantities: Collection[str]) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return the quantities that the table of gaps is made of: column -> quantity and axes.
 
     They are the test error, and how far each run was trained: train error and updates.
+
+    Args:
+        quantities: that the study has.
     """
-    columns: dict[str, tuple[str, dict[str, Any]]] = next(
-        module.GAP for module in _all().values() if hasattr(module, "GAP")
-    )
+    module = next(module for module in _all().values() if hasattr(module, "gap_columns"))
+    columns: dict[str, tuple[str, dict[str, Any]]] = module.gap_columns(quantities)
     return columns
 
 

@@ -5,11 +5,12 @@ out of means and tests, as a diverged run is.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import RUN
+from gapscope.tasks.words import WORDS, words_of
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
@@ -23,33 +24,49 @@ QUANTITIES = {
     "error_pct": Quantity("error", "%", EACH, "lower"),
     "cross_entropy": Quantity("cross-entropy", "nats", EACH, "lower"),
     "penalty": Quantity("weight penalty, 0.5 λ Σw²", "nats", (), None),
+    "rmse_pct": Quantity("root mean square error", "% of SD", EACH, "lower"),
+    "r2": Quantity("R²", "", EACH, "higher"),
+    "squared_error": Quantity("squared error", "variances", EACH, "lower"),
+    "huber_loss": Quantity("Huber loss", "variances", EACH, "lower"),
     "loss": Quantity("cross-entropy + penalty", "nats", EACH, "lower"),
     "loss_keras": Quantity("cross-entropy + twice the penalty, as Keras adds it", "nats", ("split",), "lower"),
     "best_epoch_error_pct": Quantity("error at the best epoch", "%", (*EACH, "chosen_on"), "lower"),
+    "best_epoch_rmse_pct": Quantity(
+        "root mean square error at the best epoch", "% of SD", (*EACH, "chosen_on"), "lower"
+    ),
     "weight_norm": Quantity("norm of the weights", "", (), None),
     "distance_from_initial": Quantity("distance from the initial weights", "", (), None),
     "updates": Quantity("updates", "", (), None),
     "epochs": Quantity("epochs", "", (), None),
 }
-HEADLINES = [
-    ("error_pct", {"split": "test", "statistics": "reestimated"}),
-    ("cross_entropy", {"split": "train", "statistics": "reestimated"}),
-]
 REESTIMATED = {"statistics": "reestimated"}
-GAP: dict[str, tuple[str, dict[str, str]]] = {
-    "test_error_pct": ("error_pct", {"split": "test", **REESTIMATED}),
-    "train_error_pct": ("error_pct", {"split": "train", **REESTIMATED}),
-    "updates": ("updates", {}),
-}
+ERRORS = tuple(dict.fromkeys(words.error for words in WORDS.values()))  # of all tasks; a run has one of them
+LOSSES = tuple(words.loss for words in WORDS.values())
+HEADLINES = [
+    *((name, {"split": "test", **REESTIMATED}) for name in ERRORS),
+    *((name, {"split": "train", **REESTIMATED}) for name in LOSSES),
+]
 SHOWN: list[tuple[str, dict[str, Any]]] = [
     ("updates", {}),
-    *(
-        (name, {"split": split, **REESTIMATED})
-        for name in ("error_pct", "cross_entropy")
-        for split in ("train", "test")
-    ),
+    *((name, {"split": split, **REESTIMATED}) for name in (*ERRORS, "r2", *LOSSES) for split in ("train", "test")),
     *((name, {}) for name in ("penalty", "weight_norm", "distance_from_initial")),
 ]
+
+
+def gap_columns(quantities: Collection[str]) -> dict[str, tuple[str, dict[str, str]]]:
+    """Return what the table of gaps is made of, column -> quantity and axes: the error, and how far a run was trained.
+
+    Args:
+        quantities: that the study has.
+    """
+    error = words_of(quantities).error
+    return {
+        "test_error_pct": (error, {"split": "test", **REESTIMATED}),
+        "train_error_pct": (error, {"split": "train", **REESTIMATED}),
+        "updates": ("updates", {}),
+    }
+
+
 # names that training gives without a split -> quantity
 PLAIN = {
     "penalty": "penalty",
@@ -59,12 +76,14 @@ PLAIN = {
     "epochs_run": "epochs",
     "lr": "learning_rate",
 }
-OF_A_SPLIT = ("error_pct", "cross_entropy", "loss")  # in classification; another task has its own error and loss
+OF_A_SPLIT = ("error_pct", "cross_entropy", "loss")  # in classification
 
 STUCK = "learned nothing"  # a status beside "ok" and "diverged"
 # Our choice: a run has learned nothing if it has at least these parts of the cross-entropy and the error of guessing.
-# Classes may be of unequal size: calling every digit of MNIST the commonest one is wrong for 88.8 %, not 90 %.
-GUESSING = {"cross_entropy": 0.99, "error_pct": 0.9}
+# Classes may be of unequal size: calling every digit of MNIST the commonest one is wrong for 88.8 %, not 90 %. A task
+# that records its own loss of guessing is judged by that part of it alone.
+PART_OF_LOSS = 0.99
+GUESSING = {"cross_entropy": PART_OF_LOSS, "error_pct": 0.9}
 
 
 def spelled(name: str, of_a_split: Sequence[str] = OF_A_SPLIT) -> tuple[str, dict[str, str]] | None:
@@ -138,6 +157,8 @@ def status(record: Mapping[str, Any], table: "pd.DataFrame") -> str:
         return str(record["status"])
     final = (table["split"] == "train") & (table["statistics"] == "reestimated") & table["epoch"].isna()
     values = table[final].set_index("quantity")["value"]
+    if "guessing" in record:
+        return STUCK if any(values[loss] >= PART_OF_LOSS * of for loss, of in record["guessing"].items()) else "ok"
     if not {*GUESSING} <= {*values.index}:  # another task: what guessing gives there is not known
         return "ok"
     wrong = values["error_pct"] >= GUESSING["error_pct"] * 100 * (1 - 1 / classes)
@@ -165,7 +186,8 @@ def _best_epochs(study: "Study", table: "pd.DataFrame") -> "pd.DataFrame":
 
     axes = {"split": "test", "statistics": "running"}
     good = {tuple(note[name] for name in RUN) for note in study.notes if note["status"] == "ok"}
-    here = table[table["epoch"].notna() & (table["quantity"] == "error_pct")]
+    words = words_of(set(table["quantity"]))
+    here = table[table["epoch"].notna() & (table["quantity"] == words.error)]
     here = here[(here["split"] == axes["split"]) & (here["statistics"] == axes["statistics"])]
     made: list[dict[str, Any]] = []
     for (model, dataset, size), runs in here.groupby(["model", "dataset", "batch_size"], sort=False):
@@ -173,7 +195,7 @@ def _best_epochs(study: "Study", table: "pd.DataFrame") -> "pd.DataFrame":
         by_seed = {seed: errors for seed, errors in by_seed.items() if (model, dataset, size, seed) in good}
         if not by_seed:
             continue
-        about = {"model": model, "dataset": dataset, "batch_size": size, **axes, "quantity": "best_epoch_error_pct"}
+        about = {"model": model, "dataset": dataset, "batch_size": size, **axes, "quantity": words.best_epoch_error}
         made += [{**about, "seed": seed, "chosen_on": "own", "value": of.min()} for seed, of in by_seed.items()]
         first, *others = by_seed.values()
         if others and all(errors.index.equals(first.index) for errors in others):

@@ -31,8 +31,10 @@ CURVES = {  # column of the figure's table -> quantity, split, title of the pane
 
 def gap(study: Study) -> pd.DataFrame:
     """Return error and loss against batch size, one row per run and series; printed values have the source `paper`."""
-    runs = study.good_runs
-    frames = [drawing.rows_of(select(runs, quantity, axes), panel, series) for panel, series, quantity, axes in SERIES]
+    runs, own = study.good_runs, study.words.in_place
+    frames = [
+        drawing.rows_of(select(runs, own(quantity), axes), panel, series) for panel, series, quantity, axes in SERIES
+    ]
     printed = study.printed
     if printed is not None and len(printed):
         pairs = runs[["model", "dataset"]].drop_duplicates()
@@ -63,7 +65,7 @@ def draw_gap(rows: pd.DataFrame) -> Drawing:
 def by_width(study: Study) -> pd.DataFrame:
     """Return the gap and the test error at both ends against the width; no row where the networks have one width."""
     columns = ["model", "dataset", "width", "seed", "panel", "series", "value"]
-    errors = select(study.good_runs, "error_pct", {"split": "test", **REESTIMATED})
+    errors = select(study.good_runs, study.words.error, {"split": "test", **REESTIMATED})
     names = [WIDENED.fullmatch(name) for name in errors["model"]]
     errors = errors.assign(width=[float(name["width"]) if name else 1.0 for name in names])
     base = [name["name"] if name else own for name, own in zip(names, errors["model"], strict=True)]
@@ -118,7 +120,9 @@ def curves(study: Study) -> pd.DataFrame:
     """Return every evaluated epoch of every run, one row each."""
     table = study.long("train")
     columns = {
-        name: table[(table["quantity"] == quantity) & (table["split"] == split) & table["epoch"].notna()]
+        name: table[
+            (table["quantity"] == study.words.in_place(quantity)) & (table["split"] == split) & table["epoch"].notna()
+        ]
         for name, (quantity, split, _) in CURVES.items()
     }
     return pd.DataFrame({name: of.set_index([*RUN, "epoch"])["value"] for name, of in columns.items()}).reset_index()

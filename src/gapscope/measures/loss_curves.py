@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import RUN
+from gapscope.tasks.words import words_of
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
@@ -40,7 +41,8 @@ def curves(study: "Study") -> "pd.DataFrame":
     found = found[found["epoch"].notna()]
     train = found[found["split"] == "train"]
     names = set(train["quantity"])
-    probe = train[train["quantity"] == ("cross_entropy" if "cross_entropy" in names else "loss")]  # of another task
+    loss = words_of(names).loss
+    probe = train[train["quantity"] == (loss if loss in names else "loss")]  # "loss": of a task of one's own
     frames = [probe.assign(sample="probe", loss=probe["value"], sampling_sd=float("nan"))]
     if "update" in found:
         index = [*RUN, "epoch", "update"]

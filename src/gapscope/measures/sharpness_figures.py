@@ -7,6 +7,7 @@ from gapscope.drawing import axes as drawing
 from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
 from gapscope.records.long import axis_text, select
+from gapscope.tasks.words import CLASSIFICATION
 
 ACCURACY = "test accuracy (%)"
 
@@ -14,8 +15,10 @@ ACCURACY = "test accuracy (%)"
 def table(study: Study) -> pd.DataFrame:
     """Return test accuracy and sharpness against batch size, one row per run and series."""
     runs = study.good_runs
-    error = select(runs, "error_pct", {"split": "test", "statistics": "reestimated"})
+    error = select(runs, study.words.error, {"split": "test", "statistics": "reestimated"})
     frames = [drawing.rows_of(error.assign(value=100 - error["value"]), ACCURACY, "test accuracy")]
+    if study.words is not CLASSIFICATION:  # an accuracy is of classes
+        frames = [drawing.rows_of(error, "test error (%)", "test error")]
     sharp = runs[runs["quantity"] == "sharpness_pct"]
     axes = ["split", "statistics", "space", "dimension", "epsilon"]
     for (split, statistics, space, dimension, epsilon), of in sharp.groupby(axes, sort=False, dropna=False):
@@ -31,8 +34,9 @@ def space_text(space: object, dimension: object) -> str:
 
 def caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
+    first = "Test accuracy" if ACCURACY in set(rows["panel"]) else "Test error"
     return (
-        "Test accuracy, and the largest rise of the loss found in a small box around the weights, in per cent of"
+        f"{first}, and the largest rise of the loss found in a small box around the weights, in per cent of"
         " 1 + loss (Keskar et al. 2017). The rise is a lower bound, found by ten iterations of L-BFGS-B."
         f" {drawing.runs_caption(rows)}"
     )
@@ -40,7 +44,8 @@ def caption(rows: pd.DataFrame) -> str:
 
 def draw(rows: pd.DataFrame) -> Drawing:
     """Draw test accuracy and sharpness against batch size."""
-    figure = drawing.against_batch_size(rows, "Test accuracy, and sharpness of the cross-entropy")
+    first = "Test accuracy" if ACCURACY in set(rows["panel"]) else "Test error"
+    figure = drawing.against_batch_size(rows, f"{first}, and sharpness of the cross-entropy")
     for axes in figure.axes:
         if axes.get_title().startswith("sharpness"):
             axes.set_yscale("log")

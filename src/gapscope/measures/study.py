@@ -10,6 +10,7 @@ from gapscope.config import Params
 from gapscope.records.cells import cells, seed_records
 from gapscope.records.long import AXES, RUN, VALUES, read_long
 from gapscope.records.tables import read_record, read_table
+from gapscope.tasks.words import Words, words_of
 
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
@@ -62,6 +63,12 @@ class Study:
         known = read_table(self.folder / "cells.csv")
         good = pd.MultiIndex.from_frame(known.loc[known["status"] == "ok", run])
         return self.runs[pd.MultiIndex.from_frame(self.runs[run]).isin(good)]
+
+    @cached_property
+    def words(self) -> Words:
+        """The words of the study's task, by what its runs have."""
+        runs = self.folder / "runs.csv"  # there is none where no network is trained
+        return words_of(set(self.runs["quantity"]) if runs.exists() else ())
 
     def table(self, name: str) -> "pd.DataFrame":
         """Return one of its tables; an empty one where it has none of that name."""

@@ -72,7 +72,7 @@ def gap_table(values: pd.DataFrame, cells: pd.DataFrame, tolerance: float) -> pd
 def _wide(values: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with their updates and errors in columns; NaN where a run has none."""
     runs = cells[[*RUN, "status"]]
-    for name, (quantity, axes) in measures.gap_columns().items():
+    for name, (quantity, axes) in measures.gap_columns(set(values["quantity"])).items():
         column = by_run(values, quantity, axes).rename(name).astype(float)
         runs = runs.join(column, on=[*RUN])
     return runs

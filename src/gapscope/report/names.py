@@ -10,6 +10,7 @@ NETWORKS = {
     "resnet18": "ResNet-18",
     "resnet56": "ResNet-56",
     "alexnet": "AlexNet",
+    "mlp": "a perceptron",
     **{name: name.upper() for name in ("f1", "f2", "c1", "c2", "c3", "c4")},
 }
 DATA = {
@@ -19,6 +20,9 @@ DATA = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "timit": "TIMIT",
+    "diabetes": "scikit-learn's diabetes",
+    "breast_cancer": "scikit-learn's breast cancer",
+    "wine": "scikit-learn's wine",
 }
 _VARIED = re.compile(r"(?P<name>.+)_(?P<kind>[wn])(?P<number>[\d.]+)")  # lenet5_w2, mnist_n5000
 

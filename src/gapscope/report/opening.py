@@ -4,7 +4,7 @@ All of it is made of the study's params and its table of claims, so that it fits
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,10 @@ class Opening:
     run: str
     sentences: Sequence[str]
     measure: str
+
+    def in_words(self, said: Callable[[str], str]) -> "Opening":
+        """Return it with its texts in the words of another task."""
+        return replace(self, question=said(self.question), sentences=[said(of) for of in self.sentences])
 
 
 def opening(study: str, params: Mapping[str, Any], metrics: Path, claims: Sequence[Row]) -> Opening:

@@ -7,8 +7,8 @@ git, so a page can be made in any clone, without torch and without training. The
 import re
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -26,6 +26,7 @@ from gapscope.errors import InputError
 from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
 from gapscope.report import gap, measure_tables, opening, page_tables
+from gapscope.tasks.words import Words, words_of
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
 KEY = 6  # claims that a page shows at its top
@@ -70,6 +71,10 @@ class Shown:
     caption: str
     svg: Markup
 
+    def in_words(self, said: Callable[[str], str]) -> "Shown":
+        """Return it with its texts in the words of another task; the figure itself has them."""
+        return replace(self, title=said(self.title), caption=said(self.caption))
+
 
 def page(
     study: str,
@@ -90,19 +95,20 @@ def page(
     tested = claims(verdicts)
     configuration, every = settings.read_text(encoding="utf-8"), metrics / "params.yaml"
     opens = opening.opening(study, read_yaml(every) if every.exists() else {}, metrics, tested)
-    first, others = figures(plots, opens.measure)
+    said = _words(metrics).said
+    first, others = ([figure.in_words(said) for figure in of] for of in figures(plots, opens.measure))
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             study=study,
             about=about(configuration),
-            opening=opens,
+            opening=opens.in_words(said),
             claims=by_family(tested),
             key=KEY,
             signs=SIGNS,
-            answers=answers(metrics / "gap.csv"),
-            tables=measure_tables.of_study(metrics),
+            answers=[said(answer) for answer in answers(metrics / "gap.csv")],
+            tables=[table.in_words(said) for table in measure_tables.of_study(metrics)],
             first=first,
             figures=others,
             made=made(metrics),
@@ -111,6 +117,12 @@ def page(
             params=every.read_text(encoding="utf-8") if every.exists() else "",
         )
     )
+
+
+def _words(metrics: Path) -> Words:
+    """Return the words of the task of a study, by what was measured."""
+    batches = metrics / "batch_sizes.csv"
+    return words_of(set(read_table(batches)["quantity"]) if batches.exists() else ())
 
 
 @cache

@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any
 
@@ -34,6 +34,14 @@ class Table:
     heads: Sequence[Sequence[Cell]]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default=())
+
+    def in_words(self, said: Callable[[str], str]) -> "Table":
+        """Return it with its texts in the words of another task."""
+        heads, rows = (
+            [[replace(cell, text=said(cell.text)) for cell in line] for line in lines]
+            for lines in (self.heads, self.rows)
+        )
+        return Table(said(self.caption), heads, rows, [said(note) for note in self.notes])
 
 
 def of_markdown(text: str, caption: str) -> list[Table]:
