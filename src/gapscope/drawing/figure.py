@@ -17,7 +17,6 @@ mpl.use("Agg")
 import matplotlib.figure
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.text import Text
 
 from gapscope.drawing import svg
 from gapscope.drawing.labels import name_series
@@ -71,6 +70,15 @@ def save(figures: Iterable[Figure], study: Any, folder: Path, said: Said = None)
         write_text(path.with_suffix(".svg"), picture)
 
 
+def _say(figure: matplotlib.figure.Figure, said: Callable[[str], str]) -> None:
+    """Put titles, labels of axes and names of series into other words."""
+    of_axes = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts)]
+    for text in (*figure.texts, *of_axes):  # not those of ticks, which would be made before the limits are known
+        text.set_text(said(text.get_text()))
+    for artist in (artist for axes in figure.axes for artist in (*axes.lines, *axes.collections)):
+        artist.set_label(said(str(artist.get_label())))
+
+
 def styled(draw: Draw, rows: pd.DataFrame, said: Said = None) -> matplotlib.figure.Figure:
     """Draw a figure in the project's one style; without a row, one that says so. `said` is as in `save`."""
     with as_file(files("gapscope.drawing") / "gapscope.mplstyle") as style, plt.style.context(style):
@@ -79,8 +87,8 @@ def styled(draw: Draw, rows: pd.DataFrame, said: Said = None) -> matplotlib.figu
             figure.suptitle("nothing to draw: every run (or one of each pair) diverged")
             return figure
         figure = draw(rows)
-        for text in figure.findobj(Text) if said else ():
-            text.set_text(said(text.get_text()))  # type: ignore[attr-defined, misc]
+        if said:
+            _say(figure, said)
         name_series(figure)
         # about 12 letters per inch at the size of a title; a narrow figure would cut it at both ends
         title = textwrap.fill(figure.get_suptitle(), int(12 * figure.get_figwidth()))

@@ -10,6 +10,7 @@ from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
 from gapscope.records.cells import WIDENED
 from gapscope.records.long import RUN, select
+from gapscope.tasks.words import words_of
 
 REESTIMATED = {"statistics": "reestimated"}
 ERROR, LOSS = "error (%)", "cross-entropy, penalty (nats)"
@@ -31,7 +32,8 @@ CURVES = {  # column of the figure's table -> quantity, split, title of the pane
 
 def gap(study: Study) -> pd.DataFrame:
     """Return error and loss against batch size, one row per run and series; printed values have the source `paper`."""
-    runs, own = study.good_runs, study.words.in_place
+    runs = study.good_runs
+    own = words_of(set(runs["quantity"])).in_place
     frames = [
         drawing.rows_of(select(runs, own(quantity), axes), panel, series) for panel, series, quantity, axes in SERIES
     ]
@@ -65,7 +67,8 @@ def draw_gap(rows: pd.DataFrame) -> Drawing:
 def by_width(study: Study) -> pd.DataFrame:
     """Return the gap and the test error at both ends against the width; no row where the networks have one width."""
     columns = ["model", "dataset", "width", "seed", "panel", "series", "value"]
-    errors = select(study.good_runs, study.words.error, {"split": "test", **REESTIMATED})
+    runs = study.good_runs
+    errors = select(runs, words_of(set(runs["quantity"])).error, {"split": "test", **REESTIMATED})
     names = [WIDENED.fullmatch(name) for name in errors["model"]]
     errors = errors.assign(width=[float(name["width"]) if name else 1.0 for name in names])
     base = [name["name"] if name else own for name, own in zip(names, errors["model"], strict=True)]
@@ -119,10 +122,9 @@ def draw_by_width(rows: pd.DataFrame) -> Drawing:
 def curves(study: Study) -> pd.DataFrame:
     """Return every evaluated epoch of every run, one row each."""
     table = study.long("train")
+    own = words_of(set(table["quantity"])).in_place
     columns = {
-        name: table[
-            (table["quantity"] == study.words.in_place(quantity)) & (table["split"] == split) & table["epoch"].notna()
-        ]
+        name: table[(table["quantity"] == own(quantity)) & (table["split"] == split) & table["epoch"].notna()]
         for name, (quantity, split, _) in CURVES.items()
     }
     return pd.DataFrame({name: of.set_index([*RUN, "epoch"])["value"] for name, of in columns.items()}).reset_index()

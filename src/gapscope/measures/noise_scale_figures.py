@@ -48,6 +48,9 @@ def draw_noise_scale(rows: pd.DataFrame) -> Drawing:
             top = run["high"].clip(upper=ceiling)
             axes.fill_between(run["epoch"], run["low"], top, color=look["color"], alpha=0.15)
         axes.set_ylim(top=ceiling)
+        if axes.get_ylim()[0] <= 0:  # the margin of a linear axis, for which a logarithmic one has no place
+            known_ends = here[["noise_scale", "low"]].to_numpy(dtype=float)
+            axes.set_ylim(bottom=0.5 * min(known_ends[np.isfinite(known_ends) & (known_ends > 0)], default=1.0))
         axes.set(yscale="log", xlabel="epochs of training")
         axes.set_title(f"critical batch size (images)\n{drawing.pair_title(pair, here)}")
         axes.xaxis.get_major_locator().set_params(integer=True)

@@ -7,7 +7,7 @@ from gapscope.drawing import axes as drawing
 from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
 from gapscope.records.long import axis_text, select
-from gapscope.tasks.words import CLASSIFICATION
+from gapscope.tasks.words import CLASSIFICATION, words_of
 
 ACCURACY = "test accuracy (%)"
 
@@ -15,9 +15,10 @@ ACCURACY = "test accuracy (%)"
 def table(study: Study) -> pd.DataFrame:
     """Return test accuracy and sharpness against batch size, one row per run and series."""
     runs = study.good_runs
-    error = select(runs, study.words.error, {"split": "test", "statistics": "reestimated"})
+    words = words_of(set(runs["quantity"]))
+    error = select(runs, words.error, {"split": "test", "statistics": "reestimated"})
     frames = [drawing.rows_of(error.assign(value=100 - error["value"]), ACCURACY, "test accuracy")]
-    if study.words is not CLASSIFICATION:  # an accuracy is of classes
+    if words is not CLASSIFICATION:  # an accuracy is of classes
         frames = [drawing.rows_of(error, "test error (%)", "test error")]
     sharp = runs[runs["quantity"] == "sharpness_pct"]
     axes = ["split", "statistics", "space", "dimension", "epsilon"]

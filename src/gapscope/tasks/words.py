@@ -53,7 +53,7 @@ class Words:
 def _regression(loss: str, called: str) -> Words:
     instead = {
         "cross-entropy": called, "nats": "variances", "image": "example", "images": "examples",
-        "error": "RMSE", "errors": "RMSE", "error (%)": "RMSE (% of SD)",
+        "error": "RMSE", "errors": "RMSE", "error (%)": "RMSE (% of SD)", "lose accuracy": "predict worse",
     }  # fmt: skip
     return Words("rmse_pct", loss, "variances", instead)
 
@@ -61,7 +61,7 @@ def _regression(loss: str, called: str) -> Words:
 # first what holds a word that is to be replaced, and stays
 WRITTEN = re.compile(
     r"(standard|rounding|root mean square|squared) errors?|error bounds?|"
-    r"error \(%\)|\b(errors?|cross-entropy|nats|images?)\b",
+    r"error \(%\)|lose accuracy|\b(errors?|cross-entropy|nats|images?)\b",
     re.IGNORECASE,
 )
 CLASSIFICATION = Words("error_pct", "cross_entropy", "nats", {})
