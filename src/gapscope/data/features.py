@@ -54,3 +54,14 @@ def split_features(table: Table, split: str, device: str) -> Features:
     x, y = (table.x_train, table.y_train) if split == "train" else (table.x_test, table.y_test)
     arrays = (x, y, *table.channel_statistics(), *table.target_statistics())
     return Features(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+
+
+def random_features(  # noqa: PLR0917
+    count: int, features: int, outputs: int, targets: str, draw: torch.Generator, device: str
+) -> Features:
+    """Return examples whose features, and labels or targets (`targets` is "labels" or "numbers"), are random."""
+    x, y = torch.randn(count, features, generator=draw), torch.randn(count, outputs, generator=draw)
+    if targets == "labels":
+        y = torch.randint(0, outputs, (count,), generator=draw)
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    return Features(*(tensor.to(device) for tensor in (x, y, zero, one, zero, one)))

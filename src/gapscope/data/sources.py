@@ -92,7 +92,7 @@ def fetch(
         source, found, notes = _find(name, settings, scratch)
         dataset = load(found, name)
         arrays = {array: of for array, of in read_arrays(found).items() if array in ARRAYS}
-        arrays |= {"classes": np.int64(dataset.classes)}
+        arrays |= {"classes": np.array(dataset.classes, np.int64)}
     if isinstance(dataset, tabular.Table):
         arrays = tabular.arrays_of(dataset)
     digest = hashlib.sha256()

@@ -23,7 +23,7 @@ import torch
 
 from gapscope import seeds
 from gapscope.config import Params
-from gapscope.data.features import Features
+from gapscope.data.features import random_features
 from gapscope.data.images import Augmentation, Images
 from gapscope.data.sources import SUBSET, DataSettings
 from gapscope.measures.activations import ActivationSettings, activation_bytes
@@ -243,20 +243,12 @@ def measure(spec: ModelSpec, settings: TrainSettings, device: str) -> Speed:
 def _random_images(spec: ModelSpec, task: Task, device: str) -> Images:
     draw = seeds.generator("probe", "images")
     if len(spec.image_shape) == 1:
-        return _random_features(spec, task, draw, device)
+        return random_features(LARGE, spec.image_shape[0], spec.classes, task.targets, draw, device)
     pixels = torch.randint(0, 256, (LARGE, *spec.image_shape), generator=draw, dtype=torch.uint8)
     labels = torch.randint(0, spec.classes, (LARGE,), generator=draw)
     channels = spec.image_shape[0]
     mean, std = torch.full((channels,), 0.5, dtype=torch.float64), torch.full((channels,), 0.3, dtype=torch.float64)
     return Images(*(tensor.to(device) for tensor in (pixels, labels, mean, std)))
-
-
-def _random_features(spec: ModelSpec, task: Task, draw: torch.Generator, device: str) -> Features:
-    x, y = torch.randn(LARGE, *spec.image_shape, generator=draw), torch.randn(LARGE, spec.classes, generator=draw)
-    if task.targets == "labels":
-        y = torch.randint(0, spec.classes, (LARGE,), generator=draw)
-    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    return Features(*(tensor.to(device) for tensor in (x, y, zero, one, zero, one)))
 
 
 def _seconds(call: Callable[[], object], clock: Callable[[], float], warmup: int = 1) -> float:

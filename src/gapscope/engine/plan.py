@@ -177,7 +177,7 @@ def check(
 
 
 def rehearse_models(
-    params: Params, cells_of_dataset: list[Cell], image_shape: tuple[int, int, int], classes: int
+    params: Params, cells_of_dataset: list[Cell], image_shape: tuple[int, ...], classes: int
 ) -> list[str]:
     """Rehearse each network that the user wrote, or trains on a task of their own; return what there is to know of it.
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.config import Params
+from gapscope.data.features import random_features
 from gapscope.data.images import Images
 from gapscope.errors import InputError, reason, where_raised
 from gapscope.measures.activations import ActivationSettings, unit_bytes
@@ -23,6 +24,7 @@ from gapscope.models.hidden import untracked_batch_norms
 from gapscope.numerics.loss_surface.sharpness import PRECISIONS
 from gapscope.records.weights import read_weights, write_weights
 from gapscope.tasks import TASKS, make_task
+from gapscope.tasks.task import Task
 from gapscope.training.gradient import make_update
 from gapscope.training.loop import make_optimizer_of
 from gapscope.training.objective import Objective
@@ -56,14 +58,15 @@ def rehearse(params: Params, spec: ModelSpec, measured: dict[str, Any], device: 
         InputError: what does not work.
     """
     settings = params.section("train", TrainSettings).changed({"batch.micro_batch": None})
-    task, images = make_task(settings.task), _random_images(spec, device)
+    task = make_task(settings.task)
+    images = _random_images(spec, task, device)
     with seeds.seeded("rehearsal"):
         with _step(spec, "is built"):
             model = build(spec).to(device)
         with _step(spec, "takes a batch of images"):
             model.train()
             outputs = task.outputs(model, task.batch(images, slice(0, IMAGES)))
-        if settings.task in TASKS:
+        if settings.task in TASKS and task.targets == "labels":
             _check_logits(spec, outputs)
         with _step(spec, "is trained"):
             make_update(model, make_optimizer_of(model, settings), images, settings, task=task)(
@@ -162,8 +165,11 @@ def _store(model: nn.Module, spec: ModelSpec, device: str) -> None:
             raise InputError(f"model {spec.name}: {name} is not restored as it was stored")
 
 
-def _random_images(spec: ModelSpec, device: str) -> Images:
+def _random_images(spec: ModelSpec, task: Task, device: str) -> Images:
     draw = seeds.generator("rehearsal", "images")
+    if len(spec.image_shape) == 1:
+        features = seeds.generator("rehearsal", "features")
+        return random_features(IMAGES, spec.image_shape[0], spec.classes, task.targets, features, device)
     pixels = torch.randint(0, 256, (IMAGES, *spec.image_shape), generator=draw, dtype=torch.uint8)
     statistics = (torch.full((spec.image_shape[0],), 0.5, dtype=torch.float64) for _ in range(2))
     labels = torch.arange(IMAGES) % spec.classes

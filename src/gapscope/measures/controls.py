@@ -129,7 +129,7 @@ def networks(
 
 
 def number_of_tensors(
-    models: "Mapping[str, nn.Module]", batch_sizes: Sequence[int], image_shape: tuple[int, int, int]
+    models: "Mapping[str, nn.Module]", batch_sizes: Sequence[int], image_shape: tuple[int, ...]
 ) -> int:
     """Return the number of tensors that `controls` yields."""
     return len(batch_sizes) * (1 + 3 * len(unit_bytes(models["reference"], image_shape)[0]))
