@@ -148,8 +148,8 @@ def findings() -> str:
         f" {numbers.effect(rises)}: {significance(rises)}. The paper prints {numbers.signed(says[8192] - says[128])}.",
         f"**Large batches also fit the training images less well.** There the train cross-entropy changes by"
         f" {numbers.effect(trains)}: {significance(trains)}.",
-        f"**Gradients do not vanish as 1/√n.** By Gao & Zhong, E|g| falls with the number of images as n^−0.5. For LeNet-5"
-        f" on digits, the exponent of the last doubling, up to all images, is"
+        f"**Gradients do not vanish as 1/√n.** By Gao & Zhong, E|g| falls with the number of images as n^−0.5."
+        f" For LeNet-5 on digits, the exponent of the last doubling, up to all images, is"
         f" {numbers.effect(law).removesuffix(' exponent')}: corrected p = {law['p_corrected']:.2g}. Their |w/g| is"
         f" {float(radius['effect']):.1g} times the exact curvature radius: p = {radius['p']:.2g}, not corrected.",
         f"**Nearly all near-rank loss is a matter of shape.** For LeNet-5 on MNIST at b = 8192, {count['structural']}"
