@@ -80,6 +80,7 @@ def by_hand(name: str, bn: bool, classes: int) -> int:
         + dense([256 * 2 * 2, 4096, 4096, classes], bn),
         "f1": dense([784, *[512] * 5, classes], bn),
         "f2": dense([360, *[512] * 7, classes], bn),
+        "mlp": dense([3 * 32 * 32, 64, 64, classes], bn),
         "c1": shallow,
         "c2": vgg16,
         "c3": shallow,
@@ -147,6 +148,7 @@ DENSE = {
     "alexnet": [4096, 4096],
     "f1": [512] * 5,
     "f2": [512] * 7,
+    "mlp": [64, 64],
     "c1": [384, 192],
     "c2": [512],
 }

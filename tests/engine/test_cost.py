@@ -121,14 +121,14 @@ def test_a_data_set_of_ones_own_is_known_once_it_is_here(tmp_path: Path, monkeyp
     assert cost.size_of("mnist", composed("+data.files.mnist=mine.npz")) is None  # not what is known by that name
     assert cost.size_of("mine_n50", mine) is None
     assert cost.size_of("cifar10_n5000", mine) == replace(cost.SIZES["cifar10"], train_images=5000)
-    record = {"schema": 1, "train_images": 600, "test_images": 9, "image_shape": [1, 24, 24], "classes": 7}
+    record = {"schema": 1, "train_images": 1200, "test_images": 9, "image_shape": [1, 24, 24], "classes": 7}
     Path("data/datasets").mkdir(parents=True)
     Path("data/datasets/mine.json").write_text(json.dumps(record))
-    assert cost.size_of("mine", mine) == cost.Size(600, 9, (1, 24, 24), 7)
+    assert cost.size_of("mine", mine) == cost.Size(1200, 9, (1, 24, 24), 7)
     found = cost.estimate(mine, lambda _spec, _settings: UPDATES)
     assert found is not None
-    # 600 images, 3 epochs, 2 seeds, at 32, 128, 256, 512
-    assert found.seconds == 3 * 2 * (19 + 5 + 3 + 2)
+    # 1200 images, 3 epochs, 3 seeds, at 32, 128, 256, 1024
+    assert found.seconds == 3 * 3 * (38 + 10 + 5 + 2)
 
 
 def test_the_disk_is_what_the_plan_asks_for_and_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ def test_the_disk_is_what_the_plan_asks_for_and_the_weights(tmp_path: Path, monk
     asked = plan.check(composed("study=quick"), "digits", (1, 28, 28), 10, 2874)
     found = cost.estimate(composed("study=quick"), lambda _spec, _settings: UPDATES)
     assert found is not None
-    assert found.disk_bytes == int(asked.split("; ")[1]) + 8 * 4 * 61_932  # runs, bytes, parameters (README)
+    assert found.disk_bytes == int(asked.split("; ")[1]) + 12 * 4 * 61_932  # runs, bytes, parameters (README)
 
 
 def test_a_warm_start_is_a_small_run_and_a_large_one_from_each_start() -> None:

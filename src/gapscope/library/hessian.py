@@ -11,7 +11,7 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.library.inputs import MICRO_BATCH, Loss, cross_entropy, objective
+from gapscope.library.inputs import MICRO_BATCH, Loss, conditions, cross_entropy, objective
 from gapscope.library.result import Result
 from gapscope.numerics.loss_surface.curvature import (
     MAX_PRODUCTS,
@@ -36,6 +36,7 @@ class HessianResult(Result):
         examples: number of examples in the loss.
         batch_norm: which statistics batch norm used.
         precision: of weights and passes.
+        frozen: names of the parameters without requires_grad, which stay as they are and are not measured.
         seed: of start and probes.
     """
 
@@ -48,6 +49,7 @@ class HessianResult(Result):
     examples: int
     batch_norm: str
     precision: str
+    frozen: tuple[str, ...]
     seed: int
 
     def __str__(self) -> str:
@@ -125,6 +127,6 @@ def hessian(
             trace_standard_error=trace.standard_error,
             loss=float(mean_loss(x)),
             parameters=len(x),
-            **mean_loss.conditions(),
+            **conditions(mean_loss),
             seed=seed,
         )

@@ -99,6 +99,12 @@ def objective(
         yield mean_loss
 
 
+def conditions(mean_loss: Objective) -> dict[str, Any]:
+    """Return what a measured value depends on, by the names of the results' attributes."""
+    frozen = tuple(name.removeprefix("model.") for name in mean_loss.frozen)
+    return mean_loss.conditions() | {"frozen": frozen}
+
+
 def device_of(model: Any) -> torch.device:
     """Return the device of a model's weights.
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.library.inputs import Loss, cross_entropy, objective
+from gapscope.library.inputs import Loss, conditions, cross_entropy, objective
 from gapscope.library.result import Result
 from gapscope.numerics.loss_surface import noise_scale as numerics
 
@@ -33,6 +33,7 @@ class NoiseScaleResult(Result):
         examples: number of examples.
         batch_norm: which statistics batch norm used.
         precision: of weights and passes.
+        frozen: names of the parameters without requires_grad, which stay as they are and are not measured.
         seed: draws the batches.
     """
 
@@ -47,6 +48,7 @@ class NoiseScaleResult(Result):
     examples: int
     batch_norm: str
     precision: str
+    frozen: tuple[str, ...]
     seed: int
 
     def __str__(self) -> str:
@@ -95,4 +97,4 @@ def noise_scale(
         x = mean_loss.weights()
         order = torch.randperm(count, generator=seeds.generator(seed, "noise scale"))
         found = numerics.noise_scale(lambda: mean_loss.gradients(x, size, order), size)
-        return NoiseScaleResult(**asdict(found), loss=float(mean_loss(x)), **mean_loss.conditions(), seed=seed)
+        return NoiseScaleResult(**asdict(found), loss=float(mean_loss(x)), **conditions(mean_loss), seed=seed)

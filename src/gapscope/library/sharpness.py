@@ -11,7 +11,7 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.library.inputs import MICRO_BATCH, Loss, cross_entropy, objective
+from gapscope.library.inputs import MICRO_BATCH, Loss, conditions, cross_entropy, objective
 from gapscope.library.result import Result
 from gapscope.numerics.loss_surface.sharpness import keskar_sharpness
 
@@ -37,6 +37,7 @@ class SharpnessResult(Result):
         examples: number of examples in the loss.
         batch_norm: which statistics batch norm used.
         precision: of weights and passes.
+        frozen: names of the parameters without requires_grad, which stay as they are and are not measured.
         seed: of the starts.
     """
 
@@ -53,6 +54,7 @@ class SharpnessResult(Result):
     examples: int
     batch_norm: str
     precision: str
+    frozen: tuple[str, ...]
     seed: int
 
     def __str__(self) -> str:
@@ -128,7 +130,7 @@ def sharpness(
         least_start_pct=search.least,
         evaluations=search.evaluations,
         converged=search.converged,
-        **mean_loss.conditions(),
+        **conditions(mean_loss),
         seed=seed,
     )
     if not result.converged:
