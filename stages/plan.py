@@ -28,6 +28,8 @@ def main() -> None:
             index(data["classes"]),
             index(data["train_images"]),
         )
+        if len(shape) not in (1, 3):
+            raise ValueError(f"image_shape must be [channels, height, width] or [features], got {list(shape)}")
     plan.check_task(params, data["dataset"], data.get("targets", "labels"))
     print(plan.check(params, data["dataset"], shape, classes, images))
     if seconds := training_seconds():

@@ -363,7 +363,7 @@ RECORDS = {
     "nested deeply": (found_json(b'{"schema": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "nested too deeply"),
     "text for a number": (found_json(FOUND | {"train_images": "many"}), "found.json"),
     "text for a shape": (found_json(FOUND | {"image_shape": "28"}), "found.json"),
-    "shape of two": (found_json(FOUND | {"image_shape": [28, 28]}), "found.json"),
+    "shape of two": (found_json(FOUND | {"image_shape": [28, 28], "train_images": 2874}), "found.json"),
     "null": (found_json(FOUND | {"classes": None}), "found.json"),
 }
 

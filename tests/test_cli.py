@@ -509,7 +509,18 @@ def test_a_duration_in_words(seconds: float, words: str) -> None:
     ("words", "completed"),
     [
         ("gapscope comp", {"compare", "compose", "completion"}),
-        ("gapscope run table1", {"table10", "table10_linear", "table11", "table11_epoch15", "table11_epoch45"}),
+        (
+            "gapscope run table1",
+            {
+                "table10",
+                "table10_gpu",
+                "table10_linear",
+                "table11",
+                "table11_epoch15",
+                "table11_epoch45",
+                "table11_gpu",
+            },
+        ),
         ("gapscope export smo", {"smoke"}),
         ("gapscope studies --no", {"--no-probe"}),
     ],

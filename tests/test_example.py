@@ -46,7 +46,7 @@ def test_the_example_answers_its_question_and_a_remedy_is_set_against_it(folder:
 
 def test_the_guide_shows_the_study_files_as_they_are() -> None:
     shown = re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)
-    for text, name in zip(shown, ("example", "example_switched"), strict=True):
+    for text, name in zip(shown[:2], ("example", "example_switched"), strict=True):
         file = (ROOT / f"conf/study/{name}.yaml").read_text()
         assert file.endswith(text), name
         assert len(text.splitlines()) <= 10

@@ -25,7 +25,7 @@ def test_csv_holds_every_run_and_claim_exactly(tmp_path: Path, monkeypatch: pyte
     for name, table in (("runs", study.runs), ("verdicts", study.verdicts)):
         read = pd.read_csv(tmp_path / f"{name}.csv")
         pd.testing.assert_frame_equal(read, table, check_dtype=False, rtol=READ_BACK, atol=0)
-    assert len(study.runs) == 8
+    assert len(study.runs) == 12
 
 
 def test_latex_is_escaped_and_has_booktabs_rules() -> None:

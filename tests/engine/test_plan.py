@@ -12,7 +12,11 @@ from gapscope.errors import InputError
 ROOT = Path(__file__).parents[2]
 RADIUS = "measures=[evaluation,spectra,near_rank,sharpness,curvature_radius]"
 CURVATURE = "measures=[evaluation,spectra,near_rank,sharpness,curvature,noise_scale]"
-LANDSCAPE = ["measures=[evaluation,spectra,near_rank,sharpness,landscape]", "landscape.small=32", "landscape.large=512"]
+LANDSCAPE = [
+    "measures=[evaluation,spectra,near_rank,sharpness,landscape]",
+    "landscape.small=32",
+    "landscape.large=1024",
+]
 
 
 def checked(folder: Path, *overrides: str) -> str:

@@ -136,7 +136,7 @@ def test_a_damaged_record_is_refused(old: str, new: str, tmp_path: Path) -> None
     text = spectra_text({"cut": CUT}, [layer(modes, shape=(8, 6))])
     assert text.count(old) == 1
     (tmp_path / "r.jsonl").write_text(text.replace(old, new))
-    with pytest.raises(InputError, match=r"r\.jsonl is damaged"):
+    with pytest.raises(InputError, match=r"r\.jsonl is not a whole record of spectra"):
         read_spectra(tmp_path / "r.jsonl")
 
 

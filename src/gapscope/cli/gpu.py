@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     purpose = "use half an hour of a GPU machine that has no network (docs/gpu.md)"
     about = "; ".join(f"{name}: {what}" for name, what in ACTIONS.items())
     parser = commands.add_parser("gpu", help=purpose, description=f"{purpose}. {about}.", epilog=EXAMPLE)
-    parser.add_argument("action", choices=ACTIONS, help="what to do")
+    parser.add_argument("action", choices=[*ACTIONS], help="what to do")
     parser.add_argument("folder", nargs="?", type=Path, help="unpack: the folder of the pack")
     parser.add_argument("--queue", type=Path, default=Path("gpu/queue.yaml"), help="default gpu/queue.yaml")
     parser.add_argument("--minutes", type=float, default=30, help="plan: the time on the GPU machine, default 30")
