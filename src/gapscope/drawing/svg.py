@@ -1,6 +1,7 @@
 """A figure as an SVG file that holds the values of its data points, which a page lets its reader see."""
 
 import io
+import math
 import re
 from typing import Any
 from xml.etree import ElementTree
@@ -90,6 +91,8 @@ def _lay_out(figure: Figure) -> None:
     """Fix the places of all panels, in the file's own units: Figure.savefig would lay out and draw twice."""
     figure.set_dpi(UNIT)
     for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
+        if axis.get_scale() == "log" and not math.isfinite(axis.get_minpos()):  # all runs have diverged
+            axis.set_view_interval(0.1, 1.0, ignore=True)
         if isinstance(axis.get_major_formatter(), LogFormatter):
             axis.set_major_formatter(Plain(axis.get_major_formatter()))
             axis.set_minor_formatter(Plain(axis.get_minor_formatter()))
