@@ -83,6 +83,7 @@ def test_an_interval_that_seems_to_contradict_its_verdict_is_explained(
 ) -> None:
     row = {**ROW, "verdict": verdict, "effect_low": low, "effect_high": high, "effect_unit": unit}
     assert bool(at_odds(row)) == told
+    assert not at_odds({**row, "claim": "decrement_power_law"})  # states a value, so 0 means nothing to it
 
 
 def made(folder: Path, study: str, gaps: list[tuple[str, int, float]], **params: Any) -> None:

@@ -3,6 +3,7 @@
 All of it is made of the study's params and its table of claims, so that it fits studies that nobody has thought of.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,12 +220,19 @@ def _cells(printed: pd.DataFrame) -> list[str]:
     return [f"{first} They are off by {nearest} to {farthest} standard errors: {tables}.{moved}"]
 
 
+@functools.cache
+def _of_stated_values() -> frozenset[str]:
+    return frozenset(claim.name for claim in papers.claims() if claim.value is not None or claim.test == "u_shaped")
+
+
 def at_odds(row: Row) -> str:
     """Return why an interval seems to contradict its verdict, where it does; else nothing.
 
-    The interval is of the change between the smallest and the largest level, at 95 %, and not corrected.
+    The interval is of the change between the smallest and the largest level, at 95 %, and not corrected. A claim that
+    states a value is not about a change, and no change is not what its interval is compared with.
     """
-    if row["effect_low"] is None or row["verdict"] not in ("supported", "contradicted", "undecided", "no effect"):
+    decided = row["verdict"] in ("supported", "contradicted", "undecided", "no effect")
+    if not decided or row["effect_low"] is None or row["claim"] in _of_stated_values():
         return ""
     nothing = 1.0 if row["effect_unit"] == "times" else 0.0
     holds = float(row["effect_low"]) <= nothing <= float(row["effect_high"])
