@@ -1,6 +1,7 @@
 """How a record was made, in a file beside the numbers."""
 
 import json
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -76,3 +77,17 @@ def test_torch_says_which_kernels_it_takes() -> None:
     import torch
 
     assert processor()["instructions"] == torch.backends.cpu.get_cpu_capability().lower()
+
+
+def test_a_copy_without_a_history_is_told_its_commit_and_a_history_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAPSCOPE_COMMIT", "abc1234")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert Start.of("train").commit == "abc1234"
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-q", "--allow-empty", "-m", "x"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    assert Start.of("train").commit not in {None, "abc1234"}

@@ -16,13 +16,7 @@ from gapscope.names import CHECKS, NAME, SOURCE
 from gapscope.records.files import write_text
 
 EXAMPLE = "example: gapscope new mine --model examples.nets:Net --data examples/noisy_digits.npz"
-LADDER = (
-    16,
-    64,
-    256,
-    1024,
-    4096,
-)  # batch sizes to choose from; at most half of the training set, so 2 updates an epoch
+LADDER = (16, 64, 256, 1024, 4096)  # batch sizes to choose from; at most half of the training set: 2 updates an epoch
 EPOCHS = 20
 SHARPNESS_IMAGES = 2000  # training images in the sharpness, which else takes longer than the training
 PROBE_IMAGES = 512  # the default of activations.probe_images

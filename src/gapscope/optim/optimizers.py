@@ -15,8 +15,15 @@ from gapscope.optim.mclr import MCLR
 from gapscope.optim.optimizer import Optimizer
 from gapscope.optim.sgd import SGD
 
-LAYERWISE = {cls.name: cls for cls in (LARS, PercentDelta, MCLR)}
-BUILT_IN = ("sgd", "adam", "lars", "lamb", "percent_delta", "mclr", "cblr")
+BUILT_IN: dict[str, tuple[type[Optimizer], tuple[str, ...]]] = {  # name -> class, and what it takes beside weight decay
+    "sgd": (SGD, ("momentum",)),
+    "adam": (Adam, ()),
+    "lars": (LARS, ("momentum", "settings")),
+    "lamb": (LAMB, ("settings",)),
+    "percent_delta": (PercentDelta, ("momentum", "settings")),
+    "mclr": (MCLR, ("momentum", "settings")),
+    "cblr": (CBLR, ("momentum", "settings", "diagonal")),
+}
 
 
 def make_optimizer(
@@ -50,17 +57,11 @@ def make_optimizer(
         )
     if name not in BUILT_IN:
         return TorchOptimizer(name, decayed, others, weight_decay=weight_decay, settings=settings)
-    if name in LAYERWISE:
-        return LAYERWISE[name](decayed, others, weight_decay=weight_decay, momentum=momentum, settings=settings)
-    if name == "lamb":
-        return LAMB(decayed, others, weight_decay=weight_decay, settings=settings)
-    if name == "cblr":
-        return CBLR(decayed, others, weight_decay=weight_decay, momentum=momentum, settings=settings, diagonal=diagonal)
-    if settings:
+    made, takes = BUILT_IN[name]
+    if settings and "settings" not in takes:
         raise InputError(
             f"train.optimizer.settings are for an import path, e.g. torch.optim:SGD; {name} takes none, got "
             f"{', '.join(settings)}"
         )
-    if name == "adam":
-        return Adam(decayed, others, weight_decay=weight_decay)
-    return SGD(decayed, others, weight_decay=weight_decay, momentum=momentum)
+    options = {"momentum": momentum, "settings": settings, "diagonal": diagonal}
+    return made(decayed, others, weight_decay=weight_decay, **{option: options[option] for option in takes})  # type: ignore[call-arg]

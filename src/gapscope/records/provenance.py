@@ -137,12 +137,12 @@ def _own_version() -> str:
 
 
 def _commit() -> str | None:
-    if given := os.environ.get("GAPSCOPE_COMMIT"):
-        return given
     commit = _git("rev-parse", "--short", "HEAD")
+    if not commit:
+        return os.environ.get("GAPSCOPE_COMMIT")  # never beside a history, which knows better
     # results and dvc.lock change while a study runs, so only edits of code and settings count
     edited = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "conf", "dvc.yaml")
-    return f"{commit}-dirty" if commit and edited else commit or None
+    return f"{commit}-dirty" if edited else commit
 
 
 def _git(*arguments: str) -> str:
