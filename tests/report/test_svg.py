@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from made_up import drawn_studies
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from gapscope.drawing import points, svg
 from gapscope.drawing.compact import short_path
 from gapscope.drawing.figure import styled
 from gapscope.errors import InputError
+from gapscope.measures import evaluation_figures
 
 NEAR = 0.1  # points; half of what one decimal of a place may be off, for mark and point
 SVG = points.SVG
@@ -93,6 +95,13 @@ def test_values_that_are_no_numbers_or_out_of_view_are_no_points() -> None:
         axes.set_ylim(0, 10)
 
     assert told(page(drawn(draw))) == [("test", 1, 1), ("test", 4, 2)]
+
+
+def test_curves_of_runs_that_have_all_diverged_are_drawn() -> None:
+    """A loss that is no number has no place on a logarithmic axis."""
+    rows = pd.DataFrame({"model": "net", "dataset": "mine", "batch_size": [16, 64], "seed": 0, "epoch": 1})
+    rows = rows.assign(**dict.fromkeys(evaluation_figures.CURVES, np.nan))
+    assert svg.drawn(styled(evaluation_figures.draw_curves, rows), "curves").startswith("<svg")
 
 
 def test_legends_caps_and_reference_lines_are_no_points_and_bars_are_told() -> None:

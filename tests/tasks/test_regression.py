@@ -244,3 +244,10 @@ def test_several_outputs_count_alike() -> None:
     assert float(losses.mean()) == pytest.approx(1, rel=SINGLE)
     half = task.losses(torch.stack([batch.targets[:, 0], torch.zeros(40)], 1), batch)
     assert float(half.mean()) == pytest.approx(0.5, rel=SINGLE)
+    vector = torch.randn(40, 2, generator=draw, dtype=torch.float64)
+    targets = batch.targets.double()
+    known = hessian(lambda outputs: task.losses(outputs, batch._replace(targets=targets)).sum())(
+        torch.zeros_like(targets)
+    )
+    product = (known.reshape(80, 80) @ vector.flatten()).view(40, 2)
+    torch.testing.assert_close(task.hessian_product(torch.zeros(40, 2), batch, vector), product, rtol=DENSE, atol=0)
