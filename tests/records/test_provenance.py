@@ -91,3 +91,5 @@ def test_a_copy_without_a_history_is_told_its_commit_and_a_history_is_believed(
     ):
         subprocess.run(["git", *command], check=True)
     assert Start.of("train").commit not in {None, "abc1234"}
+    monkeypatch.setenv("PATH", str(tmp_path))  # a bare machine has no git
+    assert Start.of("train").commit == "abc1234"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gapscope.errors import InputError
+from gapscope.git import git
 
 WORKSPACE = "workspace"  # DVC's name of the files as they are
 
@@ -54,11 +55,9 @@ def in_words(old: str | None, new: str | None) -> list[str]:
 
 def changed_studies(old: str | None, new: str | None) -> list[str]:
     """Return the studies of which a file in metrics/ differs between two commits; None stands for the files."""
-    from gapscope.engine.differences import git
-
-    paths = (git("diff", "--name-only", "--relative", *filter(None, (old, new)), "--", "metrics") or "").split("\n")
+    paths = git("diff", "--name-only", "--relative", *filter(None, (old, new)), "--", "metrics").split("\n")
     if None in (old, new):
-        paths += (git("ls-files", "--others", "--exclude-standard", "--", "metrics") or "").split("\n")
+        paths += git("ls-files", "--others", "--exclude-standard", "--", "metrics").split("\n")
     inside = [Path(path).parts[1:] for path in paths if path]
     return sorted({Path(parts[1]).stem if parts[0] == "claims" else parts[0] for parts in inside if len(parts) > 1})
 

@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import pandas as pd
 import yaml
 
 from gapscope.drawing.numbers import number
+from gapscope.git import git
 from gapscope.records.long import RUN, VALUES, axis_text
 
 DERIVED = ("pipelines.", "records.", "runtime.", "noops")  # params that follow from others, or change no number
@@ -63,16 +63,7 @@ def _text(path: str, revision: str | None) -> str:
     """Return a file's text; empty where it does not exist."""
     if revision is None:
         return Path(path).read_text(encoding="utf-8") if Path(path).is_file() else ""
-    return git("show", f"{revision}:./{path}") or ""
-
-
-def git(*arguments: str) -> str | None:
-    """Return what a git command prints; None where it fails, or there is no git."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, check=False)
-    except FileNotFoundError:
-        return None
-    return done.stdout.decode("utf-8") if done.returncode == 0 else None
+    return git("show", f"{revision}:./{path}")
 
 
 def _table(text: str) -> pd.DataFrame:
@@ -208,7 +199,7 @@ class Difference:
 
 def with_committed(study: str) -> list[str]:
     """Return in words how the files of a study compare with those of the last commit; nothing without git."""
-    if git("rev-parse", "--verify", "--quiet", "HEAD^{commit}") is None:
+    if not git("rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
         return []
     old, new = results(study, "HEAD"), results(study, None)
     if new is None:

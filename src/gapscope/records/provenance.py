@@ -7,7 +7,6 @@ all later stages up to date.
 import math
 import os
 import platform
-import subprocess
 import sys
 import time
 import tomllib
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gapscope.config import revision
+from gapscope.git import git
 from gapscope.records.closure import closure_hash
 from gapscope.records.tables import read_record, write_record
 
@@ -137,13 +137,9 @@ def _own_version() -> str:
 
 
 def _commit() -> str | None:
-    commit = _git("rev-parse", "--short", "HEAD")
+    commit = git("rev-parse", "--short", "HEAD").strip()
     if not commit:
         return os.environ.get("GAPSCOPE_COMMIT")  # never beside a history, which knows better
     # results and dvc.lock change while a study runs, so only edits of code and settings count
-    edited = _git("status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "conf", "dvc.yaml")
+    edited = git("status", "--porcelain", "--untracked-files=no", "--", "src", "stages", "conf", "dvc.yaml")
     return f"{commit}-dirty" if edited else commit
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()

@@ -1,7 +1,6 @@
 """Making a programme, where git and DVC are: what of the queue is still to run, with the commands that DVC resolves."""
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from gapscope.engine.half_hour.marks import check_name, mark_of
 from gapscope.engine.half_hour.programme import Item, Programme, Stage
 from gapscope.engine.half_hour.queue import Queue
 from gapscope.errors import InputError
+from gapscope.git import git
 from gapscope.records.files import write_text
 
 CODE = ("src", "stages", "conf", "dvc.yaml", "revisions.yaml", "gpu")
@@ -132,12 +132,9 @@ def _relative(output: Any, repo: Any) -> str:
 
 
 def _commit() -> str:
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
-
     if edited := git("status", "--porcelain", "--", *CODE):
         raise InputError(f"commit the code first, so that the results can name it; changed: {edited.split()[1]}, ...")
-    commit = git("rev-parse", "--short", "HEAD")
+    commit = git("rev-parse", "--short", "HEAD").strip()
     if not commit:
         raise InputError("this folder has no git history, so the results could name no commit")
     return commit

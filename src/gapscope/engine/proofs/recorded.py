@@ -18,8 +18,9 @@ from gapscope.engine.proofs import code_proof
 from gapscope.engine.proofs.cases import Case, is_declared
 from gapscope.engine.proofs.legacy import made_by
 from gapscope.engine.proofs.processor import processor
-from gapscope.engine.proofs.versions import Version, Worker, git, in_history, present, unpacked
+from gapscope.engine.proofs.versions import Version, Worker, in_history, present, unpacked
 from gapscope.errors import InputError
+from gapscope.git import git, git_bytes
 from gapscope.records import proofs
 from gapscope.records.cells import Cell, cells
 from gapscope.records.closure import closure_hash
@@ -280,10 +281,10 @@ def add_study(version: Version, study: str) -> str:
     place = f"conf/study/{study}.yaml"
     if (version.folder / place).exists():
         return ""
-    first = git("log", "--diff-filter=A", "--format=%h", "--", place).decode().split()
+    first = git("log", "--diff-filter=A", "--format=%h", "--", place).split()
     if not first:
         raise InputError(f"{place} is in no commit")
-    (version.folder / place).write_bytes(git("show", f"{first[-1]}:{place}"))
+    (version.folder / place).write_bytes(git_bytes("show", f"{first[-1]}:{place}"))
     return f", study file of {first[-1]}"
 
 
@@ -303,7 +304,7 @@ def check_history(metrics: Path = METRICS, known: Path = LOST) -> list[str]:
     Raises:
         InputError: the clone is shallow, so that it cannot be told.
     """
-    if git("rev-parse", "--is-shallow-repository").strip() == b"true":
+    if git("rev-parse", "--is-shallow-repository").strip() == "true":
         raise InputError("the clone is shallow: git fetch --unshallow, so that commits can be looked up")
     named, stated = commits_named(metrics), lost(known)
     said = [

@@ -24,6 +24,7 @@ import yaml
 
 from gapscope.engine.proofs import worker
 from gapscope.errors import InputError
+from gapscope.git import git, git_bytes
 
 PARTS = (  # files and folders that stages may need; an old version lacks some of them
     *(".dvc", "conf", "digests", "dvc.yaml", "examples", "hydra_plugins", "migrations", "pyproject.toml"),
@@ -176,11 +177,11 @@ def unpacked(commit: str, folder: Path) -> Version:
     Raises:
         InputError: the history has no such commit.
     """
-    full = git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").decode().strip()
+    full = git("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
     if not full:
         raise InputError(f"no commit {commit} in this history; in a shallow clone: git fetch --unshallow")
-    names = git("ls-tree", "--name-only", "-z", full).decode().split("\0")
-    archive = git("archive", "--format=tar", full, *(part for part in PARTS if part in names))
+    names = git("ls-tree", "--name-only", "-z", full).split("\0")
+    archive = git_bytes("archive", "--format=tar", full, *(part for part in PARTS if part in names))
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
@@ -189,7 +190,7 @@ def unpacked(commit: str, folder: Path) -> Version:
 
 def present(folder: Path) -> Version:
     """Copy the files that the present code's stages need, from the working tree with its uncommitted edits."""
-    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS).decode().split("\0")
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS).split("\0")
     for name in filter(None, listed):
         if (source := Path(name)).is_file():  # a deleted file is still listed
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -199,7 +200,7 @@ def present(folder: Path) -> Version:
 
 def short(commit: str) -> str:
     """Return a commit's name of seven digits; "" if the history has no such commit."""
-    return git("rev-parse", "--short=7", "--verify", "--quiet", f"{commit}^{{commit}}").decode().strip()
+    return git("rev-parse", "--short=7", "--verify", "--quiet", f"{commit}^{{commit}}").strip()
 
 
 def follows(later: str, commit: str) -> bool:
@@ -211,12 +212,6 @@ def follows(later: str, commit: str) -> bool:
 def in_history(commit: str) -> bool:
     """Whether HEAD is the commit itself or a descendant of it."""
     return follows("HEAD", commit)
-
-
-def git(*arguments: str) -> bytes:
-    """Return the output of a git command; empty if it failed."""
-    done = subprocess.run(["git", *arguments], capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else b""
 
 
 def _ready(version: Version) -> Version:
