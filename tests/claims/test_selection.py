@@ -62,6 +62,23 @@ def test_of_a_first_axis_the_studys_first_value_alone_is_tested() -> None:
     assert rows[["threshold", "effect"]].values.tolist() == [[1e-5, pytest.approx(5.0)]]
 
 
+def test_of_several_quantities_the_first_that_the_study_has_is_tested() -> None:
+    """A study that searches for the sharpest point until it converges is tested on that, others on ten iterations."""
+    keskar = next(claim for claim in papers.claims() if claim.name == "sharpness_rises")
+    plain = made_up(0.5, 0.2, seeds=3)
+    keys = plain[["model", "dataset", "batch_size", "seed"]]
+    axes = {"split": "train", "space": "full", "epsilon": 1e-3}
+    level = plain["batch_size"].map(SIZES.index)
+    rows = {
+        name: keys.assign(quantity=name, **axes, value=np.exp(step * level + 0.01 * plain["seed"]))
+        for name, step in (("sharpness_pct", 1.0), ("sharpness_converged_pct", -1.0))
+    }
+    both = outcomes(keskar, Evidence(pd.concat(rows.values(), ignore_index=True), plain))
+    ten = outcomes(keskar, Evidence(rows["sharpness_pct"], plain))
+    assert both[["quantity", "verdict"]].values.tolist() == [["sharpness_converged_pct", "contradicted"]]
+    assert ten[["quantity", "verdict"]].values.tolist() == [["sharpness_pct", "supported"]]
+
+
 def test_a_changed_threshold_loses_no_claim_and_no_test() -> None:
     """With `thresholds=[1.0e-3]` every claim about a count is tested there."""
     found, _ = committed("quick")

@@ -61,7 +61,7 @@ def test_the_table_says_ratios_spreads_n_and_what_was_not_measured() -> None:
     assert f"| sharpness (%), full space, ε = 0.001 {full}" in text
     assert "| test accuracy (%) | 98.03 | 97.81 |  | 97.99 ± 0.2 | 97 ± 0.2 |  |" in text
     assert "| not measured | not measured |  |" in text
-    assert "measured: n = 2" in text
+    assert "| measured: b = 256 (n = 2) | b = 6000 (n = 2) |" in text
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 

@@ -69,6 +69,8 @@ def test_runs_that_failed_are_counted(status: str, column: str) -> None:
     assert rows.loc[[128, 512], "n"].tolist() == [2, 1]
     assert rows.loc[[128, 512], column].tolist() == [0, 1]
     text = paper.markdown(paper.beside(5, measured(), cells(status, at=512)))
+    assert line_of(text, 128).split(" | ")[5] == "2"
+    assert line_of(text, 512).split(" | ")[5] == "1"
     assert ("1 of 2 at b = 512" in text) == (column == "stuck")
 
 

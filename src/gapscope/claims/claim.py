@@ -25,7 +25,7 @@ test            rises, falls    the quantity with the level (`over`), seeds as b
                 follows_power   the quantity goes as level^`value`: its local exponent, from each level to the next, is
                                 `value` within the margin
                 u_shaped        both ends are above one of the levels between
-quantity        what is tested, by its name in the long table
+quantity        what is tested, by its name in the long table. A list of names: the first one that the study has
 measure         the measure that gives the quantity. Only studies that list it have the claim; default: every study
 value           of equals, exceeds, follows_power: the stated value
 where           axis -> value: which rows of the quantity. A list of values: the first one that a network has, since
@@ -117,6 +117,7 @@ class Claim:
     test: str
     measured: Measured
     unit: str
+    quantities: tuple[str, ...] = ()  # where the study chooses one of several
     measure: str = ""
     value: float | None = None
     only: int | None = None
@@ -202,7 +203,7 @@ def read_claims(text: str, paper: str) -> tuple[Claim, ...]:
 
 def _claim(entry: Mapping[str, Any], paper: str) -> Claim:
     name = entry.get("name", "without a name")
-    known = [of.name for of in fields(Claim) if of.name not in ("measured", "paper")]
+    known = [of.name for of in fields(Claim) if of.name not in ("measured", "quantities", "paper")]
     _check(entry, [*known, "quantity", "where"], f"claim {name}")
     needed = [of.name for of in fields(Claim) if of.default is MISSING and of.name != "measured"]
     if missing := [key for key in [*needed, "quantity"] if key not in entry]:
@@ -214,7 +215,9 @@ def _claim(entry: Mapping[str, Any], paper: str) -> Claim:
             more[key] = Measured(**more[key])
     for key in ("each", "first"):
         more[key] = tuple(more.get(key, ()))
-    return Claim(measured=Measured(entry["quantity"], entry.get("where", {})), paper=paper, **more)
+    names = entry["quantity"] if isinstance(entry["quantity"], list) else [entry["quantity"]]
+    measured = Measured(names[-1], entry.get("where", {}))
+    return Claim(measured=measured, quantities=tuple(names), paper=paper, **more)
 
 
 def _check(entry: Mapping[str, Any], known: Sequence[str], whose: str) -> None:

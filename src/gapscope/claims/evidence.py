@@ -69,6 +69,11 @@ class Evidence:
         runs = rows[keys].dropna(subset=[claim.over]).drop_duplicates().reset_index(drop=True)
         return Evidence(values, runs.assign(status="ok"))
 
+    def chosen(self, claim: Claim) -> Claim:
+        """Return the claim about the first of its quantities that the study has; about the last one if it has none."""
+        has = (name for name in claim.quantities if len(self._rows(replace(claim.measured, quantity=name))))
+        return replace(claim, measured=replace(claim.measured, quantity=next(has, claim.measured.quantity)))
+
     def cases(self, claim: Claim) -> list[dict[str, Any]]:
         """Return the axes of each test of a claim: one per value of its `each` axes that the study has.
 

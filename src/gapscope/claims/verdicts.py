@@ -68,7 +68,7 @@ def evaluate(claims: Sequence[Claim], evidence: Evidence, reference: Evidence, s
     seen_only = bool(studies[0].runs["seed"].isin(settings.seen_seeds).any())
     entries = [
         entry
-        for claim in claims
+        for claim in map(studies[0].chosen, claims)
         if claim.arm == settings.arm and (not claim.measure or claim.measure in evidence.measures)
         for place, at in enumerate(studies[0].of_level(claim).cases(claim))
         for entry in _entries(claim, at, studies, of=family(claim, place, seen_only=seen_only), level=settings.level)

@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from gapscope import measures
-from gapscope.drawing.numbers import seeds
 from gapscope.records.long import AXES, BESIDE, axis_text, read_long
 from gapscope.records.tables import read_table
 from gapscope.report.page_tables import Cell, Table, cell_of, counted, of_gaps, of_markdown, row_of, spread
@@ -88,27 +87,22 @@ def _of_measure(module: ModuleType, batches: pd.DataFrame, runs: pd.DataFrame) -
     heads = [[Cell("batch size b"), *(Cell(f"{size}", len(beside), number=True) for size in sizes)]]
     if len(beside) > 1:
         heads.append([Cell(""), *(Cell(name, number=True) for _ in sizes for name in beside)])
-    made = []
-    if module is next(iter(measures.MEASURES.values())):
-        made = _run_counts(runs, sizes, len(beside))
+    whole = (runs["status"] == "ok").astype(int).groupby(runs["batch_size"]).sum()
+    first = module is next(iter(measures.MEASURES.values()))
+    made = _run_counts(runs, sizes, len(beside)) if first or whole.nunique() > 1 else []
     for label, of in rows:
         own = of["twin"].iloc[0] if of["twin"].nunique() == 1 and len(twins) == 1 else ""
         cells = [cell_of(f"{label} ({own})" if own else label)]
         for size in sizes:
             here = of[of["batch_size"] == size].set_index("twin")
             if len(beside) > 1 and set(here.index) == {""}:
-                cells.append(replace(cell_of(_spread(here.iloc[0])), span=len(beside)))
+                cells.append(replace(cell_of(_spread(here.iloc[0], whole[size])), span=len(beside)))
             else:
-                cells += [cell_of(_spread(_at(here, name))) for name in ([own] if len(beside) == 1 else beside)]
+                names = [own] if len(beside) == 1 else beside
+                cells += [cell_of(_spread(_at(here, name), whole[size])) for name in names]
         made.append(cells)
-    counts = pd.concat([of for _, of in rows])["n"]
-    whole = (runs["status"] == "ok").astype(int).groupby(runs["batch_size"]).sum()
-    notes = [counted(whole)]
-    if counts.min() < whole.min():
-        notes.append(f"Where fewer seeds have a value, as of controls: {seeds([int(counts.min())])}.")
-    return Table(
-        re.split(r":|\.(?=\s)(?!\s\d)", module.__doc__ or "", maxsplit=1)[0], heads, made, notes
-    )  # "et al. 2017"
+    caption = re.split(r":|\.(?=\s)(?!\s\d)", module.__doc__ or "", maxsplit=1)[0]  # "et al. 2017"
+    return Table(caption, heads, made, [counted(whole)])
 
 
 def shown(module: ModuleType) -> list[tuple[str, dict[str, Any]]]:
@@ -158,8 +152,12 @@ def _at(rows: pd.DataFrame, name: str) -> Any:
     return rows.loc[name] if name in rows.index else None
 
 
-def _spread(row: Any) -> str:
-    return "not measured" if row is None else spread(row["mean"], row["std"], row["n"])
+def _spread(row: Any, runs: int) -> str:
+    """Return mean ± standard deviation, with the number of seeds where some of the runs have no value."""
+    if row is None:
+        return "not measured"
+    n = f" (n = {row['n']:.0f})" if row["n"] != runs else ""
+    return spread(row["mean"], row["std"], row["n"]) + n
 
 
 def _run_counts(runs: pd.DataFrame, sizes: Sequence[int], span: int) -> list[list[Cell]]:

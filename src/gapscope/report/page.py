@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gapscope import measures
+from gapscope.claims.hypothesis_tests import ENOUGH
 from gapscope.claims.wording import SIGNS
 from gapscope.config import read_yaml
 from gapscope.drawing import numbers, svg
@@ -107,6 +108,7 @@ def page(
             claims=by_family(tested),
             key=KEY,
             signs=SIGNS,
+            enough=ENOUGH,
             answers=[said(answer) for answer in answers(metrics / "gap.csv")],
             tables=[table.in_words(said) for table in measure_tables.of_study(metrics)],
             first=first,

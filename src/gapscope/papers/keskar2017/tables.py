@@ -80,9 +80,10 @@ def markdown(rows: pd.DataFrame) -> str:
     """
     texts = []
     for (model, dataset), found in rows.groupby(["model", "dataset"], sort=False):
-        sizes = found.drop_duplicates("side").set_index("side")["batch_size"]
+        of = found.drop_duplicates("side").set_index("side")
+        small, large = (f"b = {of['batch_size'][side]} (n = {of['n'][side]})" for side in ("small", "large"))
         heads = [f"{model} on {dataset}", "paper: b = 256", "10 % of the data", "large / small"]
-        heads += [f"measured: b = {sizes['small']}", f"b = {sizes['large']}", "large / small"]
+        heads += [f"measured: {small}", large, "large / small"]
         lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
         for name, group in found.groupby("name", sort=False):
             sides = {line["side"]: line for line in group.to_dict("records")}
@@ -113,10 +114,9 @@ def _notes(found: pd.DataFrame) -> str:
 
 
 def _sizes(found: pd.DataFrame) -> str:
-    counted = " to ".join(dict.fromkeys(str(n) for n in sorted(found["n"])))
     images = found["sharpness_images"].iloc[0]
-    over = "" if pd.isna(images) else f", sharpness over {images:,.0f} training images, or all test images"
-    return f"Mean ± standard deviation; paper: n = 5, all training images; measured: n = {counted}{over}."
+    over = "" if pd.isna(images) else f"; measured: sharpness over {images:,.0f} training images, or all test images"
+    return f"Mean ± standard deviation; paper: n = 5, all training images{over}."
 
 
 def _cells(sides: Mapping[str, Mapping[Hashable, Any]], mean: str, std: str) -> list[str]:

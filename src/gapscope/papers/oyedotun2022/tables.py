@@ -98,7 +98,8 @@ def _table(rows: pd.DataFrame, name: str) -> str:
     errors, losses = ["train error %", "test error %"], []
     for split in ("train", "test"):
         losses += [f"{split} cross-entropy", *(HEADS[quantity] for quantity in BESIDE["loss"][1:])]
-    heads = ["batch size", *errors, "train loss", "test loss", *errors, *losses]
+    uneven = rows.loc[rows["n"] > 0, "n"].nunique() > 1
+    heads = ["batch size", *errors, "train loss", "test loss", *(["n"] if uneven else []), *errors, *losses]
     lines = [
         f"| | paper |{' |' * 3} measured |{' |' * (len(heads) - 6)}",
         "|---" * len(heads) + "|",
@@ -109,6 +110,7 @@ def _table(rows: pd.DataFrame, name: str) -> str:
         whole = all(pd.notna(row["note"]) for row in first)
         cells = [f"{size}{MARK if whole else ''}"]
         cells += [_printed(row["printed"]) + (MARK if pd.notna(row["note"]) and not whole else "") for row in first]
+        cells += [f"{first[0]['n']}"] if uneven else []
         lines.append(f"| {' | '.join([*cells, *(_measured(row) for row in group.to_dict('records'))])} |")
     of_notes = rows.dropna(subset=["note"]).drop_duplicates("batch_size").groupby("note", sort=False)["batch_size"]
     notes = "".join(f"† {', '.join(map(str, sizes))}: {note}.\n\n" for note, sizes in of_notes)
@@ -136,5 +138,5 @@ def _measured(row: dict[Any, Any]) -> str:
 
 
 def _spread(rows: pd.DataFrame) -> str:
-    n = numbers.seeds(rows["n"])
+    n = numbers.seeds(rows.loc[rows["n"] > 0, "n"])
     return f"{n}, one seed, so no spread" if rows["n"].max() == 1 else f"mean ± standard deviation, {n}"
