@@ -444,6 +444,26 @@ def keskar() -> dict[str, str]:
     }
 
 
+def layers() -> dict[str, str]:
+    """Return what is said of gradients, steps and curvature by layer."""
+    named = {
+        "law_exponent": "gradient_power_law", "law_falls": "gradient_falls", "law_folded": "folded_normal_law",
+        "discarded_small": "discarding_enlarges_gradient", "discarded_large": "large_losses_enlarge_gradient",
+        "discarded_mix": "discarding_beyond_class_mix", "step_falls": "first_epoch_stride_falls",
+        "area": "stride_area_falls", "path": "path_falls",
+    }  # fmt: skip
+    of = {name: claim("gao_quick", which) for name, which in named.items()}
+    of |= {
+        "radius": claim("gao_radius", "eq17_is_the_radius"), "radius_order": claim("gao_radius", "eq17_orders_layers"),
+        "radius_spread": claim("gao_radius", "radii_differ"),
+    }  # fmt: skip
+    errors = {
+        split: means("gao_lenet5", "error_pct", **where)[32] for split, where in (("train", TRAIN), ("test", TEST))
+    }
+    effects = {name: numbers.effect(row).removesuffix(f" {row['effect_unit']}") for name, row in of.items()}
+    return effects | {f"gao_{split}_error": f"{error:.2f}" for split, error in errors.items()}
+
+
 def matrices() -> dict[str, str]:
     """Return what is said of random matrices."""
     found = json.loads((METRICS / "random_matrices/summary.json").read_text(encoding="utf-8"))
@@ -602,7 +622,7 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 GROUPS = (
     sharpness_of_f1, gap_facts, near_rank_facts, dead_units, in_words, remedies, worked_example, deep_networks, table_5,
-    keskar, matrices,
+    keskar, layers, matrices,
 )  # fmt: skip
 
 

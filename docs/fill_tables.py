@@ -23,6 +23,10 @@ HEADS = {
     "table05": "5", "table06": "6", "table07": "7", "table08": "8", "table09": "9", "table10": "10",
     "table10_linear": "10, fully linear", "keskar_table3": "F1",
 }  # fmt: skip
+LAYERS = {  # studies of Gao & Zhong's claims about gradients, steps and curvature by layer
+    "gao_quick": "LeNet-5, digits", "gao_law": "LeNet-5, Fashion-MNIST", "gao_radius": "LeNet-5, Fashion-MNIST, radii",
+    "gao_alexnet_law": "AlexNet, CIFAR-10",
+}  # fmt: skip
 SHOWN = [
     "train_cross_entropy_rises", "train_loss_rises", "penalty_rises_more", "test_cross_entropy_rises",
     "test_loss_rises", "train_error_rises", "test_error_rises", "best_epoch_rises", "over_fitting_rises",
@@ -51,6 +55,14 @@ def signs() -> str:
     return sections.table_markdown(verdict_tables.signs(shown(chosen), heads))
 
 
+def layers() -> str:
+    """Return the verdicts and effects of Gao & Zhong's claims about layers, one column per study."""
+    heads = {study: head for study, head in LAYERS.items() if study in set(VERDICTS["study"])}
+    of = VERDICTS[VERDICTS["study"].isin(heads) & (VERDICTS["paper"] == "gao_zhong") & (VERDICTS["family"] != "twin")]
+    tested = of.groupby("claim")["verdict"].transform(lambda verdicts: (verdicts != "not testable").any())
+    return sections.table_markdown(verdict_tables.signs(of[tested], heads))
+
+
 def arms() -> str:
     """Return the claims about the remedies of Table 5, and about warm starts."""
     table = verdict_tables.arms(pd.concat([VERDICTS[VERDICTS["study"] == arm] for arm in ARMS]))
@@ -65,6 +77,7 @@ def paper(study: str) -> str:
 MADE: dict[str, Callable[[], str]] = {
     "gaps": gaps,
     "signs": signs,
+    "layers": layers,
     "arms": arms,
     "table05": lambda: paper("table05"),
     "keskar_table3": lambda: paper("keskar_table3"),
