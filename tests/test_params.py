@@ -84,6 +84,12 @@ def load(path: Path) -> Params:
     return load_params(path, ROOT / "conf/config.yaml")
 
 
+@cache
+def loaded(*overrides: str) -> Params:
+    with TemporaryDirectory() as folder:
+        return load(compose(Path(folder), *overrides))
+
+
 def test_params_yaml_is_the_composition_of_its_study(tmp_path: Path) -> None:
     # what is committed: an experiment of the user's may have composed anew since
     show = subprocess.run(["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -93,8 +99,8 @@ def test_params_yaml_is_the_composition_of_its_study(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_study_composes_and_every_group_is_read(study: str, tmp_path: Path) -> None:
-    params = load(compose(tmp_path, f"study={study}"))
+def test_every_study_composes_and_every_group_is_read(study: str) -> None:
+    params = loaded(f"study={study}")
     assert params.study == OTHER_NAMES.get(study, study)  # its folder
     assert set(params.groups) == {*SETTINGS, *READ_BY_DVC}
     for name, settings in SETTINGS.items():
@@ -108,13 +114,13 @@ def test_the_values_of_every_group_are_checked_before_any_stage_runs() -> None:
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_every_study_runs_its_pipelines_under_its_own_name(study: str, tmp_path: Path) -> None:
-    pipelines = load(compose(tmp_path, f"study={study}")).groups["pipelines"]
-    declared = load(compose(tmp_path)).groups["pipelines"]
+def test_every_study_runs_its_pipelines_under_its_own_name(study: str) -> None:
+    pipelines = loaded(f"study={study}").groups["pipelines"]
+    declared = loaded().groups["pipelines"]
     assert set(pipelines) == set(declared)
     assert all(studies in ([], [OTHER_NAMES.get(study, study)]) for studies in pipelines.values())
     assert any(pipelines.values())
-    listed = load(compose(tmp_path, f"study={study}")).groups["measures"]
+    listed = loaded(f"study={study}").groups["measures"]
     measures.check(listed)
     assert {name for name, studies in pipelines.items() if studies} - {"claims"} == set(listed) & set(pipelines)
 
@@ -164,11 +170,18 @@ def test_the_landscape_lies_between_two_batch_sizes_of_its_study(tmp_path: Path)
     "study",
     sorted(study for study in STUDIES if study != "random_matrices" and not study.startswith("keskar_warmstart")),
 )
-def test_batch_size_adds_a_cell_and_its_default_adds_none(study: str, tmp_path: Path) -> None:
-    plain = set(load(compose(tmp_path, f"study={study}")).batch_sizes)
-    widened = set(load(compose(tmp_path, f"study={study}", "batch_size=100")).batch_sizes)
-    assert widened == plain | {100}
-    assert 100 not in plain
+def test_batch_sizes_end_with_the_one_to_add_whose_default_adds_none(study: str) -> None:
+    *listed, default = loaded(f"study={study}").batch_sizes
+    assert default in listed
+    own = yaml.safe_load((ROOT / f"conf/study/{study}.yaml").read_text())
+    assert own.get("batch_sizes", ["${batch_size}"])[-1] == "${batch_size}"  # or it is inherited
+
+
+def test_batch_size_adds_a_cell() -> None:
+    for study in ("quick", "example_switched"):  # with batch sizes of its own, and of another
+        assert loaded(f"study={study}", "batch_size=100").batch_sizes == (
+            *loaded(f"study={study}").batch_sizes[:-1], 100,
+        )  # fmt: skip
 
 
 def test_an_unknown_key_in_a_study_is_refused(tmp_path: Path) -> None:
