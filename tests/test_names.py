@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from gapscope.config import load_params
 from gapscope.engine.runner import changed, start_stage
@@ -85,7 +86,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/check.py").symlink_to(ROOT / "stages/check.py")
     monkeypatch.chdir(tmp_path)
-    dvc(tmp_path, "init", "--no-scm", "-q")
+    Repo.init(no_scm=True).close()
     return tmp_path
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 
 from gapscope import lock_copy
 from gapscope.cli import main
@@ -58,7 +59,7 @@ ENTRIES = {name: entry(name) for name in ("one", "three", "two")}
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    dvc("init", "--no-scm", "-q")
+    Repo.init(no_scm=True).close()
     return tmp_path
 
 
