@@ -36,7 +36,7 @@ def test_the_example_answers_its_question_and_a_remedy_is_set_against_it(folder:
     page = (folder / "reports/example.html").read_text()
     assert "examples.nets:Net" in page
     switch = ["-S", "train.schedule.batch_schedule=[{epoch: 3, batch_size: 16, lr: null}]"]
-    run(folder, "gapscope", "run", "example_switched", "-j", "2", *CUT, *switch)
+    run(folder, "gapscope", "run", "example_switched", "-j", "2", *CUT, *switch, "-S", "measures=[evaluation]")
     claims = pd.read_csv(folder / "metrics/claims/example_switched.csv").set_index("claim")
     both = [pd.read_csv(folder / f"metrics/{s}/gap.csv")["gap"][0] for s in ("example_switched", "example")]
     assert claims.loc["switching_shrinks_gap", "effect"] == pytest.approx(both[0] - both[1], rel=1e-6)
