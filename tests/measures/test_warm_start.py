@@ -166,6 +166,20 @@ def test_a_kill_between_a_checkpoint_and_the_state_of_its_epoch_loses_no_state(
     assert list(again.rows()) == uninterrupted
 
 
+@pytest.mark.parametrize("name", ["row0", "kept", "start3"])
+def test_a_damaged_file_is_never_taken(tmp_path: Path, uninterrupted: Rows, name: str) -> None:
+    again = stopped(tmp_path / "folder", 45)  # in the large-batch run from epoch 3
+    path = tmp_path / f"folder/{name}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1 if name == "start3" else content.index(b"start_epoch" if name == "row0" else b"kept") + 15] ^= 1
+    path.write_bytes(content)
+    if name == "start3":
+        with pytest.raises(InputError, match=f"start3.safetensors is damaged; remove {tmp_path / 'folder'}"):
+            list(again.rows())
+    else:
+        assert list(again.rows()) == uninterrupted
+
+
 def test_what_is_finished_is_not_done_again(
     tmp_path: Path, uninterrupted: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,7 +286,7 @@ def test_a_killed_stage_ends_with_the_table_of_one_that_was_not(
     folder: Path, records: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     unfinished = folder / "unfinished/killed"
-    for file, number, status in (("start1.safetensors", signal.SIGKILL, -9), ("row0.json", signal.SIGTERM, 130)):
+    for file, number, status in (("start1.safetensors", signal.SIGKILL, -9), ("row0.safetensors", signal.SIGTERM, 130)):
         process = Forked(folder / "log", run, folder, "warmstart", *training("killed"))
         process.wait_for((unfinished / file).exists)
         process.send_signal(number)

@@ -50,7 +50,7 @@ def test_what_is_in_the_log_is_not_done_again_and_a_cut_line_is(
 ) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text(whole[0].read_text()[:-cut])
-    kept = json.loads(log.read_text().splitlines()[1])[1]
+    kept = json.loads(log.read_text().splitlines()[1][resumable.DIGITS :])[1]
     assert without_time(kept) == whole[1][kept["m"], kept["n"], kept["repetition"]]
     submitted = []
     submit = resumable.ProcessPoolExecutor.submit
@@ -60,6 +60,19 @@ def test_what_is_in_the_log_is_not_done_again_and_a_cut_line_is(
     assert len(submitted) == 1
     assert finished(log) == whole[1]
     assert len(submitted) == 1  # nothing is left to do
+
+
+def test_a_damaged_line_is_done_again(
+    whole: tuple[Path, dict], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, lines = tmp_path / "log.jsonl", whole[0].read_bytes().splitlines(keepends=True)
+    for place in (0, 20, lines[2].index(b"sigma_min") + 13, len(lines[2]) - 1):  # checksum, text, a digit, end of line
+        damaged = bytearray(lines[2])
+        damaged[place] ^= 1
+        log.write_bytes(b"".join([*lines[:2], damaged, *lines[3:]]))
+        assert finished(log) == whole[1]
+        assert "done again" in capsys.readouterr().out
+        assert log.read_bytes().count(b"\n") == len(lines)
 
 
 def test_a_log_of_other_settings_is_begun_anew(whole: tuple[Path, dict], tmp_path: Path) -> None:

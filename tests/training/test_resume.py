@@ -12,7 +12,7 @@ import torch
 from processes import Forked
 
 from gapscope import seeds
-from gapscope.errors import StoppedError
+from gapscope.errors import InputError, StoppedError
 from gapscope.optim.adam import Adam
 from gapscope.optim.imported import TorchOptimizer
 from gapscope.optim.sgd import SGD
@@ -84,6 +84,7 @@ def test_a_state_item_left_out_is_seen(
     tensors, progress = checkpoint.load() or ({}, {})
     if item in LEFT_OUT:
         whole = state.TrainingState.tensors
+        tensors = LEFT_OUT[item](tensors, None)
         monkeypatch.setattr(state.TrainingState, "tensors", lambda state: LEFT_OUT[item](whole(state), None))
     elif item == "velocities":
         monkeypatch.setattr(SGD, "restore", lambda *_: None)
@@ -150,6 +151,38 @@ def test_another_run_s_checkpoint_is_refused_with_the_reason(
     assert re.search(r"settings.momentum\b.*0\.9.*0\.8", capsys.readouterr().out)
 
 
+WRONG = {
+    "missing": lambda tensors, _: tensors.pop("model.head.weight"),
+    "extra": lambda tensors, _: tensors.update({"model.more": torch.zeros(2)}),
+    "of the optimiser missing": lambda tensors, _: tensors.pop("optimizer.velocity.0"),
+    "of the optimiser, another shape": lambda tensors, _: tensors.update({"optimizer.velocity.0": torch.zeros(())}),
+    "another shape": lambda tensors, _: tensors.update({"model.head.bias": torch.zeros(1, dtype=torch.float64)}),
+    "another type": lambda tensors, _: tensors.update({"model.head.bias": torch.zeros(10)}),
+    "step beyond the run": lambda _, progress: progress.update(step=10**9),
+    "step before the run": lambda _, progress: progress.update(step=-1),
+    "no step": lambda _, progress: progress.pop("step"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_state_that_does_not_fit_the_run_is_refused(tmp_path: Path, wrong: str) -> None:
+    """It belongs to the run by its identity and has the right checksum, and still is not taken or broadcast."""
+    checkpoint = stopped(tmp_path / "checkpoint", 5)
+    tensors, progress = checkpoint.load() or ({}, {})
+    WRONG[wrong](tensors, progress)
+    checkpoint.save(tensors, progress)
+    with pytest.raises(InputError, match=rf"{checkpoint.path} is not a state of this run .*; remove it"):
+        runs.run(runs.network(), checkpoint)
+
+
+def test_a_checkpoint_without_a_checksum_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """That of an older version, or one whose word `sha256` has a flipped byte."""
+    checkpoint = stopped(tmp_path / "checkpoint", 5)
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes().replace(b"sha256", b"rha256"))
+    assert checkpoint.load() is None
+    assert "training starts afresh" in capsys.readouterr().out
+
+
 def test_half_a_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = stopped(tmp_path / "checkpoint", 5)
     whole = checkpoint.path.read_bytes()
@@ -161,8 +194,8 @@ def test_half_a_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_flipped_byte_is_refused_anywhere_in_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = stopped(tmp_path / "checkpoint", 5)
     whole = checkpoint.path.read_bytes()
-    progress = whole.index(b"progress")
-    places = [*range(progress, progress + 60), *range(len(whole) - 1, progress + 60, -len(whole) // 200)]
+    metadata = whole.index(b"__metadata__")
+    places = [*range(8, metadata + 120, 3), *range(len(whole) - 1, metadata, -len(whole) // 200)]
     assert len(places) > 200
     for place in places:
         checkpoint.path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from gapscope.errors import InputError, reading
+from gapscope.records.integrity import check_written
 from gapscope.runtime import memory
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -89,8 +90,10 @@ def read_arrays(path: Path, remedy: str = "run the download stage again") -> dic
         remedy: for messages.
 
     Raises:
-        InputError: a file that is missing, truncated or of another kind, Python objects, or more than memory holds.
+        InputError: a file that is missing, truncated or of another kind, Python objects, more than memory holds, or not
+            what the download stage wrote.
     """
+    check_written(path)
     # opened here: np.load does not close a file that it opened itself if the zip is damaged
     with (
         reading(path, "a readable .npz of plain arrays", remedy),

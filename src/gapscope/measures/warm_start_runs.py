@@ -14,7 +14,6 @@ A folder of its own keeps each unfinished run through a kill: the weights after 
 current run, and the row of each finished start.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,9 +37,9 @@ from gapscope.measures.warm_start import QUANTITIES, Row, WarmstartSettings, met
 from gapscope.measures.warm_start import rows as long_rows
 from gapscope.numerics.loss_surface.sharpness import PRECISIONS
 from gapscope.records.cell import write_cell
-from gapscope.records.checkpoints import Checkpoint
-from gapscope.records.files import write_text
+from gapscope.records.checkpoints import Checkpoint, content_digest
 from gapscope.records.provenance import Start
+from gapscope.records.tensors import storable
 from gapscope.records.weights import read_weights, write_weights
 from gapscope.runtime import RuntimeSettings, describe_device, pick_device, progress, set_threads, stop_requests
 from gapscope.tasks import make_task
@@ -53,7 +52,7 @@ from gapscope.training.evaluation import (
     reestimation_augmentation,
 )
 from gapscope.training.loop import Training
-from gapscope.training.networks import initial, study_spec
+from gapscope.training.networks import initial, loaded, study_spec
 from gapscope.training.objective import Objective
 from gapscope.training.settings import TrainSettings
 
@@ -138,7 +137,7 @@ class WarmStart:
         """
         self._check()
         self._claim()
-        kept = self._once("small", self._train_small)["kept"]
+        kept = self._once("kept", self._train_small)["kept"]
         for start in self.settings.starts:
             yield self._once(f"row{start}", partial(self._row, start, start in kept))
             self._checkpoint(f"large{start}").remove()
@@ -184,12 +183,12 @@ class WarmStart:
 
     def _once(self, name: str, make: Callable[[], Row]) -> Row:
         """Return the result of `make`, or the one that an earlier call has written."""
-        path = self.folder / f"{name}.json"
-        if not path.exists():
-            write_text(path, json.dumps(make()))
-        row: Row = json.loads(
-            path.read_text(encoding="utf-8")
-        )  # always read back, so that a resumed run has the same bits
+        kept = self._checkpoint(name)
+        if kept.load() is None:
+            kept.save({}, make())
+        found = kept.load()  # always read back, so that a resumed run has the same bits
+        assert found is not None  # it was written just now
+        row: Row = found[1]
         return row
 
     def _train_small(self) -> Row:
@@ -205,7 +204,9 @@ class WarmStart:
 
     def _keep(self, model: nn.Module, epoch: int) -> None:
         if epoch in self.settings.starts and not self._state(epoch).exists():
-            write_weights(self._state(epoch), model.state_dict(), {}, {"epoch": epoch})
+            state = model.state_dict()
+            header = {"epoch": epoch, "sha256": content_digest(storable(state), str(epoch))}
+            write_weights(self._state(epoch), state, {}, header)
 
     def _row(self, start: int, kept: bool) -> Row:
         values, status = [], "small diverged"
@@ -276,6 +277,8 @@ class WarmStart:
         return self.folder / f"start{epoch}.safetensors"
 
     def _load(self, epoch: int) -> nn.Module:
+        state, header = read_weights(self._state(epoch))
+        if header["sha256"] != content_digest(state, str(epoch)):
+            raise InputError(f"{self._state(epoch)} is damaged; remove {self.folder}, and the run starts afresh")
         model = self.make()  # a new network keeps nothing of an earlier run
-        model.load_state_dict(read_weights(self._state(epoch))[0])
-        return model.to(self.device)
+        return loaded(model, state, self._state(epoch)).to(self.device)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gapscope.optim.optimizer import Optimizer
+from gapscope.records.tensors import copy_tensors
 
 
 class FusedOptimizer(Optimizer):
@@ -40,9 +41,8 @@ class FusedOptimizer(Optimizer):
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-        """Copy the tensors."""
-        for name, tensor in self.state().items():
-            tensor.copy_(tensors[name])
+        """Copy the tensors; ValueError if they are not those of this optimiser."""
+        copy_tensors(tensors, self.state())
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

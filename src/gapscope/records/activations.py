@@ -1,5 +1,6 @@
 """Activations: a folder with one .npy file per layer, memory-mapped, so that a layer may be larger than memory."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from gapscope.errors import InputError, reading
-from gapscope.records.files import atomic_path
+from gapscope.records.files import atomic_path, reserve
+from gapscope.records.integrity import check_written
 from gapscope.records.tables import read_record, write_record
 
 INDEX = "index.json"
@@ -22,15 +24,24 @@ def write_activations(folder: Path, header: dict[str, Any]) -> Iterator[OpenLaye
     Args:
         folder: to write.
         header: the run's status and conditions, for the folder's index.
+
+    Raises:
+        InputError: the folder holds something else.
+        OSError: there is no room for an array; nothing is left behind.
     """
     layers: list[dict[str, Any]] = []
-    with atomic_path(folder) as temporary:
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).exists():
+        raise InputError(f"{folder} holds files that are no activations; choose another folder")
+    with atomic_path(folder, folder=True) as temporary:
         temporary.mkdir()
 
         def open_layer(sample: str, layer: str, shape: tuple[int, ...]) -> np.ndarray:
             file = f"{sample}.{len(layers):03d}.{layer}.npy"
             layers.append({"sample": sample, "layer": layer, "file": file})
-            return np.lib.format.open_memmap(temporary / file, mode="w+", dtype=np.float64, shape=shape)
+            array = np.lib.format.open_memmap(temporary / file, mode="w+", dtype=np.float64, shape=shape)
+            with (temporary / file).open("r+b") as handle:
+                reserve(handle.fileno(), os.fstat(handle.fileno()).st_size)
+            return array
 
         yield open_layer
         write_record(temporary / INDEX, {**header, "layers": layers})
@@ -40,8 +51,9 @@ def read_activations(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str,
     """Return the header and (sample, layer, read-only memory-mapped array with the batch axis first) for each layer.
 
     Raises:
-        InputError: the folder or a file in it is missing or truncated.
+        InputError: the folder or a file in it is missing or truncated, or the folder is not what its stage wrote.
     """
+    check_written(folder)
     header = read_record(folder / INDEX)
     entries = header.pop("layers", None)
     if not isinstance(entries, list) or not all(

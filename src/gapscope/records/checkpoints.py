@@ -12,11 +12,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from gapscope.records.files import atomic_path
-from gapscope.records.tensors import storable
+from gapscope.records.tensors import storable, write_tensors
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,8 @@ class Checkpoint:
     def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         """Replace the file, atomically and with fsync; `progress` is a JSON object."""
         header = json.dumps({"identity": self.identity, "progress": progress})
-        with atomic_path(self.path) as temporary:
-            plain = storable(tensors)
-            save_file(plain, temporary, metadata={"checkpoint": header, "sha256": content_digest(plain, header)})
+        plain = storable(tensors)
+        write_tensors(self.path, plain, {"checkpoint": header, "sha256": content_digest(plain, header)})
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return the saved tensors and progress; None if there are none, or none of this run (it prints why)."""
@@ -49,10 +46,7 @@ class Checkpoint:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             header = json.loads(metadata["checkpoint"])
-            if metadata.get("sha256") not in {
-                content_digest(tensors, metadata["checkpoint"]),
-                None,
-            }:  # None: an older one
+            if metadata["sha256"] != content_digest(tensors, metadata["checkpoint"]):
                 raise SafetensorError("its content has another checksum than when it was written")
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             print(f"checkpoint {self.path} is damaged ({error}): training starts afresh", flush=True)

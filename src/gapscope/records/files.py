@@ -7,14 +7,26 @@ from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
+from gapscope.errors import InputError
+
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, folder: bool = False) -> Iterator[Path]:
     """Yield a temporary path for a file or folder, which is renamed to `path` when the block ends without an error.
 
     Temporary paths that killed processes left for the same `path` are removed first. Two machines that share a disk
     must not write one path at the same time: neither knows which processes of the other still run.
+
+    Args:
+        path: to write.
+        folder: whether it is a folder; it replaces an earlier folder.
+
+    Raises:
+        InputError: a folder is in the file's place.
+        OSError: it cannot be written, as on a full disk; `filename` says what.
     """
+    if path.is_dir() and not folder:
+        raise InputError(f"{path} is a folder, and a file is to be written there; choose another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # git and DVC ignore it if a kill leaves it behind
@@ -25,6 +37,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         os.replace(temporary, path)
         _sync_name(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that fails does not say where
+        raise
     finally:
         _remove(temporary)
 
@@ -55,6 +70,20 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def reserve(file: int, size: int) -> None:
+    """Reserve the room of a file that is filled through a memory map, where a full disk would kill the process.
+
+    Args:
+        file: number of the open file.
+        size: bytes from its start.
+
+    Raises:
+        OSError: there is not so much room.
+    """
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        os.posix_fallocate(file, 0, size)
 
 
 def write_text(path: Path, text: str) -> None:

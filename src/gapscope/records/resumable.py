@@ -1,5 +1,6 @@
 """Independent pieces of work, spread over processes of one thread each; finished pieces survive a kill."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from gapscope.records.files import write_text
 from gapscope.runtime import cores
 
+DIGITS = 16  # hexadecimal digits of a line's checksum
 Piece = tuple[int, ...]
 Row = dict[str, Any]
 
@@ -43,7 +45,7 @@ def finish(
             running = {pool.submit(work, piece): piece for piece in todo}
             for future in as_completed(running):
                 row = future.result()
-                file.write(json.dumps([running.pop(future), row]) + "\n")
+                file.write(_line(json.dumps([running.pop(future), row])))
                 file.flush()
                 os.fsync(file.fileno())
                 yield row
@@ -52,14 +54,20 @@ def finish(
 
 
 def _read(log: Path, about: Mapping[str, Any]) -> dict[Piece, Row]:
-    """Return the finished pieces, and leave a log of complete lines; a log with another `about` is started again."""
-    head = json.dumps(about)
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]  # a kill may have cut the last line
-    if not whole or whole[0].rstrip("\n") != head:
-        whole = [head + "\n"]
-    write_text(log, "".join(whole))
+    """Return the finished pieces, and leave a log of whole lines; a log with another `about` is started again."""
+    head = _line(json.dumps(about))
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if log.exists() else []
+    texts = [line[DIGITS + 1 : -1] for line in lines]
+    whole = [text for text, line in zip(texts, lines, strict=True) if line == _line(text)] if head in lines[:1] else []
+    if lost := len(lines) - len(whole):  # a kill may have cut the last line
+        print(f"{log}: {lost} of {len(lines)} lines are cut, damaged or of other settings: done again", flush=True)
+    write_text(log, head + "".join(map(_line, whole[1:])))
     return {tuple(piece): row for piece, row in map(json.loads, whole[1:])}
+
+
+def _line(text: str) -> str:
+    """Return a line of the log: a checksum, and the text."""
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:DIGITS]} {text}\n"
 
 
 def _end_with_parent() -> None:

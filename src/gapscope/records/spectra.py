@@ -26,6 +26,7 @@ import numpy as np
 from gapscope.errors import reading
 from gapscope.records.descending import decode, encode, rounded
 from gapscope.records.files import write_text
+from gapscope.records.integrity import check_written
 
 SCHEMA = 2
 ALL_VALUES = 1  # schema of the records that list every value
@@ -138,8 +139,9 @@ def read_spectra(path: Path) -> tuple[dict[str, Any], list[LayerRecord]]:
     """Return the header, with the `cut`, and the spectra of each layer.
 
     Raises:
-        InputError: the file is missing or incomplete (its last line counts the others).
+        InputError: the file is missing, incomplete (its last line counts the others), or not what its stage wrote.
     """
+    check_written(path)
     with reading(path, "a whole record of spectra", "run the spectra stage again", "run the spectra stage"):
         return parse_spectra(path.read_text(encoding="utf-8"))
 

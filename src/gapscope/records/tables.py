@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gapscope.errors import InputError, reading
 from gapscope.records.files import atomic_path, write_text
+from gapscope.records.integrity import check_written
 
 if TYPE_CHECKING:  # pandas takes a second to import, and most stages write no table
     import pandas as pd
@@ -43,6 +44,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, damaged, or of another schema.
     """
+    check_written(path)
     with reading(path, "a complete JSON record", AGAIN, "run the stage that makes it"):
         record = json.loads(path.read_text(encoding="utf-8"), object_hook=partial(Record, path))
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
@@ -83,10 +85,11 @@ def read_table(path: Path, *, exact: Sequence[str] = (), needed: Sequence[str] =
         needed: columns that it must have.
 
     Raises:
-        InputError: the file is missing or is not a complete CSV table.
+        InputError: the file is missing, is not what its stage wrote, or is not a complete CSV table.
     """
     import pandas as pd
 
+    check_written(path)
     with reading(path, "a complete CSV table", AGAIN, "run the stage that makes it"):
         if not path.read_bytes().endswith(b"\n"):
             raise InputError(f"{path} is not a complete CSV table (its last line has no end); {AGAIN}")

@@ -1,13 +1,18 @@
-"""Tensors of other programs: .npy (memory-mapped), .npz and .safetensors."""
+"""Files of tensors: safetensors files of our own, and .npy (memory-mapped), .npz and .safetensors of other programs."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from gapscope.errors import InputError, reading
+from gapscope.records.files import atomic_path
+
+OS_ERROR = re.compile(r"os error (\d+)")  # its number, in safetensors' message
 
 
 def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -23,6 +28,35 @@ def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found[name] = plain.clone() if place in held else plain
         held.add(place)
     return found
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file atomically; the tensors as `storable` returns them.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file(dict(tensors), temporary, metadata=metadata)
+        except SafetensorError as error:
+            number = OS_ERROR.search(str(error))
+            raise OSError(int(number[1]) if number else 0, str(error), str(path)) from error
+
+
+def copy_tensors(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Copy saved tensors into a run's own ones of the same names, in place.
+
+    Raises:
+        ValueError: other names, or another shape, which `copy_` might broadcast.
+    """
+    if other := sorted(saved.keys() ^ own.keys()):
+        raise ValueError(f"{'no' if other[0] in own else 'an unknown'} tensor {other[0]}")
+    for name, tensor in own.items():
+        held, wanted = ((tuple(of.shape), of.dtype) for of in (saved[name], tensor))
+        if held != wanted:
+            raise ValueError(f"{name} is {held[0]} of {held[1]}, not {wanted[0]} of {wanted[1]}")
+        tensor.copy_(saved[name])
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor | np.ndarray]]:

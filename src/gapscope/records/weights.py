@@ -6,14 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
 from gapscope.errors import InputError, reading
-from gapscope.records.files import atomic_path
+from gapscope.records.integrity import check_written
 from gapscope.records.tables import Record
-from gapscope.records.tensors import storable
+from gapscope.records.tensors import storable, write_tensors
 
 AS_TRAINED = "as_trained."  # prefix of batch norm's running statistics as training left them
 
@@ -25,27 +24,17 @@ def write_weights(
     header: Mapping[str, Any],
 ) -> None:
     """Write a network's state, the statistics of batch norm as training left them, and a header."""
-    tensors = {
-        **state,
-        **{AS_TRAINED + name: tensor for name, tensor in as_trained.items()},
-    }
-    with atomic_path(path) as temporary:
-        try:
-            save_file(
-                storable(tensors),
-                temporary,
-                metadata={"gapscope": json.dumps(header)},
-            )
-        except SafetensorError as error:
-            raise OSError(f"{path}: {error}") from error
+    tensors = {**state, **{AS_TRAINED + name: tensor for name, tensor in as_trained.items()}}
+    write_tensors(path, storable(tensors), {"gapscope": json.dumps(header)})
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the state, with the re-estimated statistics of batch norm, and the header.
 
     Raises:
-        InputError: the file is missing, damaged, or was not written by gapscope.
+        InputError: the file is missing, damaged, not what its stage wrote, or not written by gapscope.
     """
+    check_written(path)
     missing = "run the train stage, or `dvc pull` where there is a remote"
     with (
         reading(path, "a complete weights file", "remove it and train again", missing),

@@ -128,7 +128,7 @@ class Training:
         observers = make_observers(settings.observers, dict(self.model.named_parameters()), optimizer, self.schedule)
         self.unused = {name for name, p in self.model.named_parameters() if p.requires_grad}  # no gradient so far
         self.state = TrainingState(self.model, optimizer, observers, checkpoint, ranks)
-        self.state.load(device)
+        self.state.load(sum(self.schedule.updates))
 
     @property
     def done(self) -> int:

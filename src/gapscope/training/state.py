@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gapscope.errors import reading
 from gapscope.optim.optimizer import Optimizer
 from gapscope.records.checkpoints import Checkpoint
+from gapscope.records.tensors import copy_tensors
 from gapscope.training.distributed import Ranks
 from gapscope.training.observers import Observer, Row
 
@@ -52,19 +54,30 @@ class TrainingState:
             progress |= {"observed": self.observed, "optimizer": self.optimizer.numbers()}
             self.checkpoint.save(self.tensors() | optimizer, progress)
 
-    def load(self, device: str) -> None:
-        """Take over the state of the checkpoint, if it is there and of this run."""
+    def load(self, updates: int) -> None:
+        """Take over the state of the checkpoint, if it is there and of this run.
+
+        Args:
+            updates: of the whole run.
+
+        Raises:
+            InputError: the state does not fit the run, though its identity does.
+        """
         saved_state = self.checkpoint.load() if self.checkpoint else None
         if saved_state is None:
             return
         saved, progress = saved_state
-        with torch.no_grad():
-            for name, tensor in self.tensors().items():
-                tensor.copy_(saved[name].to(device))
-        self.optimizer.restore(_within("optimizer.", saved), progress["optimizer"])
+        path = self.checkpoint.path  # type: ignore[union-attr]
+        optimizer = _within("optimizer.", saved)
+        others = {name: tensor for name, tensor in saved.items() if not name.startswith("optimizer.")}
+        with reading(path, "a state of this run", "remove it, and the run starts afresh"), torch.no_grad():
+            if not 0 <= progress["step"] <= updates:
+                raise ValueError(f"update {progress['step']} of a run of {updates}")
+            copy_tensors(others, self.tensors())
+            self.optimizer.restore(optimizer, progress["optimizer"])
         self.step, self.history, self.seconds_before = progress["step"], progress["history"], progress["seconds"]
         self.observed = progress["observed"]
-        print(f"going on from update {self.step}, saved in {self.checkpoint.path}", flush=True)  # type: ignore[union-attr]
+        print(f"going on from update {self.step}, saved in {path}", flush=True)
 
     def where_saved(self) -> str:
         """Return in words where the state is."""
