@@ -48,8 +48,11 @@ def copy_whole() -> None:
     if lock != copy and is_whole(lock, copy):
         COPY.parent.mkdir(parents=True, exist_ok=True)
         temporary = COPY.with_name(f".{COPY.name}.{os.getpid()}.tmp")  # stages run side by side
-        temporary.write_bytes(lock)
-        os.replace(temporary, COPY)
+        try:
+            temporary.write_bytes(lock)
+            os.replace(temporary, COPY)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def copied() -> bytes:

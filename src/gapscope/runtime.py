@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import errno
 import math
 import os
 import platform
@@ -21,6 +22,7 @@ from gapscope import lock_copy
 from gapscope.errors import InputError, StoppedError, reason, where_raised
 
 T = TypeVar("T")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, in one file
 ARGUMENTS: dict[str, tuple[type, str]] = {  # that several stages have: type, what it is
     "data": (Path, ".npz of the download stage"),
     "model": (str, "one of the study's models"),
@@ -203,15 +205,16 @@ def run_command(main: Callable[[], object]) -> None:
     except InputError as error:
         _end(name, str(error))
     except (Exception, SystemExit) as error:
+        if _lacks_memory(error):
+            _end(name, f"not enough memory ({reason(error)}); take fewer images at a time (micro_batch, forward_batch, "
+                 "eval_batch, train.batch.micro_batch), or a smaller network")  # fmt: skip
         if place := where_raised(error):  # before all else: also a file that their code does not find is theirs
             _end(name, f"your own code raised {type(error).__name__} in {place}:", error)
         if isinstance(error, SystemExit):
             raise
-        if _lacks_memory(error):
-            _end(name, f"not enough memory ({reason(error)}); take fewer images at a time (micro_batch, forward_batch, "
-                 "eval_batch, train.batch.micro_batch), or a smaller network")  # fmt: skip
         if isinstance(error, OSError):
-            _end(name, str(error))
+            full = "; make room and run it again: nothing half-written is left" if error.errno in NO_ROOM else ""
+            _end(name, f"{error}{full}")
         _end(
             name,
             f"an error of gapscope, or of a library that it uses ({type(error).__name__}); please report it:",
@@ -230,6 +233,5 @@ def _end(name: str, line: str, error: BaseException | None = None) -> NoReturn:
 def _lacks_memory(error: BaseException) -> bool:
     # PyTorch raises RuntimeError on a CPU, and its own class on a GPU, which must not be imported for this
     said = str(error)
-    return (
-        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said
-    )
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(sign in said for sign in ("can't allocate memory", "std::bad_alloc", "STATUS_ALLOC_FAILED"))

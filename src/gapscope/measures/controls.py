@@ -26,6 +26,7 @@ from gapscope.config import Threads, Within, load_params
 from gapscope.measures.activations import ActivationSettings, extract, sample_indices, unit_bytes
 from gapscope.measures.quantity import Quantity
 from gapscope.measures.spectra import SpectraSettings, layer_spectra
+from gapscope.records.files import reserve
 from gapscope.runtime import describe_device, pick_device, progress, set_threads
 
 if TYPE_CHECKING:  # a page is drawn without torch
@@ -167,6 +168,7 @@ def controls(
 
     def open_layer(_: str, shape: tuple[int, ...]) -> np.ndarray:
         with tempfile.TemporaryFile(dir=folder) as file:  # unlinked: nothing remains after a crash
+            reserve(file.fileno(), 8 * math.prod(shape))
             return np.memmap(file, dtype=np.float64, mode="w+", shape=shape)
 
     for size in batch_sizes:
