@@ -3,6 +3,7 @@
 The network has convolutions, batch norm and dropout, in float64, so that what differs by rounding differs by 1e-15.
 """
 
+import sys
 import time
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from gapscope import seeds
 from gapscope.data.datasets import Dataset
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.records.files import atomic_path
+from gapscope.runtime import run_command
 from gapscope.tasks.classification import Classification
 from gapscope.training import distributed as ranks
 from gapscope.training.discarding import Discarding
@@ -97,6 +99,12 @@ def run(model: nn.Module, checkpoint: Checkpoint | None = None, **changes):
 
 def plain(history: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name != "wall_s"} for row in history]
+
+
+def main_of_a_stage(out: Path, state: Path) -> None:
+    """Train as `main` does; an error ends as that of a stage does."""
+    sys.argv = ["train"]
+    run_command(lambda: main(out, state))
 
 
 def main(out: Path, state: Path | None = None, variant: str = "right") -> None:

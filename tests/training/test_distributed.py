@@ -3,6 +3,7 @@
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -18,20 +19,24 @@ from gapscope.training.batches import check_batches
 from gapscope.training.distributed import ALONE, Ranks, launch, requested_ranks
 
 
-def together(tmp_path: Path, world: int, variant: str = "right") -> dict[str, torch.Tensor]:
-    """Train on several ranks, which get from their environment what torchrun would say to them."""
+def started(logs: Path, world: int, *arguments: object, main: Callable[..., None] = runs.main) -> list[Forked]:
+    """Start several ranks, which get from their environment what torchrun would say to them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [
-        Forked(
-            tmp_path / f"{rank}.log", runs.main, tmp_path / "out", None, variant,
-            **common, RANK=str(rank), LOCAL_RANK=str(rank),
-        )
-        for rank in range(world)
-    ]  # fmt: skip
-    assert [rank.end() for rank in ranks] == [0] * world, [rank.output.read_text() for rank in ranks]
+    own = ({"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world))
+    return [Forked(logs / f"{names['RANK']}.log", main, *arguments, **common, **names) for names in own]
+
+
+def end(ranks: list[Forked]) -> None:
+    """Wait until all have trained to the end."""
+    assert [rank.end() for rank in ranks] == [0] * len(ranks), [rank.output.read_text() for rank in ranks]
+
+
+def together(tmp_path: Path, world: int, variant: str = "right") -> dict[str, torch.Tensor]:
+    """Train on several ranks."""
+    end(started(tmp_path, world, tmp_path / "out", None, variant))
     return torch.load(tmp_path / "out")[0]
 
 
@@ -80,6 +85,36 @@ def test_ranks_do_not_equal_one_if_each_takes_its_own_mean(tmp_path: Path) -> No
 def test_ranks_do_not_equal_one_if_each_normalises_by_itself(tmp_path: Path) -> None:
     found = together(tmp_path, 2, "batch norm of each rank")  # which cannot have a last batch of one image a rank
     assert difference(found, alone(drop_last=True)) > 1e-3
+
+
+def test_killed_ranks_go_on_with_the_bits_of_ranks_that_were_not(tmp_path: Path) -> None:
+    found = {}
+    for name, killed in (("whole", False), ("killed", True)):
+        out, state = tmp_path / f"{name}.out", tmp_path / f"{name}.state"
+        if killed:
+            ranks = started(tmp_path, 2, out, state)
+            ranks[0].wait_for(state.exists)
+            for rank in ranks:
+                rank.send_signal(signal.SIGKILL)
+            assert [rank.end() for rank in ranks] == [-signal.SIGKILL] * 2
+        end(ranks := started(tmp_path, 2, out, state))
+        assert ["going on from update" in rank.output.read_text() for rank in ranks] == [killed] * 2
+        found[name] = torch.load(out)
+    (weights, history), (known, known_history) = found["killed"], found["whole"]
+    assert history == known_history
+    assert all(torch.equal(weights[name], known[name]) for name in known)
+
+
+def test_a_killed_rank_ends_the_others_with_one_line(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    ranks = started(tmp_path, 2, tmp_path / "out", state, main=runs.main_of_a_stage)
+    ranks[0].wait_for(state.exists)
+    ranks[1].send_signal(signal.SIGKILL)
+    assert ranks[0].end() == 2
+    said = ranks[0].output.read_text()
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("train: another rank has ended; run it again")
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_ranks_than_images_in_a_batch_raise() -> None:

@@ -26,6 +26,8 @@ from gapscope.errors import InputError, StoppedError
 from gapscope.models import batch_norms
 
 T = TypeVar("T")
+GONE = re.compile("[Cc]onnection (closed by peer|reset by peer|refused)|Broken pipe")  # in gloo's messages
+GOES_ON = "goes on from its last checkpoint, with the same bits"
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ def launch(launcher: str | None) -> bool:
     if code := process.wait():
         if passed_on:
             raise StoppedError(f"stopped; {launcher} ended with status {code}")
-        raise InputError(f"runtime.launcher: {launcher} ended with status {code}")
+        raise InputError(
+            f"runtime.launcher: {launcher} ended with status {code}: a rank failed, as it says above, or was killed; "
+            f"run it again, and it {GOES_ON}"
+        )
     return True
 
 
@@ -143,7 +148,7 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     """Join the other ranks if torchrun started this process, and yield this rank and its device.
 
     Raises:
-        InputError: more ranks than GPUs.
+        InputError: more ranks than GPUs, or another rank ended within the block.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -160,6 +165,10 @@ def join_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Ranks(torch.distributed.get_rank(), world), device
+    except RuntimeError as error:  # of gloo, or a DistError of NCCL
+        if isinstance(error, torch.distributed.DistError) or GONE.search(str(error)):
+            raise InputError(f"another rank has ended; run it again, and it {GOES_ON}") from error
+        raise
     finally:
         torch.distributed.destroy_process_group()
 
