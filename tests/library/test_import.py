@@ -2,13 +2,17 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
 import gapscope
+from gapscope import cli
 from gapscope.records import closure
 
 ROOT = Path(__file__).parents[2]
@@ -50,3 +54,46 @@ def test_no_stage_seems_to_run_the_library() -> None:
     assert "train" in stages
     for stage in stages:
         assert not [path for path in closure.closure(stage, ROOT) if path.parent.name == "library"]
+
+
+MEASURED = """
+import torch
+import gapscope
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
+data = (torch.rand(16, 1, 2, 2), torch.randint(2, (16,)))
+gapscope.near_rank(model, data[0]), gapscope.spectra(data[0]), gapscope.hessian(model, data, k=1)
+gapscope.noise_scale(model, data), gapscope.sharpness(model, data, starts=1), gapscope.load("quick").verdicts
+"""
+COMMAND = "import sys; from gapscope import cli; sys.argv[1:] = ['compose', 'study=quick']; cli.main()"
+
+
+def without_the_pipeline(code: str) -> "subprocess.CompletedProcess[str]":
+    """Run code in an interpreter that finds no package of the pipeline's."""
+    blocked = f"import sys; sys.modules |= dict.fromkeys({cli.PIPELINE})\n"
+    command = [sys.executable, "-c", blocked + code]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_measures_need_no_package_of_the_pipeline() -> None:
+    done = without_the_pipeline(MEASURED)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_command_that_needs_one_says_in_one_line_what_to_install() -> None:
+    done = without_the_pipeline(COMMAND)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "gapscope[pipeline]" in line
+
+
+def test_the_extra_holds_the_packages_of_the_pipeline() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra, own = (
+        {re.split("[^a-z-]", text)[0] for text in texts}
+        for texts in (project["optional-dependencies"]["pipeline"], project["dependencies"])
+    )
+    for module in cli.PIPELINE:
+        packages = {re.sub("[-_.]+", "-", name).lower() for name in packages_distributions()[module]}
+        assert packages & extra, module
+        assert not packages & own, module

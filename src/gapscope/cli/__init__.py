@@ -11,6 +11,7 @@ from gapscope.cli import (
     compose,
     export,
     gpu,
+    init,
     mend,
     new,
     report,
@@ -20,10 +21,21 @@ from gapscope.cli import (
     studies,
     verify,
 )
+from gapscope.errors import InputError
 from gapscope.runtime import run_command
 
 # in the order of --help
-COMMANDS = (studies, new, run, report, site, export, compare, compose, mend, verify, gpu, spectra, completion)
+COMMANDS = (init, studies, new, run, report, site, export, compare, compose, mend, verify, gpu, spectra, completion)
+PIPELINE = (
+    "dvc",
+    "hydra",
+    "jinja2",
+    "matplotlib",
+    "shtab",
+    "sklearn",
+    "tensorly",
+    "torchvision",
+)  # in the extra of that name
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,6 +53,10 @@ def _main() -> None:
     try:
         args.run(args)
         sys.stdout.flush()
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in PIPELINE:
+            raise
+        raise InputError(f"{error.name} is not installed; pip install 'gapscope[pipeline]'") from error
     except BrokenPipeError:  # the reader, such as head, has seen enough; what is still to be flushed goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

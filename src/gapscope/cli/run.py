@@ -1,5 +1,7 @@
 """`gapscope run`: a study brought up to date, several stages at once."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ def run(study: str | None, overrides: list[str], jobs: int) -> None:
         InputError: an override that cannot be composed, or a stage failed.
         StoppedError: a signal came.
     """
+    # `python` in dvc.yaml is the one that runs this, also where its environment is not activated
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     if study or overrides:
         compose(with_study(study, overrides))
     else:

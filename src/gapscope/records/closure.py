@@ -18,7 +18,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 PACKAGE = "gapscope"
 MODULE = re.compile(rf"{PACKAGE}(\.\w+)+", re.ASCII)
@@ -47,9 +47,10 @@ def closure_hash(stage: str, root: Path = Path()) -> str:
 
     Args:
         stage: its name; its script is `stages/STAGE.py`.
-        root: the folder that holds `stages` and `src`.
+        root: the folder that holds `stages` and `src`; without `src`, the code is that of the installed package.
     """
-    parts = [f"{path.relative_to(root).as_posix()} {content_hash(path)}" for path in closure(stage, root)]
+    hashes = {_place(path, root): content_hash(path) for path in closure(stage, root)}
+    parts = [f"{place} {hashes[place]}" for place in sorted(hashes)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGITS]
 
 
@@ -78,7 +79,7 @@ def files_read(module: Path, root: Path = Path()) -> list[Path]:
     candidates = [
         file
         for package, pattern in _code(module.read_bytes()).opens
-        for file in (root / "src").joinpath(*package.split(".")).glob(pattern)
+        for file in _packages(root).joinpath(*package.split(".")).glob(pattern)
     ]
     return sorted(file for file in candidates if file.is_file() and file.suffix != ".pyc")
 
@@ -156,9 +157,22 @@ def _imports_by_name(source: bytes) -> bool:
     )
 
 
+def _packages(root: Path) -> Path:
+    """Return the folder that holds the package: that of a clone, else the one that this package is installed in."""
+    own = root / "src"
+    return own if (own / PACKAGE).is_dir() else Path(__file__).parents[2]
+
+
+def _place(path: Path, root: Path) -> PurePosixPath:
+    """Return where a file lies in a clone, also if it belongs to an installed package."""
+    packages = _packages(root)
+    own = path.is_relative_to(packages)
+    return PurePosixPath("src", path.relative_to(packages)) if own else PurePosixPath(path.relative_to(root))
+
+
 def _file_of(module: str, root: Path) -> Path | None:
     """Return a module's file; None for a name that is not a module, such as that of a function."""
-    path = (root / "src").joinpath(*module.split("."))
+    path = _packages(root).joinpath(*module.split("."))
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
