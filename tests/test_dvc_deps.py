@@ -105,7 +105,7 @@ def test_no_op_values_are_pinned() -> None:
             "discard": None, "precision.channels_last": False, "observers": [],
         },
         "claims": {"seen_seeds": []},
-        "data": {"shapes": {}, "ranges": {}},
+        "data": {"shapes": {}, "ranges": {}, "lengths": {}},
         "sharpness": {"converged_starts": 0},
     }  # fmt: skip
 

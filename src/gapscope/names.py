@@ -140,6 +140,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {  # every param that dvc.yaml i
     "data.files": _keys,
     "data.shapes": _keys,
     "data.ranges": _keys,
+    "data.lengths": _keys,
 }
 
 

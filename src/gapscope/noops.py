@@ -32,7 +32,7 @@ NOOPS: dict[str, dict[str, Any]] = {  # group -> key, dotted where it is nested 
         "precision.channels_last": False,
         "observers": [],
     },
-    "data": {"shapes": {}, "ranges": {}},
+    "data": {"shapes": {}, "ranges": {}, "lengths": {}},
     "sharpness": {"converged_starts": 0},
     "claims": {"seen_seeds": []},
 }

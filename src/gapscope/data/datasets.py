@@ -1,6 +1,6 @@
 """Data sets as checked arrays: uint8 images and integer labels, in one `.npz` each. No file is ever unpickled.
 
-Tables of features are in `tabular`; whoever loads a data set gets what its file holds.
+Tables of features are in `tabular`, tokens in `text`; whoever loads a data set gets what its file holds.
 
 An `.npz` holds the images x_train and x_test, (N, H, W) or (N, H, W, 3), and the labels y_train and y_test. `sources`
 finds data sets and writes these files.
@@ -17,7 +17,7 @@ from gapscope.records.integrity import check_written
 from gapscope.runtime import memory
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-CLASSES = {  # or outputs
+CLASSES = {  # or outputs, or different tokens
     "digits": 10,
     "mnist": 10,
     "fashion_mnist": 10,
@@ -26,6 +26,7 @@ CLASSES = {  # or outputs
     "diabetes": 1,
     "breast_cancer": 2,
     "wine": 3,
+    "sympy_source": 256,
 }
 
 
@@ -75,10 +76,10 @@ def load(path: Path, name: str | None = None) -> Dataset:
     Raises:
         InputError: missing or truncated file, missing arrays, wrong shapes or types, labels out of range, pickles.
     """
-    from gapscope.data import tabular  # a table is a data set too
+    from gapscope.data import tabular, text  # tables and texts are data sets too
 
     arrays = read_arrays(path)
-    make = tabular.checked if tabular.is_table(arrays) else checked
+    make = tabular.checked if tabular.is_table(arrays) else text.checked if text.is_text(arrays) else checked
     return make(path, name or path.stem, arrays)
 
 

@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from gapscope.data.datasets import Dataset
 from gapscope.data.tabular import Table
+from gapscope.data.text import Text
 
 PADDING = 4  # pixels on each side before a crop, as He et al. 2016, section 4.2
 
@@ -62,6 +63,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def samples(self) -> int:
+        """How many samples of a unit layer's activations one example gives."""
+        return 1
+
     def inputs(
         self, index: Tensor | slice, dtype: torch.dtype = torch.float32, augmentation: Augmentation | None = None
     ) -> Tensor:
@@ -91,11 +97,15 @@ class Images:
 
 
 def split_images(data: Dataset, split: str, device: str) -> Images:
-    """Put one split, "train" or "test", on the device; of a table its features (`gapscope.data.features`)."""
+    """Put one split, "train" or "test", on the device; of a table its features, of a text its tokens."""
     if isinstance(data, Table):
         from gapscope.data.features import split_features  # features stand in for images
 
         return split_features(data, split, device)
+    if isinstance(data, Text):
+        from gapscope.data.tokens import split_tokens  # so do tokens
+
+        return split_tokens(data, split, device)
     x, y = (data.x_train, data.y_train) if split == "train" else (data.x_test, data.y_test)
     mean, std = data.channel_statistics()
     return Images(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (x, y, mean, std)))

@@ -4,7 +4,8 @@ The first source that has a data set is used:
 
 1. a file named in params (`data.files`);
 2. the folder named by the environment variable GAPSCOPE_DATA, with `<dataset>.npz` or torchvision's original files;
-3. data that come with scikit-learn: digits, and the tables diabetes, breast_cancer and wine;
+3. data that come with a dependency: scikit-learn's digits, and its tables diabetes, breast_cancer and wine; the text
+   sympy_source;
 4. torchvision's download, MD5-checked.
 
 The variable is no param: it says where the bytes come from, not what they are.
@@ -28,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.data import tabular
+from gapscope.data import tabular, text
 from gapscope.data.datasets import ARRAYS, CLASSES, checked, load, read_arrays
 from gapscope.data.own_files import Stated, standard
 from gapscope.errors import InputError, did_you_mean
@@ -52,6 +53,7 @@ class DataSettings:
     files: dict[str, str]
     shapes: dict[str, tuple[int, ...]]
     ranges: dict[str, tuple[float, ...]]
+    lengths: dict[str, int]
 
     def __post_init__(self) -> None:
         for name, shape in self.shapes.items():
@@ -62,10 +64,19 @@ class DataSettings:
         for name, ends in self.ranges.items():
             if len(ends) != 2 or not ends[0] < ends[1]:
                 raise InputError(f"data.ranges.{name} must be [black, white], and rise, got {[*ends]}")
-        for group in (self.shapes, self.ranges):
+        for name, length in self.lengths.items():
+            if length < 1:
+                raise InputError(f"data.lengths.{name} must be at least 1 token, got {length}")
+        for group in (self.shapes, self.ranges, self.lengths):
             for name in group:
                 if name in CLASSES:
-                    raise InputError(f"data.shapes and data.ranges are for data sets of your own, not for {name}")
+                    raise InputError(
+                        f"data.shapes, data.ranges and data.lengths are for data sets of your own, not for {name}"
+                    )
+
+    def length(self, name: str) -> int:
+        """Return the tokens of a sequence, where a data set is a stream of tokens."""
+        return self.lengths.get(name, text.LENGTH)
 
     def stated(self, name: str) -> Stated:
         """Return what params say of a data set's file."""
@@ -78,15 +89,18 @@ def fetch(
     files: Mapping[str, str] = EMPTY,
     shapes: Mapping[str, tuple[int, ...]] = EMPTY,
     ranges: Mapping[str, tuple[float, ...]] = EMPTY,
+    *,
+    lengths: Mapping[str, int] = EMPTY,
 ) -> dict[str, Any]:
     """Find a data set, check it, write it to `out`, and return its source, SHA-256, counts and statistics.
 
-    `files`, `shapes` and `ranges` are those of `DataSettings`. What was changed in a user's file is in `read_as`.
+    `files`, `shapes`, `ranges` and `lengths` are those of `DataSettings`. What was changed in a user's file is in
+    `read_as`.
 
     Raises:
         InputError: an unknown name, a damaged file, or no source; the message says how to supply the files.
     """
-    settings = DataSettings(dict(files), dict(shapes), dict(ranges))
+    settings = DataSettings(dict(files), dict(shapes), dict(ranges), dict(lengths))
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gapscope-")))
         source, found, notes = _find(name, settings, scratch)
@@ -103,6 +117,8 @@ def fetch(
     about = {"dataset": name, "source": source, "sha256": digest.hexdigest()}
     if isinstance(dataset, tabular.Table):
         return about | tabular.record(dataset)
+    if isinstance(dataset, text.Text):
+        return about | text.record(dataset) | ({"read_as": notes} if notes else {})
     mean, std = dataset.channel_statistics()
     return {
         **about,
@@ -135,20 +151,22 @@ def _find(name: str, settings: DataSettings, scratch: Path) -> tuple[str, Path, 
         source, whole, notes = _find(subset["name"], settings, scratch)
         path = _drawn(whole, subset["name"], int(subset["images"]), scratch / f"{name}.npz")
         return f"{subset['images']} training images of {source}", path, notes
-    if name == "digits":
-        return (
-            "scikit-learn's bundled digits, 28 x 28, training part widened by one-pixel nudges",
-            _digits(scratch),
-            [],
-        )
-    if name in tabular.BUNDLED:
-        return *tabular.bundled(name, scratch), []
+    if name in ("digits", text.CORPUS, *tabular.BUNDLED):
+        return *_bundled(name, scratch), []
     if name not in TORCHVISION:
         raise InputError(
             f"unknown dataset {name!r}; {did_you_mean(name, CLASSES)} Name a file of your own in data.files "
             f"(data: {{files: {{{name}: path/to/{name}.npz}}}}) or put it at $GAPSCOPE_DATA/{name}.npz"
         )
     return *_torchvision(name, folder, scratch), []
+
+
+def _bundled(name: str, scratch: Path) -> tuple[str, Path]:
+    """Return in words where a data set that comes with a dependency is from, and its file."""
+    if name == "digits":
+        words = "scikit-learn's bundled digits, 28 x 28, training part widened by one-pixel nudges"
+        return words, _digits(scratch)
+    return text.corpus(scratch) if name == text.CORPUS else tabular.bundled(name, scratch)
 
 
 def _standard(own: Path, name: str, settings: DataSettings, scratch: Path) -> tuple[Path, list[str]]:
@@ -159,6 +177,8 @@ def _standard(own: Path, name: str, settings: DataSettings, scratch: Path) -> tu
     if tabular.is_table(found) and name not in settings.shapes:
         tabular.checked(own, name, found)
         return own, []
+    if text.is_text(found) and name not in settings.shapes:
+        return _sequences(own, name, found, settings.length(name), scratch)
     arrays, notes = standard(own, name, found, settings.stated(name))
     if not notes:
         return own, []
@@ -166,6 +186,20 @@ def _standard(own: Path, name: str, settings: DataSettings, scratch: Path) -> tu
     path = scratch / f"{name}.own.npz"
     np.savez(path, **arrays)  # type: ignore[arg-type]
     return path, notes
+
+
+def _sequences(
+    own: Path, name: str, found: Mapping[str, np.ndarray], length: int, scratch: Path
+) -> tuple[Path, list[str]]:
+    """Return a user's file of sequences, or a copy of one of streams, cut into sequences."""
+    if not text.is_streams(found):
+        text.checked(own, name, found)
+        return own, []
+    arrays = text.sequences(own, found, length)
+    text.checked(own, name, arrays)
+    path = scratch / f"{name}.own.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path, [f"streams of tokens, cut into sequences of {length}"]
 
 
 def _why_missing(own: Path) -> str:

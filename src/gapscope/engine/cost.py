@@ -59,7 +59,7 @@ class Size:
 
     train_images: int
     test_images: int
-    image_shape: tuple[int, ...]  # of a table: (features,)
+    image_shape: tuple[int, ...]  # of a table: (features,); of a text: (tokens,)
     classes: int
 
 
@@ -72,6 +72,7 @@ SIZES = {  # of the built-in data sets, so that an estimate needs no download
     "diabetes": Size(332, 110, (10,), 1),
     "breast_cancer": Size(427, 142, (30,), 2),
     "wine": Size(133, 45, (13,), 3),
+    "sympy_source": Size(40_301, 2_045, (128,), 256),
 }
 
 
