@@ -459,11 +459,15 @@ def layers() -> dict[str, str]:
     of |= {
         "radius": claim("gao_radius", "eq17_is_the_radius"), "radius_order": claim("gao_radius", "eq17_orders_layers"),
         "radius_spread": claim("gao_radius", "radii_differ"),
+        "warmup_spread": claim("gao_warmup", "warmup_evens_radii"),
+        "order_trained": claim("gao_no_warmup", "eq17_orders_layers"),
     }  # fmt: skip
     errors = {
         split: means("gao_lenet5", "error_pct", **where)[32] for split, where in (("train", TRAIN), ("test", TEST))
     }
     effects = {name: numbers.effect(row).removesuffix(f" {row['effect_unit']}") for name, row in of.items()}
+    said = {"order_verdict": of["order_trained"], "warmup_verdict": of["warmup_spread"]}
+    effects |= {name: significance(row) for name, row in said.items()}
     return effects | {f"gao_{split}_error": f"{error:.2f}" for split, error in errors.items()}
 
 

@@ -25,7 +25,7 @@ HEADS = {
 }  # fmt: skip
 LAYERS = {  # studies of Gao & Zhong's claims about gradients, steps and curvature by layer
     "gao_quick": "LeNet-5, digits", "gao_law": "LeNet-5, Fashion-MNIST", "gao_radius": "LeNet-5, Fashion-MNIST, radii",
-    "gao_alexnet_law": "AlexNet, CIFAR-10",
+    "gao_no_warmup": "LeNet-5, Fashion-MNIST, radii after training",
 }  # fmt: skip
 SHOWN = [
     "train_cross_entropy_rises", "train_loss_rises", "penalty_rises_more", "test_cross_entropy_rises",

@@ -17,6 +17,7 @@ from gapscope.cli.compose import composed
 from gapscope.engine.proofs import cases, code_proof, migrations, recorded, result_proof, tripwire
 from gapscope.engine.proofs.numbers import absent, compare, read_numbers
 from gapscope.errors import InputError
+from gapscope.git import git
 from gapscope.records import closure, proofs
 from gapscope.records.proofs import CodeProof, StudyProof
 
@@ -489,6 +490,16 @@ def test_every_committed_study_has_something_to_prove(study: str, monkeypatch: p
     for target in recorded.targets(study, params):
         assert target.stages
         assert target.cell
+
+
+def test_a_record_without_a_commit_is_proved_against_the_one_that_put_it_into_git(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its probe has more images than the code had that trained the network."""
+    monkeypatch.chdir(ROOT)
+    place = recorded.put_in_git("keskar_table3", recorded.Record("spectra", "f1-mnist-b256-s0", "", 0))
+    assert "probe_images: 1024" in git("show", f"{place}:conf/study/keskar_table3.yaml")
+    assert recorded.put_in_git("gao_law", recorded.Record("train", "lenet5-fashion_mnist-b128-s3", "", 0)) == ""
 
 
 def test_a_stage_that_the_commit_lacks_is_taken_as_it_is_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -126,8 +126,16 @@ def targets(study: str, params: Params, wanted: Sequence[str] = ()) -> list[Targ
     by_commit: dict[str, list[Record]] = {}
     for record in found:
         if not wanted or record.stage in wanted:
-            by_commit.setdefault(record.commit or main, []).append(record)
+            by_commit.setdefault(record.commit or put_in_git(study, record) or main, []).append(record)
     return [_target(commit, made, params) for commit, made in by_commit.items()]
+
+
+def put_in_git(study: str, record: Record) -> str:
+    """Return the commit in which version 0.1 put a record's numbers into git; "" if it is of no such time.
+
+    Of a record that names no commit it is the nearest code that is known: its params were those of that commit.
+    """
+    return git("log", "-1", "--format=%h", LAST_OLD, "--", f"{METRICS / study / record.stage / record.name}.*").strip()
 
 
 def found_main(found: Sequence[Record]) -> str:
