@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from gapscope import runtime
 from gapscope.errors import InputError
-from gapscope.runtime import describe_device, pick_device
+from gapscope.runtime import describe_device, pick_device, progress
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,23 @@ def test_the_device_is_the_one_asked_for_or_a_gpu_where_there_is_one(
 def test_gpus_of_one_kind_are_described_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "NVIDIA H200")
     assert {describe_device(device) for device in ("cuda", "cuda:0", "cuda:1")} == {"cuda (NVIDIA H200)"}
+
+
+def test_progress_is_a_line_every_few_seconds_and_one_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # at the start, after each item, and again where a line is printed: after items 2, 4 and 5
+    clock = iter([0.0, 1.0, 3.5, 3.5, 4.0, 9.0, 9.0, 9.0])
+    monkeypatch.setattr(runtime.time, "monotonic", lambda: next(clock))
+    losses = []
+    for item in progress(range(5), "run", facts=lambda: f"loss {losses[-1]}" if len(losses) > 2 else ""):
+        losses.append(item / 10)
+    assert capsys.readouterr().out.splitlines() == ["run: 2/5", "run: 4/5, loss 0.3", "run: 5/5, loss 0.4"]
+
+
+def test_on_a_terminal_the_facts_stand_beside_the_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtime.sys.stderr, "isatty", lambda: True)
+    assert list(progress(range(3), "run", facts=lambda: "loss 0.5")) == [0, 1, 2]
+    assert "loss 0.5" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import platform
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from gapscope.errors import InputError, StoppedError, reason, where_raised
 
 T = TypeVar("T")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, in one file
+SAY_S = 3.0  # seconds between two lines of progress, at least
 ARGUMENTS: dict[str, tuple[type, str]] = {  # that several stages have: type, what it is
     "data": (Path, ".npz of the download stage"),
     "model": (str, "one of the study's models"),
@@ -122,17 +124,30 @@ def describe_device(device: str) -> str:
     return f"cpu ({platform.machine()})"
 
 
-def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Yield the items under a progress bar on a terminal; elsewhere print a plain line at about every tenth."""
+def progress(
+    items: Iterable[T], label: str, total: int | None = None, *, facts: Callable[[], str] = str
+) -> Iterator[T]:
+    """Yield the items under a progress bar on a terminal; elsewhere print a plain line every few seconds.
+
+    Args:
+        items: what takes time is to make one of them.
+        label: what they are items of.
+        total: their number, if they do not know it.
+        facts: what to say beside the count, such as the loss; asked after an item is made.
+    """
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=label, total=total, leave=False)
+        bar = tqdm(items, desc=label, total=total, leave=False)
+        for item in bar:
+            bar.set_postfix_str(facts())
+            yield item
         return
     count = total if total is not None else len(items) if isinstance(items, Sized) else 0
-    step = max(1, -(-count // 10))
+    said = time.monotonic()
     for index, item in enumerate(items, 1):
         yield item
-        if index % step == 0 or index == count:
-            print(f"{label}: {index}/{count}", flush=True)
+        if index == count or time.monotonic() - said >= SAY_S:
+            said = time.monotonic()
+            print(", ".join(filter(None, (f"{label}: {index}/{count}", facts()))), flush=True)
 
 
 @contextmanager

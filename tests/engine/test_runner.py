@@ -81,6 +81,7 @@ LOG = b"lenet5 digits batch 8 seed 0: 18/60\r\nlenet5 digits batch 8 seed 0: 24/
     [
         (LOG, "train@quick 24/60"),
         (LOG * 200, "train@quick 24/60"),
+        (LOG + b"lenet5 digits: 25/60, test error 3.12 %, train cross entropy 0.104\n", "train@quick 25/60"),
         (b"no figure\n", "train@quick"),
         (None, "train@quick"),
     ],

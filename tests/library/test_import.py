@@ -90,7 +90,7 @@ def test_a_command_that_needs_one_says_in_one_line_what_to_install() -> None:
 def test_the_extra_holds_the_packages_of_the_pipeline() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extra, own = (
-        {re.split("[^a-z-]", text)[0] for text in texts}
+        {re.split("[^a-z0-9-]", text)[0] for text in texts}
         for texts in (project["optional-dependencies"]["pipeline"], project["dependencies"])
     )
     for module in cli.PIPELINE:

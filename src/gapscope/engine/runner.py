@@ -162,7 +162,7 @@ def run(
 
 def how_far(name: str) -> str:
     """Return a stage's name, with the progress that its log shows, if any: "train@... 18/60"."""
-    counts = re.findall(r": (\d+/\d+)\s*$", _end_of_log(name), re.MULTILINE)
+    counts = re.findall(r": (\d+/\d+)(?:,.*)?\s*$", _end_of_log(name), re.MULTILINE)
     return f"{name} {counts[-1]}" if counts else name
 
 

@@ -62,7 +62,8 @@ def train_network(
         training = Training(
             network, dataset, settings, **sizes, device=device, lr=lr, checkpoint=state, stop=stop, ranks=ranks
         )
-        deque(progress(training, record.name) if ranks.writes else training, maxlen=0)
+        shown = progress(training, record.name, facts=partial(latest, training)) if ranks.writes else training
+        deque(shown, maxlen=0)
         result = training.result()
         if not ranks.writes:
             return
@@ -78,6 +79,22 @@ def train_network(
         epochs_s=[row["wall_s"] for row in result.history], training_s=result.final["wall_s"],
     )  # fmt: skip
     state.remove()
+
+
+def latest(training: Training) -> str:
+    """Return the latest evaluation of a run for its progress line; empty before the first one.
+
+    Example of a line: `test error 3.12 %, train cross entropy 0.104`.
+    """
+    if not training.state.history:
+        return ""
+    row, task = training.state.history[-1], training.task
+    shown = (("test", task.error_name), ("train", task.loss_name))
+    return ", ".join(f"{split} {_in_words(name, row[f'{split}_{name}_running'])}" for split, name in shown)
+
+
+def _in_words(name: str, value: float) -> str:
+    return f"{name.removesuffix('_pct').replace('_', ' ')} {value:.3g}{' %' if name.endswith('_pct') else ''}"
 
 
 def run_identity(params: Params, spec: ModelSpec, dataset: Dataset, start: Start, device: str) -> dict[str, Any]:
