@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import version
 
 from gapscope.cli import (
+    cancel,
     compare,
     completion,
     compose,
@@ -25,17 +26,11 @@ from gapscope.errors import InputError
 from gapscope.runtime import run_command
 
 # in the order of --help
-COMMANDS = (init, studies, new, run, report, site, export, compare, compose, mend, verify, gpu, spectra, completion)
-PIPELINE = (
-    "dvc",
-    "hydra",
-    "jinja2",
-    "matplotlib",
-    "shtab",
-    "sklearn",
-    "tensorly",
-    "torchvision",
-)  # in the extra of that name
+COMMANDS = (
+    init, studies, new, run, cancel, report, site, export, compare, compose, mend, verify, gpu, spectra, completion,
+)  # fmt: skip
+# in the extra of that name
+PIPELINE = ("dvc", "hydra", "jinja2", "matplotlib", "shtab", "sklearn", "tensorly", "torchvision")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from gapscope import lock_copy
@@ -226,7 +227,9 @@ def _repro(stage: str, *options: str) -> list[str]:
     return ["--wait-for-lock", "repro", "--single-item", *options, stage]
 
 
-def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
+def start_stage(
+    gpus: int, unsure: Container[str] = (), environment: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[str, int], "subprocess.Popen[bytes]"]:
     """Return a function that starts one stage through DVC and writes its output to a log file.
 
     If this process is killed, the stage is ended too (`watchdog`).
@@ -234,6 +237,7 @@ def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], 
     Args:
         gpus: number of GPUs; slots are dealt out over them. 0: the processor.
         unsure: stages that run only if their dependencies have changed, and not because of missing outputs.
+        environment: further variables for DVC and its stages.
     """
     runner_lives, _ = os.pipe()  # no other process gets the end that is never written to
 
@@ -251,7 +255,7 @@ def start_stage(gpus: int, unsure: Container[str] = ()) -> Callable[[str, int], 
                 stdin=runner_lives,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"} | device,
+                env=os.environ | {"OMP_NUM_THREADS": "1"} | device | environment,
                 start_new_session=True,  # so that Ctrl-C reaches it only through us
             )
 
