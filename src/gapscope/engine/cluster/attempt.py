@@ -1,8 +1,9 @@
 """An attempt at a job, on the worker.
 
-Usage: python -m gapscope.engine.cluster.attempt JOB. It runs the command in a folder of its own. It ends the command, with time to save its state, if the job is stopped or
-removed, if the controller's heart stops, if a newer attempt has begun, if the process that started it has ended (a Dask
-worker), or on SIGTERM (SLURM at the end of the time limit, or for a job that is more important).
+Usage: python -m gapscope.engine.cluster.attempt JOB. It runs the command in a folder of its own. It ends the command,
+with time to save its state, if the job is stopped or removed, if the controller's heart stops, if a newer attempt has
+begun, if the process that started it has ended (a Dask worker), or on SIGTERM (SLURM at the end of the time limit, or
+for a job that is more important).
 """
 
 import os

@@ -10,10 +10,11 @@ import logging
 import subprocess
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from gapscope.engine.cluster.jobs import Job
+from gapscope.engine.cluster.jobs import Job, job_name
 from gapscope.engine.cluster.launcher import Ending
 from gapscope.engine.cluster.settings import JOBQUEUE, ClusterSettings, Resources
 from gapscope.errors import InputError, reason
@@ -29,11 +30,12 @@ class DaskLauncher:
 
     Args:
         settings: of the cluster.
-        workers: how many workers to start; with the launcher `address` they are there.
+        workers: how many workers to start; with the launchers `address` and `ssh` they are given.
+        logs: folder for what the batch system says of the workers.
     """
 
-    def __init__(self, settings: ClusterSettings, workers: int) -> None:
-        self._settings, self._workers = settings, workers
+    def __init__(self, settings: ClusterSettings, workers: int, logs: Path) -> None:
+        self._settings, self._workers, self._logs = settings, workers, logs
         self._cluster: Any = None
         self._client: Any = None
         self._ended = Event()
@@ -74,7 +76,7 @@ class DaskLauncher:
         needed = {"CPU": resources.threads, "GB": resources.memory_gb}
         needed |= {"GPU": resources.gpus} if resources.gpus else {}
         future = self._client.submit(
-            subprocess.call, command, key=f"{job.folder.name}-{len(job.attempts())}", pure=False, resources=needed
+            subprocess.call, command, key=f"{job_name(job)}-{len(job.attempts())}", pure=False, resources=needed
         )
         return DaskJob(future, self._client)
 
@@ -101,6 +103,7 @@ class DaskLauncher:
 
         text = ",".join(f"{name}={value:g}" for name, value in resources.items())
         extra = [*options.pop("worker_extra_args", []), "--resources", text]
+        options = {"log_directory": str(self._logs.resolve())} | options
         python = {"python": settings.python} if settings.python else {}
         cluster = getattr(dask_jobqueue, JOBQUEUE[settings.launcher])(
             cores=worker.threads, memory=f"{worker.memory_gb:g}GB", processes=1, worker_extra_args=extra,

@@ -139,3 +139,9 @@ class Job:
     def stop(self) -> None:
         """Ask the attempts to end and to keep their state."""
         (self.folder / "stop").touch()
+
+
+def job_name(job: Job) -> str:
+    """Return the name under which a scheduler knows a job: that of the study, the run and the job's folder."""
+    folder = job.folder.resolve()
+    return ".".join(("gapscope", folder.parents[2].name, folder.parents[1].name, folder.name))

@@ -78,12 +78,12 @@ def running(settings: ClusterSettings, params: Params, stages: Collection[str], 
     Raises:
         InputError: the cluster cannot be reached, or a package is missing.
     """
+    run = CLUSTER / params.study / f"{platform.node()}-{os.getpid()}"
     launcher: Launcher = (
         sbatch.Sbatch(settings.options)
         if settings.launcher == "sbatch"
-        else DaskLauncher(settings, workers(jobs, stages))
+        else DaskLauncher(settings, workers(jobs, stages), run / "dask")
     )
-    run = CLUSTER / params.study / f"{platform.node()}-{os.getpid()}"
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
     needs = {stage: settings.needs(stage, params) for stage in stages}
@@ -134,7 +134,7 @@ def bring_back(study: str) -> None:
             if latest := job.latest_work():
                 copy_state(latest, Path.cwd(), job.spec().files)
             if (folder / "slurm.log").exists() and shutil.which("scancel"):
-                sbatch.cancel(folder.resolve())
+                sbatch.cancel(job)
         print(f"an earlier run of {study} was killed ({run.name}): its jobs' state was taken over", flush=True)
         shutil.rmtree(run, ignore_errors=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gapscope.engine.cluster.jobs import Job
+from gapscope.engine.cluster.jobs import Job, job_name
 from gapscope.engine.cluster.launcher import Ending
 from gapscope.engine.cluster.settings import Resources
 from gapscope.errors import InputError, reason
@@ -18,14 +18,9 @@ from gapscope.errors import InputError, reason
 WARNING_S = 60  # between SIGTERM and the end of the time limit
 
 
-def job_name(folder: Path) -> str:
-    """Return the name under which SLURM knows a job: that of its folder, of the run and of the study."""
-    return "gapscope." + ".".join((folder.parents[2].name, folder.parents[1].name, folder.name))
-
-
-def cancel(folder: Path) -> None:
+def cancel(job: Job) -> None:
     """End a job, if SLURM knows it."""
-    subprocess.run(["scancel", f"--name={job_name(folder)}"], capture_output=True, check=False)
+    subprocess.run(["scancel", f"--name={job_name(job)}"], capture_output=True, check=False)
 
 
 class Sbatch:
@@ -37,6 +32,7 @@ class Sbatch:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()]
+        self._waiting: list[subprocess.Popen[bytes]] = []  # each `sbatch --wait`, which ends seconds after its job
 
     def __enter__(self) -> "Sbatch":
         if missing := [name for name in ("sbatch", "scancel") if shutil.which(name) is None]:
@@ -47,7 +43,9 @@ class Sbatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        for process in self._waiting:
+            process.terminate()
+            process.wait()
 
     def greeting(self) -> str:
         """Return how to see the jobs."""
@@ -57,7 +55,7 @@ class Sbatch:
         """Submit a job."""
         gpus = [f"--gres=gpu:{int(resources.gpus)}"] if resources.gpus else []
         arguments = [
-            "sbatch", "--wait", "--requeue", "--quiet", f"--job-name={job_name(job.folder)}", "--open-mode=append",
+            "sbatch", "--wait", "--requeue", "--quiet", f"--job-name={job_name(job)}", "--open-mode=append",
             f"--output={str(job.folder / 'slurm.log').replace('%', '%%')}", f"--signal=B:TERM@{WARNING_S}",
             "--ntasks=1", f"--cpus-per-task={resources.threads}", f"--mem={round(1000 * resources.memory_gb)}M",
             *gpus, *self._options,
@@ -66,6 +64,7 @@ class Sbatch:
             process = subprocess.Popen(
                 arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True
             )
+        self._waiting = [*(each for each in self._waiting if each.poll() is None), process]
         assert process.stdin is not None
         with process.stdin as script:
             script.write(f"#!/bin/sh\nexec {shlex.join(command)}\n".encode())
@@ -89,7 +88,7 @@ class SbatchJob:
 
     def cancel(self) -> None:
         """End the job."""
-        cancel(self._job.folder)
+        cancel(self._job)
 
 
 def _last_line(path: Path) -> str:
