@@ -30,7 +30,7 @@ from gapscope.errors import InputError
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 300
 STATE = "data/checkpoints/s/a.safetensors"
-# it counts to 5, keeps the count in its state, goes on from there, and notes where it began. A file `slow` holds it up
+# it counts to 5, keeps the count in its state, goes on from there, and notes where it began; slow.N holds up attempt N
 COUNTING = f"""
 import os, sys, time
 from pathlib import Path
@@ -44,7 +44,7 @@ while count < 5:
     new.write_text(str(count))
     new.rename(state)
     print(f"count: {{count}}/5", flush=True)
-    while count == 3 and Path(f"slow.{{number}}").exists():
+    while count >= 3 and Path(f"slow.{{number}}").exists():
         time.sleep(0.05)
 out.write_text(f"attempt {{number}} from {{start}}\\n")
 state.unlink()
@@ -151,7 +151,7 @@ def attempt_at(number: int) -> Path:
 
 
 def counted(number: int, count: int) -> Callable[[], bool]:
-    """Whether an attempt has counted so far; it waits at 3 if its file slow.NUMBER is there."""
+    """Whether an attempt has counted so far; from 3 on it waits while its file slow.NUMBER is there."""
 
     def seen() -> bool:
         with suppress(OSError):
@@ -219,7 +219,7 @@ def test_the_newest_attempt_counts_even_if_an_older_one_ends_first(study: Path) 
         command = found._command(Job(Path("data/cluster/s/run/jobs/train@a.1").resolve()))
         os.kill(found.launcher.machines[0].pid, signal.SIGSTOP)  # its network is cut; the scheduler starts it again:
         second = subprocess.Popen(command)
-        until(counted(2, 3))
+        until(counted(2, 4))
         Path("slow.1").unlink()
         until((attempt_at(1) / "work/metrics/s/train/a.csv").exists)
         os.kill(found.launcher.machines[0].pid, signal.SIGCONT)
@@ -230,6 +230,15 @@ def test_the_newest_attempt_counts_even_if_an_older_one_ends_first(study: Path) 
         assert asked.end()[0] == 0
         assert second.wait(PATIENCE_S) == 0
     assert Path("metrics/s/train/a.csv").read_text() == "attempt 2 from 3\n"
+
+
+def test_an_attempt_that_begins_after_another_has_ended_withdraws(study: Path) -> None:
+    """As when SLURM starts a job again whose end it has not noticed."""
+    run = study / "data/cluster/s/run"
+    job = Job.create(run / "jobs", Spec("train@a", "exit 0", str(study), "", {}, FILES["train@a"], Code.imported()))
+    job.begin().end(0, "h1")
+    subprocess.run([sys.executable, "-m", "gapscope.engine.cluster.attempt", str(job.folder)], check=True)
+    assert [each.folder.name for each in job.attempts()] == ["1"]
 
 
 def test_a_job_that_is_lost_each_time_ends_in_one_line(study: Path) -> None:

@@ -14,14 +14,14 @@ import pytest
 from slurm import until
 from test_cluster import COMMAND, SETTINGS, STATE, Asked, alive, attempt_at, content, counted, pid_in
 from test_cluster import study as study  # noqa: PLC0414  # a fixture
-from test_cluster_slurm import NEEDED, on_launcher
+from test_cluster_slurm import DASK_LEAVES, NEEDED, on_launcher
 
 from gapscope.engine.cluster import dask_launcher
 from gapscope.engine.cluster.dask_launcher import DaskLauncher
 from gapscope.engine.cluster.settings import Resources
 from gapscope.errors import InputError
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, *DASK_LEAVES]
 HAS = Resources(0, 1.0, 1)
 LOCAL = replace(SETTINGS, launcher="local", worker=HAS)
 
@@ -103,7 +103,7 @@ def test_a_scheduler_that_goes_away_leaves_no_stage_and_is_one_line(study: Path,
 
 def test_an_unreachable_scheduler_is_one_line(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dask_launcher, "CONNECT", "2s")
-    with pytest.raises(InputError, match="Dask cannot start the cluster .*127.0.0.1:9"), join("tcp://127.0.0.1:9"):
+    with pytest.raises(InputError, match=r"Dask cannot start the cluster .*127.0.0.1:9"), join("tcp://127.0.0.1:9"):
         pass
 
 

@@ -21,7 +21,11 @@ from gapscope.engine.cluster.launcher import Launcher
 from gapscope.engine.cluster.sbatch import Sbatch
 from gapscope.engine.cluster.settings import Resources
 
-pytestmark = pytest.mark.integration
+DASK_LEAVES = [  # sockets and tasks of its own, when it ends
+    pytest.mark.filterwarnings(f"ignore::{name}")
+    for name in ("pytest.PytestUnraisableExceptionWarning", "ResourceWarning", "RuntimeWarning", "DeprecationWarning")
+]
+pytestmark = [pytest.mark.integration, *DASK_LEAVES]
 NEEDED = "GAPSCOPE_NEEDS_SLURM"  # where it is set, SLURM and Dask must be there
 DASK = replace(
     SETTINGS, launcher="slurm", worker=Resources(0, 1.0, 1), options={"walltime": "00:10:00", "interface": "lo"}
@@ -99,7 +103,7 @@ def test_a_job_that_slurm_does_not_take_is_one_line(study: Path, slurm: Slurm) -
         status, said = Asked(found, "train@a", COMMAND).end()
         assert time.monotonic() - start < 60
     assert status == 1
-    assert re.search("without a result: .*invalid partition", said.splitlines()[-1])
+    assert re.search("without a result: .*Invalid partition", said.splitlines()[-1])
 
 
 def test_the_end_of_the_time_limit_is_gone_on_from(study: Path, slurm: Slurm) -> None:

@@ -33,6 +33,9 @@ def main() -> int:
         print(f"{job.folder} has been removed: its controller has ended")
         return 1
     attempt, pulse = job.begin(), Pulse(Path(spec.alive))
+    if any(each.ended() for each in job.attempts()):  # SLURM has started the job once more than needed
+        attempt.folder.rmdir()
+        return 0
     with attempt.log.open("wb", buffering=0) as log:
         log.write(f"attempt {attempt.folder.name} on {host}\n".encode())
         if different := Code.imported().difference(spec.code, host):

@@ -187,8 +187,10 @@ class _Attended:
     def goes_on(self) -> bool:
         """Look, and return whether there is still something to wait for."""
         attempts = self._job.attempts()
-        if len(attempts) > self._before and attempts[-1].ended():
+        if attempts and attempts[-1].ended():
             self.attempt = attempts[-1]
+            if self._before:  # it may be one of an earlier start, whose job was not lost after all
+                self._started.cancel()
             return False
         now = time.monotonic()
         if not self.stopped and (self._stopping.is_set() or _closed(self._link)):

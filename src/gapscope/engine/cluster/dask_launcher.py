@@ -7,6 +7,7 @@ Only functions of the standard library are sent to workers, so that a worker wit
 """
 
 import logging
+import signal
 import subprocess
 from contextlib import suppress
 from importlib.util import find_spec
@@ -99,13 +100,12 @@ class DaskLauncher:
 
             own = {"nthreads": worker.threads, "resources": resources, "memory_limit": None}
             return SSHCluster(worker_options=own | options.pop("worker_options", {}), **options)
-        import dask_jobqueue
-
         text = ",".join(f"{name}={value:g}" for name, value in resources.items())
         extra = [*options.pop("worker_extra_args", []), "--resources", text]
-        options = {"log_directory": str(self._logs.resolve())} | options
+        own = {"log_directory": str(self._logs.resolve()), "scheduler_options": {"dashboard_address": "127.0.0.1:0"}}
+        options = own | options
         python = {"python": settings.python} if settings.python else {}
-        cluster = getattr(dask_jobqueue, JOBQUEUE[settings.launcher])(
+        cluster = _of_jobqueue(JOBQUEUE[settings.launcher])(
             cores=worker.threads, memory=f"{worker.memory_gb:g}GB", processes=1, worker_extra_args=extra,
             **python, **options,
         )  # fmt: skip
@@ -140,3 +140,13 @@ class DaskJob:
         """Take the task back if it is still waiting; a running one ends by its job's file `stop`."""
         with suppress(Exception):  # the scheduler may have gone
             self._future.cancel(force=True)
+
+
+def _of_jobqueue(name: str) -> Any:
+    """Return a class of dask_jobqueue's; importing that package takes over SIGINT and SIGTERM, which are given back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    import dask_jobqueue
+
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    return getattr(dask_jobqueue, name)

@@ -9,11 +9,12 @@
         log              the command's output
         done.json        how it ended, made at the end
 
-The newest attempt counts, and no other.
+The newest attempt counts, and no other. One that begins after another has ended withdraws at once.
 """
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
@@ -75,10 +76,11 @@ class Attempt:
 
     def ended(self) -> dict[str, Any] | None:
         """Return what `end` said; None before."""
-        if "done.json" not in os.listdir(self.folder):  # on NFS a listing is fresher than a name looked up before
-            return None
-        found: dict[str, Any] = json.loads((self.folder / "done.json").read_text())
-        return found
+        with suppress(FileNotFoundError):  # withdrawn
+            if "done.json" in os.listdir(self.folder):  # on NFS a listing is fresher than a name looked up before
+                found: dict[str, Any] = json.loads((self.folder / "done.json").read_text())
+                return found
+        return None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Whether a worker runs the controller's code: the version of gapscope, and a hash of its files."""
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import gapscope
-
-PACKAGE = Path(gapscope.__file__).parent
+PACKAGE = Path(__file__).parents[2]
+VERSION: str = sys.modules[PACKAGE.name].__version__
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Code:
         digest = hashlib.sha256()
         for path in sorted(package.rglob("*.py")):
             digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
-        return cls(gapscope.__version__, digest.hexdigest()[:16], str(package))
+        return cls(VERSION, digest.hexdigest()[:16], str(package))
 
     def difference(self, controller: "Code", host: str) -> str | None:
         """Return what a user must know if this is not the controller's code, in one line; None if it is."""
