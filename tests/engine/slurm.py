@@ -13,7 +13,7 @@ from pathlib import Path
 HOSTS = ("h1", "h2")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "sinfo")
 FOLDERS = f"/usr/sbin{os.pathsep}/usr/local/sbin"
-START_S = 60
+START_S = 300  # a machine that runs several test suites is slow
 CONFIG = """
 ClusterName=test
 SlurmctldHost={name}(127.0.0.1)
@@ -105,26 +105,28 @@ class Slurm:
 
         The processes that gapscope's attempts have started live on, as they do when SLURM is killed.
         """
-        killed = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal() and _of(path, host)]
+        killed = [
+            int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal() and self._runs(path, host)
+        ]
         for process in (self._slurmd[host].pid, *(pid for each in killed for pid in _ancestors(each)), *killed):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         self._slurmd[host].wait()
 
+    def _runs(self, process: Path, host: str) -> bool:
+        """Whether a process runs in a job of a host: gapscope's attempt, or one of a Dask worker's two."""
+        try:
+            words = (process / "cmdline").read_bytes().decode(errors="replace")
+            environment = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        ours = any(name in words for name in ("gapscope.engine.cluster.attempt", "distributed", "spawn_main"))
+        own = {f"SLURMD_NODENAME={host}", f"SLURM_CONF={self.folder}/slurm.conf"}
+        return ours and {name.encode() for name in own} <= set(environment)
+
     def ask(self, name: str, *arguments: str) -> str:
         """Return what a command of SLURM's prints."""
         return subprocess.run([name, *arguments], capture_output=True, text=True, check=False).stdout
-
-
-def _of(process: Path, host: str) -> bool:
-    """Whether a process runs in a host's job: gapscope's attempt, or one of a Dask worker's two."""
-    try:
-        words = (process / "cmdline").read_bytes().decode(errors="replace")
-        environment = (process / "environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    ours = any(name in words for name in ("gapscope.engine.cluster.attempt", "distributed", "spawn_main"))
-    return ours and f"SLURMD_NODENAME={host}".encode() in environment
 
 
 def _ancestors(process: int) -> list[int]:
