@@ -51,10 +51,11 @@ stages:
 RUN = """
 import sys
 from types import SimpleNamespace
-from gapscope.engine import runner
+from gapscope.engine import locks, runner
 from gapscope.engine.cluster import runs
 from gapscope.engine.cluster.settings import ClusterSettings, Needs
 
+locks.mend()
 runs.bring_back("s")
 graph, unsure = runner.changed()
 if sys.argv[1] == "here":

@@ -92,3 +92,11 @@ def test_the_check_of_names_is_of_the_study_that_its_params_name() -> None:
         "params": {"params.yaml": {"study": "a"}, "revisions.yaml": {"check.revision": 1}},
     }
     assert locks.study_of(of_check) == "a"
+
+
+@pytest.mark.parametrize(("note", "stays"), [("", False), ('{"read": {', False), ('{"read": {}, "write": {}}', True)])
+def test_dvc_s_note_of_paths_in_use_is_removed_if_it_was_cut_off(note: str, stays: bool) -> None:
+    locks.PATHS_IN_USE.parent.mkdir(parents=True)
+    locks.PATHS_IN_USE.write_text(note)
+    locks.mend()
+    assert locks.PATHS_IN_USE.exists() == stays

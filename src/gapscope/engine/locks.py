@@ -7,6 +7,7 @@ DVC writes `dvc.lock` in place, and a kill may leave only its beginning. Stages 
 `mend` puts it back. The files in `locks/` are written by this module alone, each to a temporary file that is renamed.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from gapscope.errors import InputError
 from gapscope.records.files import atomic_path
 
 LOCK, OTHERS = lock_copy.LOCK, Path("locks")
+PATHS_IN_USE = lock_copy.COPY.parents[1] / "rwlock"  # DVC's note of the paths that its processes read and write
 CUT = lock_copy.COPY.with_name("dvc.lock.cut")  # keeps what `mend` replaced
 Entries = dict[str, dict[str, Any]]  # stage -> its entry in a lock file
 
@@ -50,6 +52,7 @@ def mend(*, say_whole: bool = False) -> None:
     Raises:
         InputError: the lock has markers of a merge conflict, or it was cut off and there is no copy.
     """
+    _remove_cut_note()
     if not LOCK.exists() or not _needs_copy(LOCK.read_bytes()):
         if say_whole:
             print(f"{LOCK} is whole" if LOCK.exists() else f"there is no {LOCK} to mend")
@@ -66,6 +69,17 @@ def mend(*, say_whole: bool = False) -> None:
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(content)
             print(f"{LOCK} was cut off after {len(lock)} bytes: put the last whole one back, of {len(copy)} bytes")
+
+
+def _remove_cut_note() -> None:
+    """Remove DVC's note of paths in use if it was cut off: DVC writes it in place, and would refuse to start."""
+    try:
+        json.loads(PATHS_IN_USE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        PATHS_IN_USE.unlink(missing_ok=True)
+        print(f"{PATHS_IN_USE} was cut off when DVC was killed: removed it")
 
 
 def _needs_copy(lock: bytes) -> bool:
