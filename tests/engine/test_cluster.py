@@ -429,12 +429,12 @@ def test_an_unknown_cluster_gets_the_nearest_one(monkeypatch: pytest.MonkeyPatch
         read_cluster("slrum")
 
 
-def pid_in(folder: Path) -> int:
-    """Return the process that runs Python in a folder."""
+def pid_in(folder: Path, script: bytes = b"counting.py") -> int:
+    """Return the process that runs a script in a folder."""
     found = [
         int(path.name)
         for path in Path("/proc").iterdir()
-        if path.name.isdecimal() and _cwd(path) == folder.resolve() and b"counting.py" in _words(path)[1:2]
+        if path.name.isdecimal() and _cwd(path) == folder.resolve() and script in _words(path)[1:2]
     ]
     (pid,) = found
     return pid

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from slurm import HOSTS, Slurm, programs, until
-from test_cluster import COMMAND, FILES, SETTINGS, STATE, Asked, alive, attempt_at, content, counted, pid_in
+from test_cluster import COMMAND, FILES, ROOT, SETTINGS, STATE, Asked, alive, attempt_at, content, counted, pid_in
 from test_cluster import study as study  # noqa: PLC0414  # a fixture
 
 from gapscope.engine.cluster.controller import Controller
@@ -73,9 +75,7 @@ def test_a_killed_host_s_stage_goes_on_elsewhere_and_its_orphan_changes_nothing(
         asked = Asked(found, "train@a", COMMAND)
         until(counted(1, 3))
         orphan = pid_in(attempt_at(1) / "work")
-        environment = Path(f"/proc/{orphan}/environ").read_bytes().decode()
-        (host,) = re.findall(r"SLURMD_NODENAME=(\w+)", environment)
-        slurm.kill(host)
+        slurm.kill(host := host_of(orphan))
         assert alive(orphan)
         status, said = asked.end()
         assert (status, Path("metrics/s/train/a.csv").read_text()) == (0, "attempt 2 from 3\n"), said
@@ -86,6 +86,56 @@ def test_a_killed_host_s_stage_goes_on_elsewhere_and_its_orphan_changes_nothing(
         slurm.revive(host)
     assert not Path(STATE).exists()
     until(lambda: not slurm.ask("squeue", "--noheader"))
+
+
+# a small network, trained by gapscope's own loop; slow.N holds up attempt N once its first epoch is saved
+TRAINING = f"""
+import sys, time
+from pathlib import Path
+
+import torch
+from runs import network, run
+from safetensors.torch import save_file
+from gapscope.records.checkpoints import Checkpoint
+
+torch.set_num_threads(1)
+checkpoint, hold = Checkpoint(Path("{STATE}"), {{"a": 1}}, 1), Path(f"slow.{{Path.cwd().parent.name}}")
+
+def stop():
+    while checkpoint.path.exists() and hold.exists():
+        time.sleep(0.05)
+    return False
+
+model = network()
+run(model, checkpoint, stop=stop)
+checkpoint.remove()
+save_file(model.state_dict(), sys.argv[1])
+"""
+
+
+def test_a_training_whose_host_is_killed_ends_with_the_bits_of_one_that_was_not(
+    study: Path, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT / "src", ROOT / "tests/training", ROOT / "tests"))))
+    Path("training.py").write_text(TRAINING)
+    Path("slow.1").touch()
+    out = Path("metrics/s/train/a.csv")  # the output that is declared
+    with on_launcher(Sbatch({"time": "10"})) as found:
+        asked = Asked(found, "train@a", f"python training.py {out} --checkpoint {STATE}")
+        until((attempt_at(1) / "work" / STATE).exists)
+        orphan = pid_in(attempt_at(1) / "work", b"training.py")
+        slurm.kill(host := host_of(orphan))
+        assert alive(orphan)
+        status, said = asked.end()
+        assert (status, "going on from update" in said) == (0, True), said
+        ended = out.read_bytes()
+        Path("slow.1").unlink()
+        until(lambda: not alive(orphan))
+        assert out.read_bytes() == ended
+        slurm.revive(host)
+    Path("data/checkpoints/s").mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "training.py", "whole"], check=True)
+    assert Path("whole").read_bytes() == ended
 
 
 def test_a_job_that_waits_in_the_queue_is_taken_back(study: Path, slurm: Slurm) -> None:
@@ -115,6 +165,12 @@ def test_the_end_of_the_time_limit_is_gone_on_from(study: Path, slurm: Slurm) ->
         slurm.ask("scancel", "--signal=TERM", "--batch", "--name=gapscope.s.run.train@a.1")
         status, said = asked.end()
     assert (status, Path("metrics/s/train/a.csv").read_text()) == (0, "attempt 2 from 3\n"), said
+
+
+def host_of(pid: int) -> str:
+    """Return the host in whose job a process runs."""
+    (host,) = re.findall(r"SLURMD_NODENAME=(\w+)", Path(f"/proc/{pid}/environ").read_bytes().decode())
+    return host
 
 
 assert len(HOSTS) == 2  # or a killed one's job would have no other
