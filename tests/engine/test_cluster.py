@@ -4,13 +4,16 @@ The other machines are processes here, started by `Processes`. No test needs DVC
 start $SHELL with a stage's command.
 """
 
+import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,10 +50,11 @@ while count < 5:
     while count >= 3 and Path(f"slow.{{number}}").exists():
         time.sleep(0.05)
 out.write_text(f"attempt {{number}} from {{start}}\\n")
+Path("provenance/s/train/a.json").write_text('{{"schema": 1, "stage": "train"}}')
 state.unlink()
 """
 FILES = {
-    "train@a": StageFiles(("data/in.npz", "params.yaml"), ("metrics/s/train/a.csv",)),
+    "train@a": StageFiles(("data/in.npz", "params.yaml"), ("metrics/s/train/a.csv", "provenance/s/train/a.json")),
     "tables": StageFiles(("metrics/s/train",), ("metrics/s/runs.csv", "plots/s")),
     "download@d": StageFiles((), ("data/d.npz",)),
 }
@@ -167,6 +171,9 @@ def test_the_outputs_the_log_and_the_status_come_back(study: Path) -> None:
     assert status == 0, said
     assert Path("metrics/s/train/a.csv").read_text() == "attempt 1 from 0\n"
     assert [f"count: {n}/5" for n in range(1, 6)] == [line for line in said.splitlines() if "count" in line]
+    assert json.loads(Path("provenance/s/train/a.json").read_text()) == {
+        "schema": 1, "stage": "train", "host": platform.node(),
+    }  # fmt: skip
     assert not Path(STATE).exists()
     assert not list(Path("data/cluster/s/run/jobs").iterdir())
     assert Path("metrics/s/train/b.csv").read_text() == "metrics/s/train/b.csv"
@@ -293,6 +300,26 @@ def test_an_attempt_ends_when_its_controller_has_ended(study: Path) -> None:
     runs.bring_back("s")
     assert Path(STATE).read_text() == "3"
     assert not list(Path("data/cluster/s").iterdir())
+
+
+def test_a_second_run_is_refused_while_one_is_under_way(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_processes(), pytest.raises(InputError, match="study s runs on a cluster, from run; `gapscope cancel s`"):
+        runs.bring_back()
+
+
+def test_a_run_that_is_cancelled_ends(study: Path) -> None:
+    run = study / "data/cluster/s/run"
+    run.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as pool:
+        with Heart(run / "alive", lambda: None):
+            said = pool.submit(runs.cancel, "s")
+            until((run / "stop").exists)
+            time.sleep(2 * heartbeat.BEAT_S)  # it sees the heart beat, and waits for the controller's end
+            assert not said.done()
+        shutil.rmtree(run)
+        assert "the next `gapscope run s` goes on" in said.result(PATIENCE_S)
+    with pytest.raises(InputError, match="no run of study s on a cluster"):
+        runs.cancel("s")
 
 
 def test_a_worker_with_another_gapscope_says_so(study: Path) -> None:

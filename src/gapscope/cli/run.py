@@ -38,18 +38,18 @@ def run(study: str | None, overrides: list[str], jobs: int, cluster: str | None 
     """Compose if asked to, and run all stages that are not up to date.
 
     Raises:
-        InputError: an override that cannot be composed, an unknown cluster, or a stage failed.
+        InputError: an override that cannot be composed, an unknown cluster, a run that is under way, or a stage failed.
         StoppedError: a signal came.
     """
     # `python` in dvc.yaml is the one that runs this, also where its environment is not activated
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     settings = read_cluster(cluster) if cluster else None
+    runs.bring_back()  # before params.yaml changes: a run may be under way
     if study or overrides:
         compose(with_study(study, overrides))
     else:
         locks.mend()
     params = load_params()
-    runs.bring_back(params.study)
     graph, unsure = runner.changed()
     if not graph:
         print(f"study {params.study} is up to date")

@@ -131,7 +131,7 @@ class Controller:
                 move_outputs(attended.attempt.work, self._root, files)
                 _note_host(files, self._root, ended["host"])
             elif status == 128 + 9:
-                say("gapscope: the stage was killed (signal 9), as for more memory than the cluster's file gives it\n")
+                say("gapscope: killed (signal 9): it may need more memory; memory_gb in the cluster's file gives it\n")
         elif attended.stopped:
             say("gapscope: stopped\n")
         else:

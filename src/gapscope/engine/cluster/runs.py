@@ -118,24 +118,28 @@ def stage_files(stages: Collection[str]) -> dict[str, StageFiles]:
         return {stage.addressing: StageFiles(paths(stage.deps), paths(stage.outs)) for stage in wanted}
 
 
-def bring_back(study: str) -> None:
-    """Take over the state that a killed run left with its jobs, and remove its folder.
+def bring_back(study: str = "*") -> None:
+    """Take over the state that killed runs left with their jobs, and remove their folders.
 
     Attempts that still run end when their folder is gone. They could not change anything else.
 
+    Args:
+        study: its name; by default every study.
+
     Raises:
-        InputError: a run of the study is under way.
+        InputError: a run is under way.
     """
     for run in _runs(study):
+        name = run.parent.name
         if beats(run / "alive"):
-            raise InputError(f"study {study} runs on a cluster, from {run.name}; `gapscope cancel {study}` ends that")
+            raise InputError(f"study {name} runs on a cluster, from {run.name}; `gapscope cancel {name}` ends that")
         for folder in sorted((run / "jobs").glob("*/")):
             job = Job(folder)
             if latest := job.latest_work():
                 copy_state(latest, Path.cwd(), job.spec().files)
             if (folder / "slurm.log").exists() and shutil.which("scancel"):
                 sbatch.cancel(job)
-        print(f"an earlier run of {study} was killed ({run.name}): its jobs' state was taken over", flush=True)
+        print(f"an earlier run of {name} was killed ({run.name}): its jobs' state was taken over", flush=True)
         shutil.rmtree(run, ignore_errors=True)
 
 
@@ -162,4 +166,4 @@ def cancel(study: str) -> str:
 
 
 def _runs(study: str) -> list[Path]:
-    return sorted(path for path in (CLUSTER / study).glob("*/"))
+    return sorted(CLUSTER.glob(f"{study}/*/"))
