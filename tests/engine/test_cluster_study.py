@@ -73,6 +73,7 @@ else:
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
     for name, text in (("stage.py", STAGE), ("dvc.yaml", PIPELINE), ("run.py", RUN)):
         Path(name).write_text(text)
     Path("revisions.yaml").write_text("check: {revision: 1, date: 2026-11-30, changed: first}\n")
@@ -101,7 +102,7 @@ def test_a_study_moves_to_a_cluster_and_back(study: Path, slurm: Slurm) -> None:
     Path("hold.2.a").unlink()
     with start("there") as there:
         until(lambda: count_of("a") == 4)
-        assert "no longer" in runs.cancel("s").replace("any longer", "no longer")
+        assert "goes on" in runs.cancel("s")
     assert there.returncode != 0
     assert not Path("metrics/s/train/a.csv").exists()
     Path("hold.4.a").unlink()

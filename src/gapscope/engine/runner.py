@@ -255,7 +255,7 @@ def start_stage(
                 stdin=runner_lives,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"} | device | environment,
+                env=os.environ | {"OMP_NUM_THREADS": "1"} | device | dict(environment),
                 start_new_session=True,  # so that Ctrl-C reaches it only through us
             )
 
