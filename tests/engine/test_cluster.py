@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -454,6 +455,30 @@ def test_an_unknown_cluster_gets_the_nearest_one(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(ROOT)
     with pytest.raises(InputError, match=r"no cluster 'slrum'.*did you mean 'slurm'"):
         read_cluster("slrum")
+
+
+PARAMS = SimpleNamespace(groups={"train": {"threads": 2}, "runtime": {"launcher": None}})
+
+
+def test_a_large_number_of_jobs_needs_a_yes(capsys: pytest.CaptureFixture[str]) -> None:
+    stages = ["download@d", "tables", *(f"train@{number}" for number in range(9))]
+    with pytest.raises(InputError, match="10 jobs are more than confirm_above: 9; add --yes"):
+        runs.announce(SETTINGS, PARAMS, stages, 4, sure=False)
+    runs.announce(SETTINGS, PARAMS, stages, 4, sure=True)
+    runs.announce(SETTINGS, PARAMS, stages[:-1], 4, sure=False)
+    said = capsys.readouterr().out.splitlines()[1]
+    assert "submits 10 jobs, 4 of them at once; 9 of 2 threads, 1 GB, 0 GPUs; 1 of 1 threads" in said
+    with pytest.raises(InputError, match="-j must be at least 1, got 0"):
+        runs.announce(SETTINGS, PARAMS, stages, 0, sure=True)
+
+
+def test_a_stage_that_fits_nowhere_is_refused() -> None:
+    dask = replace(SETTINGS, launcher="slurm", worker=Resources(0, 4.0, 1))
+    assert dask.needs("tables", PARAMS) == Resources(0, 1, 1)
+    with pytest.raises(InputError, match="stage train needs threads 2, and a worker has 1"):
+        dask.needs("train@a", PARAMS)
+    with pytest.raises(InputError, match=r"gpus must be a whole number with launcher sbatch, got 0.5"):
+        replace(SETTINGS, stages={"default": Needs(0.5, 1)}).needs("train@a", PARAMS)
 
 
 def pid_in(folder: Path, script: bytes = b"counting.py") -> int:
