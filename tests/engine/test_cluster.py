@@ -104,7 +104,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder like a study's."""
     for folder in ("data", "metrics/s/train", ".git", ".dvc", "metrics/other"):
         (tmp_path / folder).mkdir(parents=True)
-    for file in ("data/in.npz", "params.yaml", "metrics/s/train/b.csv", "metrics/other/x.csv", "dvc.lock"):
+    for file in ("data/in.npz", "params.yaml", "metrics/s/train/b.csv", "metrics/other/x.csv", "dvc.lock", "dvc.yaml"):
         (tmp_path / file).write_text(file)
     (tmp_path / "counting.py").write_text(COUNTING)
     monkeypatch.chdir(tmp_path)
@@ -224,12 +224,13 @@ def test_the_newest_attempt_counts_even_if_an_older_one_ends_first(study: Path) 
     with on_processes() as found:
         asked = Asked(found, "train@a", COMMAND)
         until(counted(1, 3))
+        first = pid_in(attempt_at(1) / "work")
         command = found._command(Job(Path("data/cluster/s/run/jobs/train@a.1").resolve()))
         os.kill(found.launcher.machines[0].pid, signal.SIGSTOP)  # its network is cut; the scheduler starts it again:
         second = subprocess.Popen(command)
         until(counted(2, 4))
         Path("slow.1").unlink()
-        until((attempt_at(1) / "work/metrics/s/train/a.csv").exists)
+        until(lambda: not alive(first))
         os.kill(found.launcher.machines[0].pid, signal.SIGCONT)
         until((attempt_at(1) / "done.json").exists)
         time.sleep(3 * controller.POLL_S)
@@ -368,7 +369,7 @@ def test_an_attempt_sees_what_it_reads_and_writes_nowhere_else(study: Path) -> N
     assert (work / "data/in.npz").read_text() == "data/in.npz"
     assert (work / "metrics/other/x.csv").exists()
     assert not (work / "metrics/s/train/b.csv").exists()  # beside the output: no dependency
-    for name in (".git", ".dvc", "dvc.lock", "data/cluster"):
+    for name in (".git", ".dvc", "dvc.lock", "dvc.yaml", "data/cluster"):
         assert not (work / name).exists()
     for folder in ("metrics/s/train", "metrics/s", "metrics"):
         assert not (work / folder).is_symlink()

@@ -20,7 +20,7 @@ from gapscope.records.files import atomic_path
 
 STATE = ("data/checkpoints/", "data/unfinished/")
 CLUSTER = Path("data/cluster")
-HIDDEN = {Path(".git"), Path(".dvc"), Path("dvc.lock"), CLUSTER}  # for the controller alone
+HIDDEN = {Path(".git"), Path(".dvc"), Path("dvc.lock"), Path("dvc.yaml"), CLUSTER}  # for the controller alone
 
 
 @dataclass(frozen=True)
