@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gapscope.config import Params
 from gapscope.engine.cluster import sbatch
-from gapscope.engine.cluster.controller import Controller
 from gapscope.engine.cluster.dask_launcher import DaskLauncher
 from gapscope.engine.cluster.heartbeat import Heart, beats
 from gapscope.engine.cluster.jobs import Job
@@ -25,6 +25,9 @@ from gapscope.engine.cluster.settings import ClusterSettings
 from gapscope.engine.cluster.workfolder import CLUSTER, StageFiles, copy_state
 from gapscope.errors import InputError
 from gapscope.records.provenance import Start
+
+if TYPE_CHECKING:
+    from gapscope.engine.cluster.controller import Controller
 
 ENDING_S = 90.0  # in which a run that was asked to end does so
 
@@ -78,6 +81,8 @@ def running(settings: ClusterSettings, params: Params, stages: Collection[str], 
     Raises:
         InputError: the cluster cannot be reached, or a package is missing.
     """
+    from gapscope.engine.cluster.controller import Controller  # its sockets are not on Windows
+
     run = CLUSTER / params.study / f"{platform.node()}-{os.getpid()}"
     launcher: Launcher = (
         sbatch.Sbatch(settings.options)
@@ -100,7 +105,7 @@ def running(settings: ClusterSettings, params: Params, stages: Collection[str], 
         shutil.rmtree(run, ignore_errors=True)
 
 
-def _stop_if_asked(run: Path, controller: Controller) -> None:
+def _stop_if_asked(run: Path, controller: "Controller") -> None:
     if (run / "stop").exists() and not controller.stopping.is_set():
         controller.stopping.set()
         os.kill(os.getpid(), signal.SIGINT)
