@@ -8,6 +8,8 @@ import copy
 import io
 import json
 import os
+import re
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -412,11 +414,117 @@ WEIGHTS = {
 }
 
 
+# --- records of a study: the stages near_rank, tables and claims ------------------------------------------------------
+
+COMMITTED = yaml.safe_load((ROOT / "params.yaml").read_text())
+STUDY = COMMITTED["study"]
+CELL = "{models[0]}-{datasets[0]}-b{batch_sizes[0]}-s{seeds[0]}".format(**COMMITTED)
+
+
+def damaged(name: str, change: Callable[[str], str | bytes | None]) -> Arrange:
+    """Take the committed records of a study, one of which is changed, or missing (None)."""
+
+    def arrange(folder: Path) -> None:
+        shutil.copy(ROOT / "params.yaml", folder)
+        shutil.copytree(ROOT / "metrics" / STUDY, folder / "metrics" / STUDY, copy_function=os.symlink)
+        path = folder / "metrics" / STUDY / name
+        content = change(path.read_text())
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return arrange
+
+
+def field(name: str, value: Any) -> Callable[[str], str]:
+    """Put a value into a JSON record, or into the header of JSON lines; None: take it out."""
+
+    def change(content: str) -> str:
+        first, end, rest = content.partition("\n") if content.startswith('{"') else (content, "", "")
+        record = {key: old for key, old in json.loads(first).items() if key != name}
+        return json.dumps(record if value is None else record | {name: value}) + end + rest
+
+    return change
+
+
+def column(name: str, other: str) -> Callable[[str], str]:
+    """Rename a column of a table."""
+    return lambda content: re.sub(rf"(?m)\A(.*\b){name}\b", rf"\g<1>{other}", content)
+
+
+def first_value(content: str) -> str:
+    """Put text in place of the first number of the column `value`."""
+    head, row, *rows = content.splitlines(keepends=True)
+    cells_ = row.rstrip("\n").split(",")
+    cells_[head.rstrip("\n").split(",").index("value")] = "many"
+    return "".join([head, ",".join(cells_) + "\n", *rows])
+
+
+def second_line(change: Callable[[list[Any]], list[Any]]) -> Callable[[str], str]:
+    """Change the first spectrum of a record."""
+
+    def changed_lines(content: str) -> str:
+        lines = content.splitlines()
+        place = next(number for number, line in enumerate(lines) if line.startswith("["))
+        lines[place] = json.dumps(change(json.loads(lines[place])))
+        return "\n".join(lines) + "\n"
+
+    return changed_lines
+
+
+def gone(_: str) -> None:
+    return None
+
+
+SPECTRA = f"spectra/{CELL}.jsonl"
+NEAR_RANK = {
+    "missing": (damaged(SPECTRA, gone), "run the spectra stage"),
+    "empty": (damaged(SPECTRA, lambda _: ""), "not a whole record of spectra"),
+    "no JSON": (damaged(SPECTRA, lambda _: "hello\n"), "not a whole record of spectra"),
+    "no UTF-8": (damaged(SPECTRA, lambda _: b"\xff\xfe"), "not a whole record of spectra"),
+    "cut": (damaged(SPECTRA, lambda text: text[: len(text) // 2]), "not a whole record of spectra"),
+    "a line lost": (damaged(SPECTRA, lambda text: text.replace("\n", "", 1)), "not a whole record of spectra"),
+    "another schema": (damaged(SPECTRA, field("schema", 9)), "schema 9"),
+    "other columns": (damaged(SPECTRA, field("columns", ["a"])), "its columns are not"),
+    "no cut": (damaged(SPECTRA, field("cut", None)), "no cut"),
+    "text for the cut": (damaged(SPECTRA, field("cut", "x")), "its cut is 'x'"),
+    "text for a value": (damaged(SPECTRA, second_line(lambda row: [row[0], "x", *row[2:]])), "record of spectra"),
+    "values that end too soon": (damaged(SPECTRA, second_line(lambda row: row[:3])), "record of spectra"),
+}
+TRAIN, LONG = f"train/{CELL}.json", f"train/{CELL}.csv"
+TABLES = {
+    "no record": (damaged(TRAIN, gone), "is missing"),
+    "empty record": (damaged(TRAIN, lambda _: ""), "not a complete JSON record"),
+    "record of another schema": (damaged(TRAIN, field("schema", 9)), "schema"),
+    "record without status": (damaged(TRAIN, field("status", None)), "lacks 'status'"),
+    "no table": (damaged(LONG, gone), "is missing"),
+    "empty table": (damaged(LONG, lambda _: ""), "not a complete CSV table"),
+    "cut table": (damaged(LONG, lambda text: text[:-3]), "its last line has no end"),
+    "table of text": (damaged(LONG, lambda _: "hello\n"), "lacks the columns quantity"),
+    "text for a number": (damaged(LONG, first_value), "not a complete CSV table"),
+    "no values": (damaged(LONG, column("value", "worth")), "lacks the columns value"),
+    "cut near-rank counts": (damaged("near_rank.csv", lambda text: text[:-3]), "its last line has no end"),
+}
+CLAIMS = {
+    "no runs": (damaged("runs.csv", gone), "is missing"),
+    "no cells": (damaged("cells.csv", gone), "is missing"),
+    "empty cells": (damaged("cells.csv", lambda _: ""), "not a complete CSV table"),
+    "cells without status": (damaged("cells.csv", column("status", "state")), "lacks the columns status"),
+    "runs without quantity": (damaged("runs.csv", column("quantity", "what")), "lacks the columns quantity"),
+    "runs without values": (damaged("runs.csv", column("value", "worth")), "lacks the columns value"),
+    "text for a number": (damaged("runs.csv", first_value), "not a complete CSV table"),
+    "no UTF-8": (damaged("runs.csv", lambda _: b"a\n\xff\n"), "not a complete CSV table"),
+    "cut runs": (damaged("runs.csv", lambda text: text[:-3]), "its last line has no end"),
+}
+
+
 def cases() -> list[Case]:
     """Return all of them."""
     check, download = ("--out", "checked.yaml"), ("--dataset", "noise", "--out", "d/noise.npz")
     plan = ("--found", "found.json", "--out", "plan.txt")
     sharpness = ("--weights", "w.safetensors", "--data", "noise.npz", "--out", "sharp")
+    activations = ("--weights", "w.safetensors", "--data", "noise.npz", "--out", "acts")
+    claims = ("--tables", f"metrics/{STUDY}", "--reference", f"metrics/{STUDY}/runs.csv", "--out", "claims.csv")
     found = [
         Case(f"{name}={str(value)[:20]}", "check", check, changed(name, value), name.rpartition(".")[2].rstrip("s"))
         for name, values in WRONG_VALUES.items()
@@ -427,6 +535,10 @@ def cases() -> list[Case]:
         ("download", download, DATA | STATED),
         ("plan", plan, RECORDS),
         ("sharpness", sharpness, WEIGHTS),
+        ("activations", activations, WEIGHTS),
+        ("near_rank", ("--out", "near_rank.csv"), NEAR_RANK),
+        ("tables", ("--out", "tables"), TABLES),
+        ("claims", claims, CLAIMS),
     ):
         found += [Case(f"{stage}: {name}", stage, arguments, arrange, said) for name, (arrange, said) in table.items()]
     return found

@@ -12,10 +12,10 @@ import pandas as pd
 
 from gapscope.claims.claim import OF_RECORDS, Claim, Measured
 from gapscope.config import Params
-from gapscope.errors import InputError
+from gapscope.errors import InputError, reading
 from gapscope.records.cells import WIDENED, cells, seed_records
 from gapscope.records.long import RUN, axis_text, read_long, select
-from gapscope.records.tables import read_record, read_table
+from gapscope.records.tables import AGAIN, read_record, read_table
 
 VALUES = ("runs", "warmstart")  # long tables of a study
 KEYS = (*RUN, "start_epoch", *OF_RECORDS)  # what identifies a run, a warm start, or a row of a measure's own records
@@ -144,13 +144,21 @@ def read_evidence(folder: Path, params: Params | None = None, claims: Sequence[C
         claims: the claims to be tested: they tell whose records are read.
     """
     paths = [folder / f"{name}.csv" for name in VALUES]
-    values = pd.concat([read_table(path) for path in paths if path.exists()], ignore_index=True)
-    runs = read_table(folder / "cells.csv")
+    there = [path for path in paths if path.exists()] or paths[:1]
+    values = pd.concat([_values(path) for path in there], ignore_index=True)
+    runs = read_table(folder / "cells.csv", needed=(*RUN, "status"))
     if params is None:
         return Evidence(values, runs)
     listed = frozenset(params.groups["measures"])
     wanted = {claim.measure for claim in claims if claim.over in OF_RECORDS} & listed
     return Evidence(values, runs, listed, {name: _records(params, name) for name in sorted(wanted)})
+
+
+def _values(path: Path) -> pd.DataFrame:
+    table = read_table(path, needed=(*RUN, "quantity", "value"))
+    with reading(path, "a complete CSV table", AGAIN):
+        pd.to_numeric(table["value"])  # text among the numbers would make a column of text
+    return table
 
 
 def _records(params: Params, measure: str) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from gapscope.tasks.words import Words, words_of
 if TYPE_CHECKING:  # pandas takes a second to import
     import pandas as pd
 
+RECORD = ("quantity", "value")  # columns of every record of a stage
 Run = dict[str, Any]
 
 
@@ -86,14 +87,14 @@ class Study:
         """Yield what identifies each run, and its record and long table of a stage."""
         for cell in cells(self.params):
             paths = (cell.record(stage, suffix) for suffix in (".json", ".csv"))
-            yield dict(cell.columns()), read_record(next(paths)), read_long(next(paths))
+            yield dict(cell.columns()), read_record(next(paths)), read_long(next(paths), needed=RECORD)
 
     def seed_records(
         self, stage: str, seeds: Sequence[int] | None = None
     ) -> Iterator[tuple[Run, dict[str, Any], "pd.DataFrame"]]:
         """Yield identity, record and table of a stage that has one record per model, data set and seed."""
         for about, path in seed_records(self.params, stage, self.params.seeds if seeds is None else seeds):
-            yield about, read_record(Path(f"{path}.json")), read_long(Path(f"{path}.csv"))
+            yield about, read_record(Path(f"{path}.json")), read_long(Path(f"{path}.csv"), needed=RECORD)
 
     def long(self, stage: str) -> "pd.DataFrame":
         """Return the long tables of all runs as one, with what identifies each run."""

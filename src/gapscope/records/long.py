@@ -4,7 +4,7 @@ Columns are those of `RUN`, `quantity`, the `AXES` that the table needs, `value`
 bounds. An empty cell means that the quantity does not have this axis.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +57,17 @@ def write_long(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write_table(path, listed or _empty(), exact=True)
 
 
-def read_long(path: Path) -> "pd.DataFrame":
+def read_long(path: Path, *, needed: Sequence[str] = ("quantity",)) -> "pd.DataFrame":
     """Read a long table. Axes that count are integers, with <NA> for a quantity that does not have the axis.
+
+    Args:
+        path: .csv.
+        needed: columns that it must have; the means of batch sizes have no `value`.
 
     Raises:
         InputError: as `read_table`.
     """
-    table = read_table(path, exact=VALUES, needed=("quantity",))  # the means of batch sizes have no `value`
+    table = read_table(path, exact=VALUES, needed=needed)
     with reading(path, "a complete long table", AGAIN):
         return table.astype({name: "Int64" for name in INTEGERS if name in table})
 

@@ -162,6 +162,8 @@ def parse_spectra(text: str) -> tuple[dict[str, Any], list[LayerRecord]]:
         raise ValueError(f"schema {header['schema']!r}; known: {ALL_VALUES}, {SCHEMA}")
     if header.pop("columns") != list(COLUMNS) or "cut" not in header:
         raise ValueError(f"it has no cut, or its columns are not {', '.join(COLUMNS)}")
+    if isinstance(header["cut"], bool) or not isinstance(header["cut"], int | float):
+        raise ValueError(f"its cut is {header['cut']!r}")
     return header, list(_layers(lines))
 
 
