@@ -15,6 +15,7 @@ import yaml
 
 from gapscope.records.long import select
 from gapscope.records.spectra import read_spectra
+from tests.campaigns.kills import campaign
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "GAPSCOPE_DATA"} | {
@@ -266,6 +267,20 @@ def test_a_diverged_run_is_recorded_and_the_stages_after_it_go_on(study: Path, t
     assert pd.read_csv(copy / "metrics/smoke/batch_sizes.csv").empty
     assert "diverged" in (copy / "plots/smoke/gap.svg").read_text()
     assert "diverged" in (copy / "reports/smoke.html").read_text()
+
+
+@pytest.mark.integration
+def test_killed_stages_end_with_the_outputs_of_stages_that_were_not(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The short form of `tests/campaigns/kills.py`."""
+    copy = tmp_path / "killed"
+    shutil.copytree(study, copy, symlinks=True)
+    for name, value in (ENVIRONMENT | {"PYTHONPATH": str(copy / "src")}).items():
+        monkeypatch.setenv(name, value)
+    counts = campaign(copy, kills=5, seed=0, stages=["near_rank", "settings", "sharpness", "spectra", "train"])
+    assert counts.clean, counts.notes
+    assert counts.killed == len(counts.stages) == 5
 
 
 def test_a_truncated_input_is_one_line_and_loses_nothing(study: Path, tmp_path: Path) -> None:
