@@ -37,6 +37,7 @@ COMMANDS = {
 }
 VICTIMS = ("all", "stage", "dvc")
 AFTER_END = 0.3  # share of the kills that wait for the end of the stage
+STARTUP_S = 3.0  # of a stage's script
 WRITING_S = 1.0  # DVC hashes the outputs and writes its lock within it
 STUCK_S = 600
 POLL_S = 0.01
@@ -95,8 +96,9 @@ def campaign(folder: Path, kills: int, seed: int, stages: list[str] | None = Non
         kind = kinds[number % len(kinds)]
         name = draw.choice([name for name in names if name.partition("@")[0] == kind])
         command, victim = draw.choice([*COMMANDS]), draw.choice(VICTIMS)
-        make_stale(folder, [out["path"] for out in entries[name]["outs"]])
-        delay = None if draw.random() < AFTER_END else draw.uniform(0, max(1.0, seconds_of(folder, name)))
+        outs = [folder / out["path"] for out in entries[name]["outs"]]
+        delay = None if draw.random() < AFTER_END else draw.uniform(0, STARTUP_S + seconds_of(outs))
+        make_stale(folder, outs)
         if not kill(folder, kind, COMMANDS[command], victim, delay, after_s=draw.uniform(0, WRITING_S)):
             counts.notes.append(f"{name}: it ended before it was killed")
         counts.stages[kind] += 1
@@ -134,18 +136,16 @@ def of_study(folder: Path) -> set[str]:
     return set(listed.stdout.split())
 
 
-def make_stale(folder: Path, outs: list[str]) -> None:
+def make_stale(folder: Path, outs: list[Path]) -> None:
     """Remove a stage's outputs, so that it has to run; also DVC's memory of its runs, which would put them back."""
     shutil.rmtree(folder / ".dvc/cache/runs", ignore_errors=True)
-    for path in (folder / out for out in outs):
+    for path in outs:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def seconds_of(folder: Path, name: str) -> float:
-    """Return about how long a stage takes, with the start of Python."""
-    kind = name.partition("@")[0]
-    found = [json.loads(path.read_text())["wall_s"] for path in folder.glob(f"provenance/*/{kind}/*.json")]
-    return 3 + max(found, default=0)
+def seconds_of(outs: list[Path]) -> float:
+    """Return how long a stage took, by its provenance; 0 where it has none: such a stage takes little."""
+    return sum(float(json.loads(path.read_text())["wall_s"]) for path in outs if "provenance" in path.parts)
 
 
 def kill(folder: Path, kind: str, command: list[str], victim: str, delay: float | None, *, after_s: float) -> bool:
