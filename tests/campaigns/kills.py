@@ -262,8 +262,9 @@ def markdown(counts: Counts, machine: str) -> str:
     lines = ["# Kills at random moments", "", (__doc__ or "").split("\n\n")[2].strip(), "", machine, ""]
     lines += ["| what | number |", "|---|---|"]
     table = {
-        "killed": counts.killed, "ended before the kill": counts.missed, "identical": counts.identical, "different": counts.different, "stuck": counts.stuck,
-        "outputs lost": counts.lost, "files left behind": counts.left, "dvc.lock cut off by the kill": counts.cut,
+        "killed": counts.killed, "ended before the kill": counts.missed, "identical": counts.identical,
+        "different": counts.different, "stuck": counts.stuck, "outputs lost": counts.lost,
+        "files left behind": counts.left, "dvc.lock cut off by the kill": counts.cut,
     }  # fmt: skip
     lines += [f"| {name} | {number} |" for name, number in table.items()]
     for title, found in (("command", counts.commands), ("killed", counts.victims), ("stage", counts.stages)):
