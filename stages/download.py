@@ -18,7 +18,7 @@ def main() -> None:
     settings = load_params().section("data", sources.DataSettings)
     record = sources.fetch(args.dataset, args.out, **vars(settings))
     write_record(args.out.with_suffix(".json"), record)
-    unit = "images" if "channel_mean" in record else "examples"
+    unit = "images" if "channel_mean" in record else "sequences" if "train_tokens" in record else "examples"
     images = f"{record['train_images']} training and {record['test_images']} test {unit}"
     print(f"{args.dataset}: {images}, {record['source']}")
     for note in record.get("read_as", []):

@@ -10,7 +10,7 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.models import MODELS, CodeSettings, ModelSpec, build
+from gapscope.models import MODELS, OF_TOKENS, CodeSettings, ModelSpec, build
 from gapscope.models.lenet5 import LeNet5
 from gapscope.names import check_names
 
@@ -43,7 +43,7 @@ def test_parameter_counts(name: str, batch_norm: bool, parameters: int, linear: 
     assert count(build(spec(name, batch_norm=batch_norm, linear=linear))) == parameters
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS.keys() - {*OF_TOKENS}])
 @pytest.mark.parametrize("image_shape", [(1, 28, 28), (3, 32, 32), (1, 24, 40)])
 def test_logits_are_one_a_class(name: str, image_shape: tuple[int, int, int]) -> None:
     model = build(ModelSpec(name, image_shape, 7, batch_norm=True))
@@ -86,7 +86,9 @@ def check_affine(model: nn.Module) -> None:
     torch.testing.assert_close(mixed, 0.3 * model(a) + 0.7 * model(b), rtol=DIRECT, atol=DIRECT)
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("c3", "c4")])  # those are c1 and c2
+@pytest.mark.parametrize(
+    "name", [name for name in MODELS if name not in ("c3", "c4", *OF_TOKENS)]
+)  # those are c1 and c2
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_linear_network_is_affine_in_its_images(name: str, batch_norm: bool) -> None:
     with seeds.seeded(0, "test"):

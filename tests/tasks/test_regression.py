@@ -213,7 +213,7 @@ def test_error_and_r2_are_those_of_scikit_learn(diabetes: tabular.Table, trainin
     error, loss = evaluate(line, test, 40, Regression())
     assert loss == pytest.approx(np.mean((predicted - targets) ** 2), rel=SINGLE)
     assert error == pytest.approx(100 * np.sqrt(np.mean((predicted - targets) ** 2)), rel=SINGLE)
-    assert Regression().further(error, test) == {"r2": pytest.approx(r2_score(targets, predicted), rel=1e-5)}
+    assert Regression().further(error, loss, test) == {"r2": pytest.approx(r2_score(targets, predicted), rel=1e-5)}
 
 
 def test_guessing_costs_the_variance_of_the_training_targets(training: Features) -> None:

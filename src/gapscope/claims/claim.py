@@ -37,7 +37,7 @@ compared_with   {quantity, where}: subtracted, or divided by where the unit is `
 correlated_with {quantity, where}: see rises_with
 needs           {quantity, where}: the claim is not testable where this is 0 in every run
 uncertain       a quantity that is above 0 in the runs in which error bounds leave the tested value open
-unit            of the effect: points, nats (variances in regression, see `in_task`), values, eigenvalues (both are
+unit            of the effect: points, nats (variances in regression, nats per token in text), values, eigenvalues (both are
                 counts), share, correlation, times (a ratio)
 family          primary         what the paper's abstract and conclusions state: corrected together (Holm)
                 secondary       the default: reported with its uncorrected p value, and labelled so
@@ -83,6 +83,7 @@ MARGINS = {
     "points": 0.5,
     "nats": 0.05,
     "variances": 0.05,
+    "nats per token": 0.05,
     "times": 1.25,
     "share": 0.01,
     "values": 0.01,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gapscope.data.images import Augmentation, Images
 from gapscope.data.tabular import Table
+from gapscope.data.tokens import random_tokens
 from gapscope.errors import InputError
 
 
@@ -58,8 +59,13 @@ def split_features(table: Table, split: str, device: str) -> Features:
 
 def random_features(  # noqa: PLR0917
     count: int, features: int, outputs: int, targets: str, draw: torch.Generator, device: str
-) -> Features:
-    """Return examples whose features, and labels or targets (`targets` is "labels" or "numbers"), are random."""
+) -> Images:
+    """Return examples whose features, and labels or targets (`targets` is "labels" or "numbers"), are random.
+
+    Where targets are "tokens", they are sequences of `features` tokens, out of `outputs` different ones.
+    """
+    if targets == "tokens":
+        return random_tokens(count, features, outputs, draw, device)
     x, y = torch.randn(count, features, generator=draw), torch.randn(count, outputs, generator=draw)
     if targets == "labels":
         y = torch.randint(0, outputs, (count,), generator=draw)

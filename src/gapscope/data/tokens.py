@@ -63,4 +63,6 @@ def random_tokens(count: int, length: int, classes: int, draw: torch.Generator, 
     """Return random sequences."""
     stream = torch.randint(0, classes, (count, length + 1), generator=draw, dtype=torch.int32)
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-    return Tokens(*(tensor.to(device) for tensor in (stream[:, :-1], stream[:, 1:], zero, one)))
+    return Tokens(
+        *(tensor.to(device) for tensor in (stream[:, :-1].contiguous(), stream[:, 1:].contiguous(), zero, one))
+    )

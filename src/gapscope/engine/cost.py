@@ -154,7 +154,7 @@ def estimate(params: Params, speed: Callable[[ModelSpec, TrainSettings], Speed])
         seconds += run_seconds(speed(spec, settings), size, settings, run.batch_size, run.epochs)
         if "evaluation" in params.groups["measures"]:
             model = on_meta_or_cpu(partial(build, spec))
-            disk += activation_bytes(model, size.image_shape) * (run.batch_size + probe)
+            disk += activation_bytes(model, size.image_shape, tokens=spec.tokens) * (run.batch_size + probe)
             disk += sum(p.numel() * p.element_size() for p in model.parameters())
     return Cost(seconds, disk)
 

@@ -48,7 +48,7 @@ def check_task(params: Params, dataset: str, targets: str) -> None:
     Args:
         params: of the study.
         dataset: its name.
-        targets: what the data set has: "labels" or "numbers".
+        targets: what the data set has: "labels", "numbers" or "tokens".
     """
     name = params.section("train", TrainSettings).task
     wanted = make_task(name).targets
@@ -56,9 +56,10 @@ def check_task(params: Params, dataset: str, targets: str) -> None:
         remedy = {
             "numbers": "set train.task=regression, or store y as whole numbers if they are classes",
             "labels": "set train.task=classification, or store y as floating-point numbers if they are no classes",
+            "tokens": "set train.task=language_model",
         }[targets]
         raise InputError(f"{dataset} has {targets} as targets, and train.task={name} takes {wanted}: {remedy}")
-    if wanted == "numbers" and (left := [of for of in OF_CLASSIFICATION if of in params.groups["measures"]]):
+    if wanted != "labels" and (left := [of for of in OF_CLASSIFICATION if of in params.groups["measures"]]):
         raise InputError(f"measures: {', '.join(left)} cannot be taken with train.task={name}: leave it out")
 
 
@@ -171,7 +172,7 @@ def check(
             )
         updates += sum(run.updates)
         if "spectra" in listed and not cell.run("activations").exists():
-            needed_bytes += activation_bytes(model, image_shape) * (cell.batch_size + probe)
+            needed_bytes += activation_bytes(model, image_shape, tokens=spec.tokens) * (cell.batch_size + probe)
     needs = check_disk(Path(), needed_bytes)
     return "\n".join([f"study {params.study}, {dataset}: {len(todo)} cells, {updates} updates; {needs}", *notes])
 

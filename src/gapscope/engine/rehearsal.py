@@ -128,7 +128,7 @@ def _notes(params: Params, spec: ModelSpec, model: nn.Module) -> list[str]:
     notes = []
     if "spectra" in params.groups["measures"]:
         with _step(spec, "gives activations"):
-            layers, left_out = unit_bytes(model.cpu(), spec.image_shape)
+            layers, left_out = unit_bytes(model.cpu(), spec.image_shape, tokens=spec.tokens)
         if not hasattr(model, "unit_layers"):
             others = f"; not measured: {', '.join(dict.fromkeys(left_out))}" if left_out else ""
             notes.append(f"unit layers: {', '.join(layers)}{others}")

@@ -40,8 +40,9 @@ def examples(data: Any, device: torch.device, *, seed: int) -> Examples:
     """Return all examples of a caller's data.
 
     Args:
-        data: tensors or arrays of one first axis, alone or in a tuple, list or dict; a Dataset; or a DataLoader, which
-            is read once, whatever it leaves out or changes at random.
+        data: tensors or arrays of one first axis, alone or in a tuple, list or dict; a list of such tuples or dicts,
+            which are batches; a Dataset; or a DataLoader, which is read once, whatever it leaves out or changes at
+            random.
         device: of the model.
         seed: a Dataset or DataLoader that draws from torch's global generator gives the same examples at equal seeds.
 
@@ -59,6 +60,8 @@ def examples(data: Any, device: torch.device, *, seed: int) -> Examples:
         if not batches:
             raise InputError("data hold no examples")
         whole = _joined(batches)
+    elif isinstance(data, list) and data and all(isinstance(batch, tuple | Mapping) for batch in data):
+        whole = _joined([_tensors(batch) for batch in data])
     else:
         whole = _tensors(data)
     lengths = {len(leaf) if leaf.ndim else 0 for leaf in leaves(whole)}
@@ -88,9 +91,14 @@ def _mapped(function: Callable[[Tensor], Tensor], batch: Any) -> Any:
 def _joined(batches: Sequence[Any]) -> Any:
     first = batches[0]
     if isinstance(first, Mapping):
+        if any(batch.keys() != first.keys() for batch in batches):
+            raise InputError(f"all batches must have the entries of the first, {', '.join(map(str, first))}")
         return {key: _joined([batch[key] for batch in batches]) for key in first}
     if isinstance(first, tuple):
         return tuple(_joined(parts) for parts in zip(*batches, strict=True))
+    if len({batch.shape[1:] for batch in batches}) > 1:
+        shapes = ", ".join(str(tuple(shape)) for shape in sorted({batch.shape for batch in batches})[:3])
+        raise InputError(f"batches have tensors of different shapes, {shapes}: pad them to one length")
     return torch.cat(list(batches))
 
 

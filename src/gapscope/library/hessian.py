@@ -11,7 +11,8 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.library.inputs import MICRO_BATCH, Loss, conditions, cross_entropy, objective
+from gapscope.library.inputs import MICRO_BATCH, Loss, cross_entropy
+from gapscope.library.objective import Parameters, objective
 from gapscope.library.result import Result
 from gapscope.numerics.loss_surface.curvature import (
     MAX_PRODUCTS,
@@ -36,7 +37,7 @@ class HessianResult(Result):
         examples: number of examples in the loss.
         batch_norm: which statistics batch norm used.
         precision: of weights and passes.
-        frozen: names of the parameters without requires_grad, which stay as they are and are not measured.
+        frozen: names of the parameters that stay as they are: not chosen, or without requires_grad.
         seed: of start and probes.
     """
 
@@ -72,6 +73,7 @@ def hessian(
     data: Any,
     *,
     loss: Loss = cross_entropy,
+    parameters: Parameters | None = None,
     k: int = 1,
     which: str = "LA",
     tolerance: float = TOLERANCE,
@@ -88,6 +90,7 @@ def hessian(
         model: as in `gapscope.sharpness`, as are data, loss, micro_batch, precision and batch_norm_statistics.
         data: the examples.
         loss: model, batch -> each example's loss (b,), twice differentiable.
+        parameters: which are measured, as in `gapscope.Objective`: one layer gives a block of the Hessian.
         k: number of eigenvalues.
         which: "LA" the largest, "SA" the smallest (most negative), "LM" the largest in magnitude, "BE" of both ends.
         tolerance: of each residual, relative to its eigenvalue.
@@ -107,6 +110,7 @@ def hessian(
         model,
         data,
         loss,
+        parameters=parameters,
         seed=seed,
         micro_batch=micro_batch,
         precision=precision,
@@ -127,6 +131,6 @@ def hessian(
             trace_standard_error=trace.standard_error,
             loss=float(mean_loss(x)),
             parameters=len(x),
-            **conditions(mean_loss),
+            **mean_loss.conditions(),
             seed=seed,
         )

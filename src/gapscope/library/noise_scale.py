@@ -11,7 +11,8 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.library.inputs import Loss, conditions, cross_entropy, objective
+from gapscope.library.inputs import Loss, cross_entropy
+from gapscope.library.objective import Parameters, objective
 from gapscope.library.result import Result
 from gapscope.numerics.loss_surface import noise_scale as numerics
 
@@ -33,7 +34,7 @@ class NoiseScaleResult(Result):
         examples: number of examples.
         batch_norm: which statistics batch norm used.
         precision: of weights and passes.
-        frozen: names of the parameters without requires_grad, which stay as they are and are not measured.
+        frozen: names of the parameters that stay as they are: not chosen, or without requires_grad.
         seed: draws the batches.
     """
 
@@ -63,6 +64,7 @@ def noise_scale(
     data: Any,
     *,
     loss: Loss = cross_entropy,
+    parameters: Parameters | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     precision: str = "float64",
@@ -74,6 +76,7 @@ def noise_scale(
         model: as in `gapscope.sharpness`, as are data, loss and precision.
         data: the examples.
         loss: model, batch -> each example's loss (b,).
+        parameters: which gradients count, as in `gapscope.Objective`.
         batch_size: examples per gradient; by default so many that there are 32 batches, and at least 2.
         seed: draws the batches, without replacement.
         precision: float64 or float32.
@@ -84,7 +87,13 @@ def noise_scale(
         ValueError: gradients that are not finite, or all zero.
     """
     with objective(
-        model, data, loss, seed=seed, precision=precision, batch_norm_statistics=batch_norm_statistics
+        model,
+        data,
+        loss,
+        parameters=parameters,
+        seed=seed,
+        precision=precision,
+        batch_norm_statistics=batch_norm_statistics,
     ) as mean_loss:
         count = len(mean_loss.examples)
         size = max(2, count // BATCHES) if batch_size is None else batch_size
@@ -97,4 +106,4 @@ def noise_scale(
         x = mean_loss.weights()
         order = torch.randperm(count, generator=seeds.generator(seed, "noise scale"))
         found = numerics.noise_scale(lambda: mean_loss.gradients(x, size, order), size)
-        return NoiseScaleResult(**asdict(found), loss=float(mean_loss(x)), **conditions(mean_loss), seed=seed)
+        return NoiseScaleResult(**asdict(found), loss=float(mean_loss(x)), **mean_loss.conditions(), seed=seed)

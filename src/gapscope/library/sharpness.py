@@ -11,7 +11,8 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.errors import InputError
-from gapscope.library.inputs import MICRO_BATCH, Loss, conditions, cross_entropy, objective
+from gapscope.library.inputs import MICRO_BATCH, Loss, cross_entropy
+from gapscope.library.objective import Parameters, objective
 from gapscope.library.result import Result
 from gapscope.numerics.loss_surface.sharpness import keskar_sharpness
 
@@ -37,7 +38,7 @@ class SharpnessResult(Result):
         examples: number of examples in the loss.
         batch_norm: which statistics batch norm used.
         precision: of weights and passes.
-        frozen: names of the parameters without requires_grad, which stay as they are and are not measured.
+        frozen: names of the parameters that stay as they are: not chosen, or without requires_grad.
         seed: of the starts.
     """
 
@@ -70,6 +71,7 @@ def sharpness(
     data: Any,
     *,
     loss: Loss = cross_entropy,
+    parameters: Parameters | None = None,
     epsilon: float = EPSILON,
     starts: int = STARTS,
     seed: int = 0,
@@ -79,7 +81,7 @@ def sharpness(
 ) -> SharpnessResult:
     """Return how much the mean loss can rise in a small box around a model's weights.
 
-    All parameters are moved, also frozen ones. Weights, data and both passes are in float64 unless told otherwise. The
+    Weights, data and both passes are in float64 unless told otherwise. The
     model is in eval mode meanwhile, and afterwards as it was.
 
     Args:
@@ -87,6 +89,7 @@ def sharpness(
         data: inputs (n, ...) and labels (n,) as a pair, a Dataset or a DataLoader; for a loss of your own whatever
             tensors it takes, in a tuple or dict.
         loss: model, batch -> each example's loss (b,); by default the cross-entropy of logits (b, classes).
+        parameters: which are moved, as in `gapscope.Objective`; None: all that are trainable.
         epsilon: size of the box; the paper uses 1e-3 and 5e-4.
         starts: starts are made until so many agree within 0.3 %, at most six times as many; the best one counts.
         seed: draws the starts. At equal seeds the result is the same.
@@ -109,6 +112,7 @@ def sharpness(
         model,
         data,
         loss,
+        parameters=parameters,
         seed=seed,
         micro_batch=micro_batch,
         precision=precision,
@@ -130,7 +134,7 @@ def sharpness(
         least_start_pct=search.least,
         evaluations=search.evaluations,
         converged=search.converged,
-        **conditions(mean_loss),
+        **mean_loss.conditions(),
         seed=seed,
     )
     if not result.converged:

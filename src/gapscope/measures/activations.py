@@ -84,12 +84,14 @@ def write_run(*, weights: Path, data: Path, out: Path) -> None:
         header["forward_error"] = {}
         if untracked := untracked_batch_norms(model):
             header["untracked_batch_norms"] = untracked
+        samples = training.samples
         for sample, index in sample_indices(len(training), *sizes).items():
             inputs = training.subset(index.to(device)).inputs
-            layers = extract(model, partial(inputs, dtype=dtype), len(index), partial(open_layer, sample), settings)
+            open_sample = partial(open_layer, sample)
+            layers = extract(model, partial(inputs, dtype=dtype), len(index), open_sample, settings, samples=samples)
             if settings.precision == "float32":
                 exact, exact_inputs = copy.deepcopy(model).double(), partial(inputs, dtype=torch.float64)
-                header["forward_error"][sample] = forward_errors(exact, exact_inputs, layers, settings)
+                header["forward_error"][sample] = forward_errors(exact, exact_inputs, layers, settings, samples=samples)
 
 
 def sample_indices(images: int, batch_size: int, seed: int, probe_images: int) -> "dict[str, Tensor]":
@@ -121,6 +123,7 @@ def extract(
     settings: ActivationSettings,
     *,
     only: Collection[str] | None = None,
+    samples: int = 1,
 ) -> dict[str, np.ndarray]:
     """Run the model over `images` inputs and write each unit layer's output into the array from `open_layer`.
 
@@ -132,6 +135,7 @@ def extract(
             the batch's batch-norm statistics, the whole batch goes through at once.
         settings: mode and sizes.
         only: names of the layers to write; None: all.
+        samples: of one input. Of a sequence they are its L tokens: an output (b, L, units) gives b L rows.
 
     Returns:
         The filled arrays by layer name.
@@ -150,9 +154,11 @@ def extract(
     def store(name: str, output: "Tensor") -> None:
         if only is not None and name not in only:
             return
+        each = samples if output.ndim > 2 and output.shape[1] == samples else 1  # pooled over tokens: one row
+        output = output.flatten(0, 1) if each > 1 else output
         if name not in arrays:
-            arrays[name] = open_layer(name, (images, *output.shape[1:]))
-        arrays[name][rows] = output.cpu().numpy()
+            arrays[name] = open_layer(name, (images * each, *output.shape[1:]))
+        arrays[name][rows.start * each : rows.stop * each] = output.cpu().numpy()
 
     at_once = settings.batch_norm_statistics == "batch" or untracked_batch_norms(model)
     step = images if at_once else settings.forward_batch
@@ -175,6 +181,8 @@ def forward_errors(
     inputs: "Callable[[slice], Tensor]",
     written: Mapping[str, np.ndarray],
     settings: ActivationSettings,
+    *,
+    samples: int = 1,
 ) -> dict[str, float]:
     """Return the Frobenius norm of the difference between each layer's outputs and those of a float64 forward pass.
 
@@ -185,10 +193,11 @@ def forward_errors(
         inputs: as for that pass.
         written: layer name -> outputs of a pass in another precision.
         settings: as for that pass.
+        samples: as for that pass.
     """
     differences = {name: _Difference(array) for name, array in written.items()}
-    images = len(next(iter(written.values())))
-    extract(model, inputs, images, lambda name, _shape: differences[name], settings)  # type: ignore[arg-type, return-value]
+    images = len(next(iter(written.values()))) // samples
+    extract(model, inputs, images, lambda name, _shape: differences[name], settings, samples=samples)  # type: ignore[arg-type, return-value]
     return {name: math.sqrt(difference.squares) for name, difference in differences.items()}
 
 
@@ -202,37 +211,45 @@ class _Difference:
         self.squares += float(np.square(self.array[rows] - values).sum())
 
 
-def activation_bytes(model: "nn.Module", image_shape: tuple[int, ...]) -> int:
-    """Return the float64 bytes of all unit layers for one image.
+def activation_bytes(model: "nn.Module", image_shape: tuple[int, ...], *, tokens: bool = False) -> int:
+    """Return the float64 bytes of all unit layers for one image; `tokens` as in `unit_bytes`.
 
     Raises:
         InputError: no unit layer.
     """
-    return sum(unit_bytes(model, image_shape)[0].values())
+    return sum(unit_bytes(model, image_shape, tokens=tokens)[0].values())
 
 
-def unit_bytes(model: "nn.Module", image_shape: tuple[int, ...]) -> tuple[dict[str, int], list[str]]:
+def unit_bytes(
+    model: "nn.Module", image_shape: tuple[int, ...], *, tokens: bool = False
+) -> tuple[dict[str, int], list[str]]:
     """Return each unit layer's float64 bytes for one image, and the non-linearities that are none.
 
     It takes a pass on the meta device, or on the CPU where the network looks at values.
+
+    Args:
+        model: the network.
+        image_shape: of one example.
+        tokens: whether examples are sequences of tokens, so whole numbers.
 
     Raises:
         InputError: no unit layer.
     """
     try:
-        return _unit_bytes(copy.deepcopy(model).to("meta"), image_shape)
+        return _unit_bytes(copy.deepcopy(model).to("meta"), image_shape, tokens)
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, AssertionError):  # the meta device has no values
         copied = copy.deepcopy(model)
-        return _unit_bytes(copied.to_empty(device="cpu") if _is_meta(copied) else copied, image_shape)
+        copied = copied.to_empty(device="cpu") if _is_meta(copied) else copied
+        return _unit_bytes(copied, image_shape, tokens)
 
 
 def _is_meta(model: "nn.Module") -> bool:
     return any(parameter.is_meta for parameter in model.parameters())
 
 
-def _unit_bytes(model: "nn.Module", image_shape: tuple[int, ...]) -> tuple[dict[str, int], list[str]]:
+def _unit_bytes(model: "nn.Module", image_shape: tuple[int, ...], tokens: bool) -> tuple[dict[str, int], list[str]]:
     import torch
 
     from gapscope.models.hidden import nothing_measured, unit_outputs
@@ -240,7 +257,8 @@ def _unit_bytes(model: "nn.Module", image_shape: tuple[int, ...]) -> tuple[dict[
     sizes: dict[str, int] = {}
     left_out: list[str] = []
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    images = torch.zeros(2, *image_shape, device=device)  # of one image the first axis would say nothing
+    dtype = torch.long if tokens else None
+    images = torch.zeros(2, *image_shape, dtype=dtype, device=device)  # of one image the first axis would say nothing
 
     def take(name: str, output: "Tensor") -> None:
         sizes[name] = 8 * math.prod(output.shape[1:])

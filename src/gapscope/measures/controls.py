@@ -6,7 +6,7 @@
   training set without augmentation, `controls.eval_batch` images at a time.
 - `random`: independent normal entries in each layer's shape. They are scaled to the expected Frobenius norm of
   `reference`, since the thresholds are absolute.
-- `input`: the images themselves (H^0).
+- `input`: the images themselves (H^0). Tokens are codes and no values, so a text has no such control.
 
 A fifth control, every model on one fixed probe, is a sample of the activations stage. A group of layers is held at a
 time, in unnamed temporary files that memory caches. None of them is kept.
@@ -93,7 +93,7 @@ def measure_controls(*, weights: Path, data: Path, out: Path) -> None:
         tensors = controls(models, training, sizes, header["seed"], forward, folder=weights.parent)
         layers = [
             layer_spectra(c.tensor, spectra, device=device, sample=c.sample, layer=c.layer, batch_size=c.batch_size)
-            for c in progress(tensors, out.stem, number_of_tensors(models, sizes, dataset.image_shape))
+            for c in progress(tensors, out.stem, number_of_tensors(models, sizes, training, dataset.image_shape))
         ]
     write_spectra(out, header, layers)
     write_provenance(out, start, device=kind, threads=settings.threads)
@@ -130,10 +130,12 @@ def networks(
 
 
 def number_of_tensors(
-    models: "Mapping[str, nn.Module]", batch_sizes: Sequence[int], image_shape: tuple[int, ...]
+    models: "Mapping[str, nn.Module]", batch_sizes: Sequence[int], training: "Images", image_shape: tuple[int, ...]
 ) -> int:
     """Return the number of tensors that `controls` yields."""
-    return len(batch_sizes) * (1 + 3 * len(unit_bytes(models["reference"], image_shape)[0]))
+    tokens = training.samples > 1
+    layers = unit_bytes(models["reference"], image_shape, tokens=tokens)[0]
+    return len(batch_sizes) * ((not tokens) + 3 * len(layers))
 
 
 def controls(
@@ -162,6 +164,7 @@ def controls(
 
     from gapscope.models import unit_layers
 
+    samples = training.samples
     order = {name: place for place, name in enumerate(unit_layers(models["reference"]))}
     for model in models.values():
         model.double()  # also if `settings.precision` is float32, whose pass would add an error of its own
@@ -174,16 +177,19 @@ def controls(
     for size in batch_sizes:
         index = sample_indices(len(training), size, seed, settings.probe_images)["run"]
         inputs = partial(training.subset(index.to(training.labels.device)).inputs, dtype=torch.float64)
-        images = open_layer("input", (size, *inputs(slice(0, 1)).shape[1:]))
-        for start in range(0, size, settings.forward_batch):
-            rows = slice(start, min(start + settings.forward_batch, size))
-            images[rows] = inputs(rows).cpu().numpy()
-        yield Control("input", size, "input", images)
-        few = extract(models["reference"], inputs, min(size, 2), lambda _, shape: np.empty(shape), settings)
+        if samples == 1:
+            images = open_layer("input", (size, *inputs(slice(0, 1)).shape[1:]))
+            for start in range(0, size, settings.forward_batch):
+                rows = slice(start, min(start + settings.forward_batch, size))
+                images[rows] = inputs(rows).cpu().numpy()
+            yield Control("input", size, "input", images)
+        first = min(size, 2)
+        few = extract(models["reference"], inputs, first, lambda _, shape: np.empty(shape), settings, samples=samples)
         used = sorted(few, key=lambda name: order.get(name, len(order)))  # a network may not use all of them
-        for layers in _groups({name: few[name][0].nbytes * size for name in used}):
+        for layers in _groups({name: few[name].nbytes // first * size for name in used}):
             held = {
-                name: extract(model, inputs, size, open_layer, settings, only=layers) for name, model in models.items()
+                name: extract(model, inputs, size, open_layer, settings, only=layers, samples=samples)
+                for name, model in models.items()
             }
             for layer in layers:
                 for name, tensors in held.items():

@@ -28,12 +28,16 @@ QUANTITIES = {
     "r2": Quantity("R²", "", EACH, "higher"),
     "squared_error": Quantity("squared error", "variances", EACH, "lower"),
     "huber_loss": Quantity("Huber loss", "variances", EACH, "lower"),
+    "token_error_pct": Quantity("token error", "%", EACH, "lower"),
+    "token_cross_entropy": Quantity("cross-entropy per token", "nats per token", EACH, "lower"),
+    "perplexity": Quantity("perplexity", "", EACH, "lower"),
     "loss": Quantity("cross-entropy + penalty", "nats", EACH, "lower"),
     "loss_keras": Quantity("cross-entropy + twice the penalty, as Keras adds it", "nats", ("split",), "lower"),
     "best_epoch_error_pct": Quantity("error at the best epoch", "%", (*EACH, "chosen_on"), "lower"),
     "best_epoch_rmse_pct": Quantity(
         "root mean square error at the best epoch", "% of SD", (*EACH, "chosen_on"), "lower"
     ),
+    "best_epoch_token_error_pct": Quantity("token error at the best epoch", "%", (*EACH, "chosen_on"), "lower"),
     "weight_norm": Quantity("norm of the weights", "", (), None),
     "distance_from_initial": Quantity("distance from the initial weights", "", (), None),
     "updates": Quantity("updates", "", (), None),
@@ -48,7 +52,11 @@ HEADLINES = [
 ]
 SHOWN: list[tuple[str, dict[str, Any]]] = [
     ("updates", {}),
-    *((name, {"split": split, **REESTIMATED}) for name in (*ERRORS, "r2", *LOSSES) for split in ("train", "test")),
+    *(
+        (name, {"split": split, **REESTIMATED})
+        for name in (*ERRORS, "r2", *LOSSES, "perplexity")
+        for split in ("train", "test")
+    ),
     *((name, {}) for name in ("penalty", "weight_norm", "distance_from_initial")),
 ]
 

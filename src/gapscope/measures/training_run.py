@@ -74,6 +74,10 @@ def train_network(
     rows = [*evaluation.rows(result.history, result.final, of_a_split), *result.observed]
     own = {**header, "lr_start": lr, "lr_sweep": sweep, **evaluation.beside_numbers(result.final, of_a_split)}
     own |= {} if guessing is None else {"guessing": {training.task.loss_name: guessing}}
+    baselines = training.task.baselines(training.training, training.test)
+    own |= (
+        {"baselines": {name: {training.task.loss_name: loss} for name, loss in baselines.items()}} if baselines else {}
+    )
     write_cell(
         record, rows, own, start, device=describe_device(device), threads=settings.threads, ranks=ranks.world,
         epochs_s=[row["wall_s"] for row in result.history], training_s=result.final["wall_s"],

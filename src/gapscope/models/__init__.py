@@ -4,7 +4,8 @@ A name may end in a width factor, if the network takes `width`: `lenet5_w2` is `
 wide. It is part of the name, since a study of width lists several: `models: [lenet5_w0.5, lenet5, lenet5_w2]`.
 
 A network is a class (or function) called as `Net(image_shape=(channels, height, width), classes=n)`. On a table of
-features, `image_shape` is `(features,)`, and for regression `classes` is the number of outputs. It may also take
+features, `image_shape` is `(features,)`, and for regression `classes` is the number of outputs. On a text,
+`image_shape` is `(tokens of a sequence,)`, and `classes` is the number of different tokens. A network may also take
 `batch_norm`, `linear_units`, `average_pooling` and `width`. It may have `unit_layers`, a dict from layer name to the
 module whose output is that layer's unit activations (after the non-linearity, before pooling), in forward order.
 """
@@ -20,6 +21,7 @@ from torch import nn
 from gapscope.errors import InputError, did_you_mean
 from gapscope.import_paths import imported
 from gapscope.models.alexnet import AlexNet
+from gapscope.models.gpt import GPT
 from gapscope.models.hidden import batch_norms as batch_norms
 from gapscope.models.hidden import unit_layers as unit_layers
 from gapscope.models.keskar import Deep, Perceptron, Shallow
@@ -43,8 +45,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "c2": Deep,
     "c3": Shallow,  # C1 with the classes of CIFAR-100
     "c4": Deep,  # C2 with the same
+    "gpt_tiny": partial(GPT, layers=3, units=96, heads=4),
+    "gpt_tiny_untied": partial(GPT, layers=3, units=96, heads=4, tied=False),
 }
 OF_FEATURES = ("mlp", "f1", "f2")  # the built-in networks that take tables too
+OF_TOKENS = ("gpt_tiny", "gpt_tiny_untied")  # those that take texts, and nothing else
 
 # (linear_units, average_pooling) -> the field `linear` of a record
 LINEAR: dict[tuple[bool, bool], bool | str] = {
@@ -75,11 +80,12 @@ class ModelSpec:
 
     Attributes:
         name: built-in or one of `own`, perhaps with a width.
-        image_shape: channels, height, width; of a table (features,).
+        image_shape: channels, height, width; of a table (features,); of a text (tokens of a sequence,).
         classes: number of outputs.
         batch_norm, linear_units, average_pooling: as in `train`.
         own: a study's own names and their import paths (`code.models`). They come from params alone: no file's header
             holds them.
+        tokens: whether the examples are sequences of tokens: the task says so, no file's header.
     """
 
     name: str
@@ -89,6 +95,7 @@ class ModelSpec:
     linear_units: bool = False
     average_pooling: bool = False
     own: Mapping[str, str] = field(default_factory=dict, hash=False)
+    tokens: bool = False
 
     def to_header(self) -> dict[str, Any]:
         """Return a JSON object. It has one field for two switches, as in every record since version 0.1."""
@@ -122,11 +129,7 @@ def build(spec: ModelSpec) -> nn.Module:
             f"unknown model {name!r}; {did_you_mean(name, known)} "
             f'A network of your own goes into code.models (code: {{models: {{{name}: "package.module:Class"}}}})'
         )
-    if len(spec.image_shape) == 1 and name in MODELS and name not in OF_FEATURES:
-        raise InputError(
-            f"model {name} takes images, and the data are a table of {spec.image_shape[0]} features: set models to "
-            "mlp, or to a network of your own"
-        )
+    _check_kind(spec, name)
     make = MODELS[name] if spec.source is None else imported(spec.source, f"model {spec.name}")
     if not callable(make):
         raise InputError(f"model {spec.name} is a {type(make).__name__}, not a class or function")
@@ -152,3 +155,17 @@ def build(spec: ModelSpec) -> nn.Module:
         return make(image_shape=spec.image_shape, classes=spec.classes, **options)
     except TypeError as error:
         raise InputError(f"model {spec.name} cannot be called with image_shape=, classes=: {error}") from error
+
+
+def _check_kind(spec: ModelSpec, name: str) -> None:
+    """Raise InputError if a built-in network takes other data than these."""
+    kind, takers, instead = "images", [*MODELS.keys() - {*OF_TOKENS}], "lenet5"
+    if spec.tokens:
+        kind, takers, instead = f"sequences of {spec.image_shape[0]} tokens", [*OF_TOKENS], OF_TOKENS[0]
+    elif len(spec.image_shape) == 1:
+        kind, takers, instead = f"a table of {spec.image_shape[0]} features", [*OF_FEATURES], OF_FEATURES[0]
+    if name in MODELS and name not in takers:
+        takes = "sequences of tokens" if name in OF_TOKENS else "images"
+        raise InputError(
+            f"model {name} takes {takes}, and the data are {kind}: set models to {instead}, or to a network of your own"
+        )

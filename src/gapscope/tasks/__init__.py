@@ -16,6 +16,7 @@ TASKS = {  # name -> import path; `words` says how each one's numbers are called
     "classification": "gapscope.tasks.classification:Classification",
     "regression": "gapscope.tasks.regression:Regression",
     "huber_regression": "gapscope.tasks.regression:HuberRegression",
+    "language_model": "gapscope.tasks.language_model:LanguageModel",
 }
 IMPORT_PATH = re.compile(r"\w+(\.\w+)*:\w+")
 

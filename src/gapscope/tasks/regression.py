@@ -55,7 +55,7 @@ class Regression(Task):
         """Return the root mean square error, in % of the standard deviation of the training targets."""
         return 100 * math.sqrt(total / weight)
 
-    def further(self, error: float, examples: Features) -> dict[str, float]:
+    def further(self, error: float, loss: float, examples: Features) -> dict[str, float]:
         """Return R2: 1 minus the mean square error over the variance of these targets about their own mean.
 
         Of several outputs both are means over the outputs, each in its own standard deviation.

@@ -27,7 +27,7 @@ class Task(ABC):
         loss_name: name of the mean loss in records and tables: "cross_entropy".
         error_name: name of the error in records and tables, with its unit: "error_pct".
         beside_error: names of what `further` returns.
-        targets: what the targets of a table are: "labels" (classes) or "numbers".
+        targets: what the targets of a table or a text are: "labels" (classes), "numbers" or "tokens" (of a text).
     """
 
     unit: str
@@ -73,11 +73,12 @@ class Task(ABC):
     def error(self, total: float, weight: float) -> float:
         """Return the error of many examples, from the sum of their `errors` and their total weight."""
 
-    def further(self, error: float, examples: Any) -> dict[str, float]:
+    def further(self, error: float, loss: float, examples: Any) -> dict[str, float]:
         """Return what is recorded beside the error of one split, by its names in `beside_error`.
 
         Args:
             error: as `error` returns it.
+            loss: the mean loss.
             examples: of the split.
         """
         return {}
@@ -91,6 +92,15 @@ class Task(ABC):
             examples: the training set.
         """
         return None
+
+    def baselines(self, training: Any, test: Any) -> dict[str, float]:
+        """Return the test loss of simpler models by name, for a run's record; of images there are none.
+
+        Args:
+            training: the training set.
+            test: the test set.
+        """
+        return {}
 
     def outputs(self, model: Callable[..., Any], batch: Batch) -> Tensor:
         """Return the network's outputs; the first axis is the batch."""

@@ -65,9 +65,23 @@ WRITTEN = re.compile(
     re.IGNORECASE,
 )
 CLASSIFICATION = Words("error_pct", "cross_entropy", "nats", {})
+LANGUAGE_MODEL = Words(
+    "token_error_pct",
+    "token_cross_entropy",
+    "nats per token",
+    {
+        "cross-entropy": "cross-entropy per token", "nats": "nats per token", "image": "sequence",
+        "images": "sequences", "error": "token error", "errors": "token errors", "error (%)": "token error (%)",
+    },
+)  # fmt: skip
 REGRESSION = _regression("squared_error", "squared error")
 HUBER = _regression("huber_loss", "Huber loss")
-WORDS = {"classification": CLASSIFICATION, "regression": REGRESSION, "huber_regression": HUBER}  # by train.task
+WORDS = {  # by train.task
+    "classification": CLASSIFICATION,
+    "regression": REGRESSION,
+    "huber_regression": HUBER,
+    "language_model": LANGUAGE_MODEL,
+}
 
 
 def words_of(quantities: Collection[str]) -> Words:

@@ -58,7 +58,7 @@ def evaluation_metrics(
         row[f"{split}_{task.error_name}{suffix}"] = error
         row[f"{split}_{task.loss_name}{suffix}"] = loss
         row[f"{split}_loss{suffix}"] = loss + weight_penalty
-        row |= {f"{split}_{name}{suffix}": value for name, value in task.further(error, images).items()}
+        row |= {f"{split}_{name}{suffix}": value for name, value in task.further(error, loss, images).items()}
     return row
 
 

@@ -16,6 +16,7 @@ from gapscope.config import Params
 from gapscope.data.datasets import Dataset
 from gapscope.errors import InputError
 from gapscope.models import CodeSettings, ModelSpec, build
+from gapscope.tasks import make_task
 from gapscope.training.settings import TrainSettings
 
 
@@ -23,7 +24,8 @@ def study_spec(params: Params, name: str, image_shape: tuple[int, ...], classes:
     """Return the spec of one of a study's models on a data set of this shape."""
     train = params.section("train", TrainSettings)
     own = params.section("code", CodeSettings).models
-    return ModelSpec(name, image_shape, classes, *train.switches, own)
+    tokens = make_task(train.task).targets == "tokens"
+    return ModelSpec(name, image_shape, classes, *train.switches, own, tokens)
 
 
 def initial(spec: ModelSpec, seed: int) -> nn.Module:

@@ -9,7 +9,7 @@ took 1.15 times as long for the Hessian (LeNet-5, float64, one core).
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -48,6 +48,8 @@ class Objective:
             that of the whole batch only if one micro-batch holds all examples: statistics over several micro-batches
             would couple their derivatives.
         task: gives batches, loss and error.
+        parameters: names of those that are weights, of a layer for instance; None: all trainable ones. The others keep
+            their values, as frozen ones do.
 
     Raises:
         InputError: an unknown batch_norm_statistics, or no trainable weight.
@@ -62,12 +64,17 @@ class Objective:
         dtype: torch.dtype = torch.float64,
         batch_norm_statistics: str = "running",
         task: Task = CLASSIFICATION,
+        parameters: Container[str] | None = None,
     ) -> None:
         if batch_norm_statistics not in STATISTICS:
             raise InputError(
                 f"batch_norm_statistics must be one of {', '.join(STATISTICS)}, got {batch_norm_statistics!r}"
             )
-        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        trained = {
+            name: p
+            for name, p in model.named_parameters()
+            if p.requires_grad and (parameters is None or name in parameters)
+        }
         if not trained:
             raise InputError(f"{type(model).__name__} has no trainable weight (all are without requires_grad)")
         self.model = model.eval()
@@ -215,7 +222,9 @@ class Objective:
             u = torch.zeros_like(outputs, requires_grad=True)
             (transposed,) = torch.autograd.grad(outputs, flat, u, create_graph=True)  # J^T u, linear in u ...
             (forward,) = torch.autograd.grad(transposed, u, v, retain_graph=True)  # ... so its derivative is J v
+            del u, transposed  # of the logits' size, over a large vocabulary
             curved = self.task.hessian_product(outputs, batch, forward)
+            del forward
             return torch.autograd.grad(outputs, flat, curved)[0]
 
         with twice_differentiable():
