@@ -1,7 +1,6 @@
 """A language model through the whole pipeline: the study lm_tiny, made so short that its numbers mean nothing."""
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -32,5 +31,4 @@ def test_a_shortened_lm_tiny_runs_from_the_text_to_the_page(tmp_path: Path) -> N
     assert record["baselines"]["bigram"]["token_cross_entropy"] == pytest.approx(data["bigram_cross_entropy"])
     page = (folder / "reports/lm_tiny.html").read_text()
     assert "cross-entropy per token" in page
-    assert re.search(r"\b\d+ sequences", page)
-    assert not re.search(r"\btest images\b", page)
+    assert "on 64 sequences of source text of SymPy" in page

@@ -37,8 +37,8 @@ compared_with   {quantity, where}: subtracted, or divided by where the unit is `
 correlated_with {quantity, where}: see rises_with
 needs           {quantity, where}: the claim is not testable where this is 0 in every run
 uncertain       a quantity that is above 0 in the runs in which error bounds leave the tested value open
-unit            of the effect: points, nats (variances in regression, nats per token in text), values, eigenvalues (both are
-                counts), share, correlation, times (a ratio)
+unit            of the effect: points, nats (variances in regression, nats per token in text), values, eigenvalues (both
+                are counts), share, correlation, times (a ratio)
 family          primary         what the paper's abstract and conclusions state: corrected together (Holm)
                 secondary       the default: reported with its uncorrected p value, and labelled so
 controls        name of the claim that this one is a control of. Controls are a family of their own. One is tested only

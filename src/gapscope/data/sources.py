@@ -149,8 +149,9 @@ def _find(name: str, settings: DataSettings, scratch: Path) -> tuple[str, Path, 
     subset = SUBSET.fullmatch(name)
     if subset:
         source, whole, notes = _find(subset["name"], settings, scratch)
+        unit = "sequences" if subset["name"] == text.CORPUS else "images"
         path = _drawn(whole, subset["name"], int(subset["images"]), scratch / f"{name}.npz")
-        return f"{subset['images']} training images of {source}", path, notes
+        return f"{subset['images']} training {unit} of {source}", path, notes
     if name in ("digits", text.CORPUS, *tabular.BUNDLED):
         return *_bundled(name, scratch), []
     if name not in TORCHVISION:

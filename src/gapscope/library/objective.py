@@ -229,8 +229,8 @@ class _OfLoss(Task):
         wanted = () if self.sums else (count,)
         if not (isinstance(losses, Tensor) and losses.shape == wanted):
             raise InputError(
-                f"loss must return each example's loss, a tensor of shape ({count},), got {kind(found)}; losses of PyTorch "
-                "do so with reduction='none'. Or return their (sum, number)"
+                f"loss must return each example's loss, a tensor of shape ({count},), got {kind(found)}; losses of "
+                "PyTorch do so with reduction='none'. Or return their (sum, number)"
             )
         if torch.is_grad_enabled() and not losses.requires_grad:
             raise InputError("loss does not depend on the weights: it must call the model, and not under no_grad")

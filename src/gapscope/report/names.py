@@ -11,6 +11,8 @@ NETWORKS = {
     "resnet56": "ResNet-56",
     "alexnet": "AlexNet",
     "mlp": "a perceptron",
+    "gpt_tiny": "a small transformer",
+    "gpt_tiny_untied": "a small transformer with untied embeddings",
     **{name: name.upper() for name in ("f1", "f2", "c1", "c2", "c3", "c4")},
 }
 DATA = {
@@ -23,7 +25,9 @@ DATA = {
     "diabetes": "scikit-learn's diabetes",
     "breast_cancer": "scikit-learn's breast cancer",
     "wine": "scikit-learn's wine",
+    "sympy_source": "source text of SymPy",
 }
+UNITS = {"sympy_source": "sequences", **dict.fromkeys(("diabetes", "breast_cancer", "wine"), "examples")}  # else images
 _VARIED = re.compile(r"(?P<name>.+)_(?P<kind>[wn])(?P<number>[\d.]+)")  # lenet5_w2, mnist_n5000
 
 
@@ -49,7 +53,7 @@ def dataset(name: str) -> str:
     """
     found = _VARIED.fullmatch(name)
     if found and found["kind"] == "n":
-        return f"{int(found['number']):,} images of {dataset(found['name'])}"
+        return f"{int(found['number']):,} {UNITS.get(found['name'], 'images')} of {dataset(found['name'])}"
     return DATA.get(name, name)
 
 
