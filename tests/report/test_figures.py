@@ -210,6 +210,6 @@ def test_a_title_tells_how_few_seeds_a_batch_size_is_left_with() -> None:
         columns=["model", "dataset", "batch_size", "seed"],
     )
     pair = ("lenet5", "mnist")
-    assert drawing.pair_title(pair, rows) == "lenet5 on mnist (n = 1 to 3 seeds)"
-    assert drawing.pair_title(pair, rows[rows["batch_size"] == 128]) == "lenet5 on mnist (n = 3 seeds)"
-    assert drawing.pair_title(pair, rows.drop(columns="batch_size")) == "lenet5 on mnist (n = 3 seeds)"
+    assert drawing.pair_title(pair, rows) == "LeNet-5 on MNIST (n = 1 to 3 seeds)"
+    assert drawing.pair_title(pair, rows[rows["batch_size"] == 128]) == "LeNet-5 on MNIST (n = 3 seeds)"
+    assert drawing.pair_title(pair, rows.drop(columns="batch_size")) == "LeNet-5 on MNIST (n = 3 seeds)"

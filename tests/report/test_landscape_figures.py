@@ -142,8 +142,8 @@ def test_the_line_figure_has_both_splits_and_every_seed(records: list[Record]) -
     assert table.loc[table["seed"] == 0, "train_loss"].tolist() == list(LINE)
     loss, accuracy = panels = drawn(landscape_figures.draw_line, table)
     assert loss.get_xlabel() == "α (0: small batch, b = 32; 1: large batch, b = 512)"
-    assert loss.get_title() == "cross-entropy (nats)\nf1 on mnist (n = 2 seeds)"
-    assert accuracy.get_title() == "accuracy (%)\nf1 on mnist (n = 2 seeds)"
+    assert loss.get_title() == "cross-entropy (nats)\nF1 on MNIST (n = 2 seeds)"
+    assert accuracy.get_title() == "accuracy (%)\nF1 on MNIST (n = 2 seeds)"
     assert loss.get_yscale() == "log"
     shown = [line.get_ydata() for line in loss.lines if len(line.get_xdata()) == len(ALPHAS)]
     assert [list(values) for values in shown] == [list(LINE)] * 2 + [[2 * value for value in LINE]] * 2
@@ -165,8 +165,8 @@ def test_the_directions_figure_draws_each_profile_of_each_end(records: list[Reco
     assert axes[0].lines[0].get_ydata().tolist() == pytest.approx([0.02, 0.01, 0.02])
     assert {line.get_linestyle() for line in axes[0].lines[:6]} == {"-"}
     assert {line.get_linestyle() for line in axes[0].lines[6:]} == {"--"}
-    assert axes[0].get_title() == "training cross-entropy (nats)\n3 random directions, f1 on mnist (n = 2 seeds)"
-    assert axes[3].get_title() == "training error (%)\n2 top eigenvectors, f1 on mnist (n = 2 seeds)"
+    assert axes[0].get_title() == "training cross-entropy (nats)\n3 random directions, F1 on MNIST (n = 2 seeds)"
+    assert axes[3].get_title() == "training error (%)\n2 top eigenvectors, F1 on MNIST (n = 2 seeds)"
     assert axes[0].get_xlabel() == "step a, in units of each filter's norm"
     assert axes[2].get_xlabel() == "distance a from the solution"
     assert named(axes) == ["b = 32", "b = 512"]
@@ -182,8 +182,8 @@ def test_the_planes_of_one_seed_share_their_levels(records: list[Record]) -> Non
     levels = [list(found.levels) for found in contours]
     assert levels[0] == pytest.approx([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
     assert levels[0] == levels[1]
-    assert axes[0].get_title() == "cross-entropy (nats) at b = 32\nf1 on mnist (n = 1: seed 0)"
-    assert axes[3].get_title() == "cross-entropy (nats) at b = 512\nf1 on digits (n = 1: seed 5)"
+    assert axes[0].get_title() == "cross-entropy (nats) at b = 32\nF1 on MNIST (n = 1: seed 0)"
+    assert axes[3].get_title() == "cross-entropy (nats) at b = 512\nF1 on scikit-learn's digits (n = 1: seed 5)"
     # ten times as steep along a as along b: the contour at 0.1 of the small-batch end crosses a's axis sooner
     (path,) = [found.get_paths()[levels[0].index(0.1)] for found in contours[:1]]
     assert abs(path.vertices[:, 0]).max() < 0.5 < abs(path.vertices[:, 1]).max()

@@ -82,7 +82,7 @@ def test_the_gap_figure_draws_its_rows_and_says_of_printed_values_only_where_the
     left, right = figure.axes
     assert (left.get_title(), right.get_title()) == (evaluation_figures.ERROR, evaluation_figures.LOSS)
     assert left.get_xlabel() == "training batch size b"
-    assert figure.get_suptitle().endswith("lenet5 on fashion_mnist (n = 1 to 2 seeds)")
+    assert figure.get_suptitle().endswith("LeNet-5 on Fashion-MNIST (n = 1 to 2 seeds)")
     means = [line.get_ydata().tolist() for line in left.lines if list(line.get_xdata()) == [128, 512]]
     assert [8.0, 10.0] in means  # the means of the measured test errors
     measured = evaluation_figures.gap(study(*of_errors()))
@@ -358,7 +358,7 @@ def test_the_noise_scale_is_drawn_with_its_interval_also_where_that_has_no_end()
     made = Made(tables={"noise_scale": pd.concat([table.assign(seed=seed) for seed in (0, 1)])})
     figure = styled(noise_scale_figures.draw_noise_scale, noise_scale_figures.table(made))
     (axes,) = figure.axes
-    assert axes.get_title() == "critical batch size (images)\nlenet5 on fashion_mnist (n = 2 seeds)"
+    assert axes.get_title() == "critical batch size (images)\nLeNet-5 on Fashion-MNIST (n = 2 seeds)"
     known, limit = axes.lines[:2]
     assert (known.get_label(), list(known.get_ydata())) == ("seed 0", [50, 900])
     assert (list(limit.get_xdata()), list(limit.get_ydata())) == ([2], [2000])  # only a lower limit is known
@@ -455,7 +455,7 @@ def test_the_figure_draws_seeds_as_points_and_means_as_lines(warm: Made) -> None
     assert other_mean == ([0, 10, 20], [94.5, 94, 97])
     assert lines(sharpness)[1] == ([0, 10, 20], [850, 25, 15])
     assert "15.0 %" in accuracy.get_xlabel()
-    about = "f1 on mnist (n = 2 seeds; diverged: 1 of 12 points)"
+    about = "F1 on MNIST (n = 2 seeds; diverged: 1 of 12 points)"
     assert accuracy.get_title() == f"test accuracy (%)\n{about}"
     assert (sharpness.get_title(), sharpness.get_yscale()) == (f"{SHARP}\n{about}", "log")
     texts = [text.get_text() for text in figure.legends[0].get_texts()]

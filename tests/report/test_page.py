@@ -325,7 +325,7 @@ def test_a_study_of_warm_starts_alone_has_its_page(tmp_path: Path, warm: Made) -
     settings = ROOT / "conf/study/keskar_warmstart.yaml"
     text = page("keskar_warmstart", tmp_path / "metrics", tmp_path / "plots", settings, tmp_path / "none.csv")
     assert re.findall(r'<figure id="(\w+)">', text) == ["warmstart"]
-    assert "By start: f1 on mnist" in text
+    assert "By start: F1 on MNIST" in text
     assert 'data-series="small-batch iterate"' in text
 
 

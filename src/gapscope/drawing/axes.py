@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from gapscope.drawing import numbers
+from gapscope.drawing import names, numbers
 from gapscope.drawing.points import tell_range
 
 # told apart without colour; a study has six batch sizes at most, and above nine they share dashes
@@ -218,7 +218,7 @@ def of_pair(rows: pd.DataFrame, pair: tuple[str, str]) -> pd.DataFrame:
 def pair_title(pair: tuple[str, str], rows: pd.DataFrame) -> str:
     """Return a panel's title with n: smallest to largest, where some batch sizes have fewer runs that did not fail."""
     counts = rows.groupby("batch_size")["seed"].nunique() if "batch_size" in rows else [rows["seed"].nunique()]
-    return f"{pair[0]} on {pair[1]} ({numbers.seeds(counts)})"
+    return f"{names.pair(*pair)} ({numbers.seeds(counts)})"
 
 
 def layers_shown(rows: pd.DataFrame, most: int) -> list[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from gapscope.drawing import axes as drawing
-from gapscope.drawing import numbers
+from gapscope.drawing import names, numbers
 from gapscope.drawing.figure import Figure
 from gapscope.measures.landscape import ENDS, FIGURES_OF
 from gapscope.measures.study import Study
@@ -167,7 +167,7 @@ def draw_plane(rows: pd.DataFrame) -> Drawing:
             axes.plot(0, 0, "+", color="black")
             model, dataset, seed, size = end.iloc[0][[*KEYS, "batch_size"]]
             axes.set(
-                title=f"cross-entropy (nats) at b = {size}\n{model} on {dataset} (n = 1: seed {seed})",
+                title=f"cross-entropy (nats) at b = {size}\n{names.pair(model, dataset)} (n = 1: seed {seed})",
                 xlabel="step a, in units of each filter's norm",
                 ylabel="step b, likewise",
                 aspect="equal",
@@ -219,7 +219,8 @@ def _of_ends(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, dict[str, Any]]]:
 
 
 def _title(rows: pd.DataFrame) -> str:
-    return f"{rows['model'].iloc[0]} on {rows['dataset'].iloc[0]} ({numbers.seeds([rows['seed'].nunique()])})"
+    pair = names.pair(rows["model"].iloc[0], rows["dataset"].iloc[0])
+    return f"{pair} ({numbers.seeds([rows['seed'].nunique()])})"
 
 
 def _looks() -> list[dict[str, Any]]:

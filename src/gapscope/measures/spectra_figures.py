@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import NullFormatter
 
 from gapscope.drawing import axes as drawing
+from gapscope.drawing import names
 from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
 from gapscope.records.cells import cells
@@ -99,8 +100,8 @@ def draw(rows: pd.DataFrame) -> Drawing:
         axes.set_visible(False)
     for (layer, of_layer), line in zip(layers, grid.reshape(-1, modes), strict=False):
         count = of_layer["mode"].nunique()
-        names = MODES.get(count, [f"mode {mode + 1}" for mode in range(count)])
-        for (_, of_mode), axes, name in zip(of_layer.groupby("mode"), line, names, strict=False):
+        titles = MODES.get(count, [f"mode {mode + 1}" for mode in range(count)])
+        for (_, of_mode), axes, name in zip(of_layer.groupby("mode"), line, titles, strict=False):
             axes.set_visible(True)
             for size, run in of_mode.groupby("batch_size"):
                 axes.plot(run["index"], run["value"], **looks[size], label=f"b = {size}")
@@ -114,9 +115,8 @@ def draw(rows: pd.DataFrame) -> Drawing:
     for axes in grid[:, 0]:
         axes.set_ylabel("singular value")
     solvers = ", ".join(rows["method"].dropna().drop_duplicates())
-    figure.suptitle(
-        f"Spectra over b images: {first['model']} on {first['dataset']}, seed {first['seed']:.0f} (solver: {solvers})"
-    )
+    pair = names.pair(first["model"], first["dataset"])
+    figure.suptitle(f"Spectra over b images: {pair}, seed {first['seed']:.0f} (solver: {solvers})")
     return figure
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from gapscope.drawing import axes as drawing
-from gapscope.drawing import numbers
+from gapscope.drawing import names, numbers
 from gapscope.drawing.figure import Figure
 from gapscope.measures.sharpness_figures import space_text
 from gapscope.measures.study import Study
@@ -56,7 +56,7 @@ def draw_warmstart(rows: pd.DataFrame) -> Drawing:
     for line, ((model, dataset), here) in zip(grid, pairs, strict=True):
         for axes, panel in zip(line, panels, strict=True):
             _draw_panel(axes, panel, here[here["panel"] == panel])
-            axes.set_title(f"{panel}\n{model} on {dataset} ({_number(here[here['panel'] == panel])})")
+            axes.set_title(f"{panel}\n{names.pair(model, dataset)} ({_number(here[here['panel'] == panel])})")
     figure.suptitle("Large-batch training warm-started after a small-batch epoch (points: seeds; lines: means)")
     return figure
 

@@ -14,9 +14,9 @@ import pandas as pd
 from gapscope import measures
 from gapscope.claims import hypothesis_tests
 from gapscope.config import Within
+from gapscope.drawing import names
 from gapscope.drawing.numbers import number
 from gapscope.records.long import RUN, by_run
-from gapscope.report import names
 
 COLUMNS = [
     *("model", "dataset", "batch_size", "smallest", "n", "updates", "train_error_pct"),

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gapscope import measures
+from gapscope.drawing import names
 from gapscope.records.long import AXES, BESIDE, axis_text, read_long
 from gapscope.records.tables import read_table
 from gapscope.report.page_tables import Cell, Table, cell_of, counted, of_gaps, of_markdown, row_of, spread
@@ -69,7 +70,9 @@ def of_batch_sizes(batches: pd.DataFrame, cells: pd.DataFrame, folder: Path | No
             if module.RUNS_ON == "cell" and (table := _of_measure(module, group, runs)):
                 notes = module.table_notes(folder) if folder and hasattr(module, "table_notes") else []
                 tables.append(
-                    replace(table, caption=f"{table.caption}: {model} on {dataset}", notes=[*table.notes, *notes])
+                    replace(
+                        table, caption=f"{table.caption}: {names.pair(model, dataset)}", notes=[*table.notes, *notes]
+                    )
                 )
     return tables
 
@@ -198,7 +201,7 @@ def of_starts(values: pd.DataFrame, starts: pd.DataFrame) -> list[Table]:
             found = [_values(groups, key, start) for key in columns]
             texts = [spread(of.mean(), of.std(), counts[-1]) for of in found]
             rows.append(row_of(f"{start}", [f"{counts[-1]}", *texts]))
-        tables.append(Table(f"By start: {model} on {dataset}", heads, rows, [counted(pd.Series(counts))]))
+        tables.append(Table(f"By start: {names.pair(model, dataset)}", heads, rows, [counted(pd.Series(counts))]))
     return tables
 
 

@@ -14,10 +14,9 @@ import pandas as pd
 from gapscope import measures, papers
 from gapscope.claims.claim import REMOVED, Claim
 from gapscope.claims.hypothesis_tests import ENOUGH
-from gapscope.drawing import numbers
+from gapscope.drawing import names, numbers
 from gapscope.records.cells import WIDENED
 from gapscope.records.tables import read_table
-from gapscope.report import names
 
 Row = Mapping[str, Any]
 

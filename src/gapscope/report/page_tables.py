@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from gapscope.drawing import names
 from gapscope.drawing.numbers import fixed, interval, number, seeds, signed
 from gapscope.report import gap
 
@@ -84,7 +85,7 @@ def of_gaps(gaps: pd.DataFrame) -> list[Table]:
         if group["smallest_train_error_pct"].notna().any():
             at = gap.trained(group.iloc[0], "smallest")
             notes.append(f"At {at}. A gap at few updates and a larger train error may be no more than under-training.")
-        caption = f"Test error at b minus that at b = {smallest}, by seed: {model} on {dataset}"
+        caption = f"Test error at b minus that at b = {smallest}, by seed: {names.pair(model, dataset)}"
         tables.append(Table(caption, heads, rows, notes))
     return tables
 

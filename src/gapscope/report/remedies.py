@@ -12,13 +12,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gapscope.config import read_yaml
-from gapscope.drawing import numbers, svg
+from gapscope.drawing import names, numbers, svg
 from gapscope.drawing.axes import PANEL, looks
 from gapscope.drawing.figure import styled
 from gapscope.records import provenance
 from gapscope.records.cells import WIDENED
 from gapscope.records.tables import read_table
-from gapscope.report import names, opening
+from gapscope.report import opening
 from gapscope.report.sections import Cell, Link, Table
 
 ENDS = ("before", "after")

@@ -57,9 +57,9 @@ def dataset(name: str) -> str:
     return DATA.get(name, name)
 
 
-def pair(model: str, data: str) -> str:
+def pair(model: object, data: object) -> str:
     """Return a network on its data set."""
-    return f"{network(model)} on {dataset(data)}"
+    return f"{network(str(model))} on {dataset(str(data))}"
 
 
 def listed(names: Iterable[str]) -> str:
