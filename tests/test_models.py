@@ -43,7 +43,7 @@ def test_parameter_counts(name: str, batch_norm: bool, parameters: int, linear: 
     assert count(build(spec(name, batch_norm=batch_norm, linear=linear))) == parameters
 
 
-@pytest.mark.parametrize("name", [*MODELS.keys() - {*OF_TOKENS}])
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {*OF_TOKENS}))
 @pytest.mark.parametrize("image_shape", [(1, 28, 28), (3, 32, 32), (1, 24, 40)])
 def test_logits_are_one_a_class(name: str, image_shape: tuple[int, int, int]) -> None:
     model = build(ModelSpec(name, image_shape, 7, batch_norm=True))

@@ -11,39 +11,55 @@ import os
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from gapscope import lock_copy
 from gapscope.errors import InputError
 
 RUN_BY_DVC = "DVC_STAGE"  # DVC names the stage in its command's environment
+STAGE = re.compile(r"^  (?=\S)", re.MULTILINE)
 OUTS = re.compile(r"^    outs:\n((?:    - .*\n(?:      .*\n)*)+)", re.MULTILINE)
 FILE = re.compile(r"^    - path:\s+(\S+)\n      hash: md5\n      md5: (\S+)\n", re.MULTILINE)
 STUDY = re.compile(r"(?:metrics/claims|metrics|data/runs|provenance|plots)/(\w[^/]*?)(?:\.csv)?(?:/|$)")
 CACHE = Path(".dvc/cache/files/md5")
 
 
+class Written(NamedTuple):
+    """An output as a lock has it: the MD5 of its content, and the stage that wrote it."""
+
+    md5: str
+    stage: str
+
+
 def check_written(path: Path) -> None:
     """Refuse a changed file, if DVC runs this stage. By hand, stages may read what no lock knows.
+
+    A stage may read what it has just written, which its lock does not know yet.
 
     Raises:
         InputError: as `refuse_changed`.
     """
-    if RUN_BY_DVC in os.environ:
-        refuse_changed(path)
+    if stage := os.environ.get(RUN_BY_DVC):
+        refuse_changed(path, but=stage)
 
 
-def refuse_changed(path: Path, root: Path = Path()) -> None:
+def refuse_changed(path: Path, root: Path = Path(), *, but: str = "") -> None:
     """Raise InputError if a file or folder is not what its stage wrote, as the locks in `root` have it.
 
     A file within a folder that is one output is checked with the whole folder. A path that is missing passes, and so
     does one that no lock has as an output.
+
+    Args:
+        path: the file or folder.
+        root: the repository.
+        but: a stage whose own outputs pass.
     """
     if not path.exists():
         return
-    known = _written(root, name := Path(os.path.relpath(path, root)).as_posix())
-    if known is None and (known := _written(root, within := Path(name).parent.as_posix())):
+    written = _written(root, name := Path(os.path.relpath(path, root)).as_posix())
+    if written is None and (written := _written(root, within := Path(name).parent.as_posix())):
         path, name = path.parent, within
-    if known is None or (found := md5(path)) == known:
+    if written is None or written.stage == but or (found := md5(path)) == (known := written.md5):
         return
     copies = " and ".join(["it", *(f"DVC's copy {copy}" for copy in _damaged_copies(root, known))])
     raise InputError(
@@ -67,8 +83,8 @@ def _listed(folder: Path) -> bytes:
     return json.dumps([{"md5": md5(folder / name), "relpath": name} for name in names]).encode()
 
 
-def _written(root: Path, name: str) -> str | None:
-    """Return the MD5 that the lock has for an output; dvc.lock is newer than a study's own lock."""
+def _written(root: Path, name: str) -> Written | None:
+    """Return what the lock has for an output; dvc.lock is newer than a study's own lock."""
     study = STUDY.match(name)
     for place in (lock_copy.LOCK, Path(f"locks/{study[1]}.lock") if study else None):
         if place and (root / place).exists() and (known := _outputs(_whole(root, place)).get(name)):
@@ -86,9 +102,14 @@ def _whole(root: Path, place: Path) -> tuple[Path, int, int]:
 
 
 @lru_cache(maxsize=8)
-def _outputs(lock: tuple[Path, int, int]) -> dict[str, str]:
+def _outputs(lock: tuple[Path, int, int]) -> dict[str, Written]:
     text = lock[0].read_text(encoding="utf-8")  # in DVC's own format; a YAML parser would take seconds
-    return {name: known for outs in OUTS.findall(text) for name, known in FILE.findall(outs)}
+    return {
+        name: Written(known, entry.partition(":\n")[0])
+        for entry in STAGE.split(text)
+        for outs in OUTS.findall(entry)
+        for name, known in FILE.findall(outs)
+    }
 
 
 def _damaged_copies(root: Path, known: str) -> list[Path]:
