@@ -18,6 +18,7 @@ from gapscope.records.long import RUN, axis_text, read_long, select
 from gapscope.records.tables import AGAIN, read_record, read_table
 
 VALUES = ("runs", "warmstart")  # long tables of a study
+ALWAYS = ("model", "dataset", "seed")  # what identifies a run, besides its batch size or its warm start
 KEYS = (*RUN, "start_epoch", *OF_RECORDS)  # what identifies a run, a warm start, or a row of a measure's own records
 
 
@@ -146,7 +147,7 @@ def read_evidence(folder: Path, params: Params | None = None, claims: Sequence[C
     paths = [folder / f"{name}.csv" for name in VALUES]
     there = [path for path in paths if path.exists()] or paths[:1]
     values = pd.concat([_values(path) for path in there], ignore_index=True)
-    runs = read_table(folder / "cells.csv", needed=(*RUN, "status"))
+    runs = read_table(folder / "cells.csv", needed=(*ALWAYS, "status"))
     if params is None:
         return Evidence(values, runs)
     listed = frozenset(params.groups["measures"])
@@ -155,7 +156,7 @@ def read_evidence(folder: Path, params: Params | None = None, claims: Sequence[C
 
 
 def _values(path: Path) -> pd.DataFrame:
-    table = read_table(path, needed=(*RUN, "quantity", "value"))
+    table = read_table(path, needed=(*ALWAYS, "quantity", "value"))
     with reading(path, "a complete CSV table", AGAIN):
         pd.to_numeric(table["value"])  # text among the numbers would make a column of text
     return table
