@@ -272,4 +272,4 @@ def test_date_that_does_not_exist(params_file, declared):
 @pytest.mark.parametrize("files", [None, ["mnist"], "mnist.npz", {"mnist": 3}])
 def test_data_files_must_map_names_to_paths(load, files):
     with pytest.raises(InputError, match=r"data\.files"):
-        load(data={"files": files, "shapes": {}, "ranges": {}}).section("data", DataSettings)
+        load(data={"files": files, "shapes": {}, "ranges": {}, "lengths": {}}).section("data", DataSettings)

@@ -49,9 +49,9 @@ def arguments(out: str) -> list[str]:
 
 
 def stopped(folder: Path, out: str, number: int) -> int:
-    """Send the signal once two epochs are done, and return the exit status."""
+    """Send the signal once an epoch is done, and return the exit status."""
     process = Forked(folder / "log", run, folder, "train", *arguments(out))
-    process.wait_for_output(": 2/")
+    process.wait_for((folder / f"{out}.checkpoint.safetensors").exists)
     process.send_signal(number)
     return process.end()
 

@@ -28,6 +28,7 @@ GROUPS = {  # heading -> the names of its studies
     "Gao & Zhong": "gao_.*",
     "The worked example: what closes the gap? (docs/own_model.md)": "example_.*",
     "Tables and regression": "regression|tabular",
+    "Language models": "lm_.*",
     "For tests of gapscope itself": "smoke",
 }
 OTHERS = "Your own studies"

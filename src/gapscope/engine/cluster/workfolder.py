@@ -12,7 +12,7 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,12 +91,16 @@ def copy_state(source: Path, target: Path, files: StageFiles) -> None:
     """
     for path in files.state:
         if os.path.lexists(source / path):
-            with suppress(FileNotFoundError), atomic_path(target / path) as temporary:
+            with suppress(FileNotFoundError), _whole(source / path, target / path) as temporary:
                 _copy(source / path, temporary)
         elif (target / path).is_dir():
             shutil.rmtree(target / path)
         else:
             (target / path).unlink(missing_ok=True)
+
+
+def _whole(source: Path, target: Path) -> AbstractContextManager[Path]:
+    return atomic_path(target, folder=source.is_dir())
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -114,5 +118,5 @@ def move_outputs(work: Path, root: Path, files: StageFiles) -> None:
     """Move an attempt's outputs to their place, each as a whole; DVC says which are missing."""
     for path in files.outs:
         if (work / path).exists():
-            with atomic_path(root / path) as temporary:
+            with _whole(work / path, root / path) as temporary:
                 shutil.move(work / path, temporary)
