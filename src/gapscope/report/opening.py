@@ -43,7 +43,7 @@ QUESTIONS = (  # measure that a study takes, its question, and the measure that 
     ("landscape", "Does {who} end in sharper minima at large batch?", "sharpness"),
     ("near_rank", PLAIN, "evaluation"),
     ("gradient_law", "Does the mean gradient of {who} shrink with the batch size as noise would?", "gradient_law"),
-    ("curvature_radius", "How far apart are the curvature radii of {who}, layer by layer?", "curvature_radius"),
+    ("curvature_radius", "Does |w/g| order the layers of {who} by their curvature?", "curvature_radius"),
     ("sharpness", "Does {who} end in sharper minima at large batch?", "sharpness"),
 )
 LEADS = {  # verdict -> the answer to the question
