@@ -30,7 +30,7 @@ from gapscope.engine import locks
 
 ROOT = Path(__file__).parents[2]
 TIMES = ("wall_s", "epochs_s", "training_s", "commit")  # of provenance
-SECONDS = re.compile(r"\b\d+(\.\d+)? (s|min|h)\b")  # on the page
+MADE = re.compile(r'<caption id="table-made">.*?</table>', re.DOTALL)  # of a page: records by commit, with seconds
 COMMANDS = {
     "dvc repro": ["dvc", "repro"],
     "gapscope run -j 2": ["gapscope", "run", "-j", "2"],
@@ -127,7 +127,7 @@ def digest(path: Path) -> str:
     if "provenance" in path.parts:
         content = json.dumps({k: v for k, v in json.loads(content).items() if k not in TIMES}).encode()
     elif path.suffix == ".html":
-        content = SECONDS.sub("", content.decode()).encode()
+        content = MADE.sub("", content.decode()).encode()
     return hashlib.sha256(content).hexdigest()
 
 
