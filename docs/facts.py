@@ -471,6 +471,15 @@ def layers() -> dict[str, str]:
     return effects | {f"gao_{split}_error": f"{error:.2f}" for split, error in errors.items()}
 
 
+def beyond_images() -> dict[str, str]:
+    """Return what is said of the regression."""
+    named = {"regression_error": "test_error_rises", "regression_sharpness": "sharpness_rises"}
+    rows = {name: claim("regression", which) for name, which in named.items()}
+    return {name: numbers.effect(row) for name, row in rows.items()} | {
+        f"{name}_verdict": significance(row) for name, row in rows.items()
+    }
+
+
 def matrices() -> dict[str, str]:
     """Return what is said of random matrices."""
     found = json.loads((METRICS / "random_matrices/summary.json").read_text(encoding="utf-8"))
@@ -629,7 +638,7 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 GROUPS = (
     sharpness_of_f1, gap_facts, near_rank_facts, dead_units, in_words, remedies, worked_example, deep_networks, table_5,
-    keskar, layers, matrices,
+    keskar, layers, beyond_images, matrices,
 )  # fmt: skip
 
 
