@@ -138,9 +138,7 @@ def record(text: Text) -> dict[str, Any]:
         "targets": text.targets,
         "train_tokens": int((text.y_train != IGNORED).sum()),
         "test_tokens": int((text.y_test != IGNORED).sum()),
-        "bigram_cross_entropy": bigram_cross_entropy(
-            (text.x_train, text.y_train), (text.x_test, text.y_test), text.classes
-        ),
+        "bigram_cross_entropy": bigram_baseline((text.x_train, text.y_train), (text.x_test, text.y_test)),
     }
 
 
@@ -148,6 +146,11 @@ def unigram(targets: np.ndarray, classes: int) -> np.ndarray:
     """Return the share of each token among the targets that count, each counted once more than it occurs (Laplace)."""
     counts = np.bincount(targets[targets != IGNORED], minlength=classes) + 1.0
     return np.asarray(counts / counts.sum())
+
+
+def bigram_baseline(training: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> float:
+    """Return `bigram_cross_entropy` over the tokens up to the largest one that occurs."""
+    return bigram_cross_entropy(training, test, 1 + max(int(array.max()) for array in (*training, *test)))
 
 
 def bigram_cross_entropy(

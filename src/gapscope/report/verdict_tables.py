@@ -88,7 +88,9 @@ def arms(verdicts: pd.DataFrame) -> Table:
             lines.append([about, row["statement"], verdict, "", "", "", row["why"]])
             continue
         beside = f"{row['why']}; {row['also']}" if isinstance(row["also"], str) and row["also"] else ""
-        lines.append([about, row["statement"], verdict, numbers.effect(row), row["levels"], f"{row['n']:.0f}", beside])
+        one = not isinstance(row["levels"], str)  # which the table is read with as a number
+        levels = f"{row['levels']:g}" if one else row["levels"]
+        lines.append([about, row["statement"], verdict, numbers.effect(row), levels, f"{row['n']:.0f}", beside])
     return Table(["study", "claim", "verdict", "effect", "levels", "n", ""], lines)
 
 

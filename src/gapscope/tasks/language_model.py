@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gapscope.data.images import Augmentation
-from gapscope.data.text import IGNORED, bigram_cross_entropy
+from gapscope.data.text import IGNORED, bigram_baseline
 from gapscope.data.tokens import Tokens
 from gapscope.errors import InputError
 from gapscope.numerics.token_cross_entropy import softmax_hessian_product, token_cross_entropy
@@ -87,9 +87,8 @@ class LanguageModel(Task):
 
     def baselines(self, training: Tokens, test: Tokens) -> dict[str, float]:
         """Return the test loss of a bigram model of the training set."""
-        arrays = [(split.images.cpu().numpy(), split.labels.cpu().numpy()) for split in (training, test)]
-        classes = 1 + max(int(array.max()) for pair in arrays for array in pair)
-        return {"bigram": bigram_cross_entropy(arrays[0], arrays[1], classes)}
+        own, other = ((split.images.cpu().numpy(), split.labels.cpu().numpy()) for split in (training, test))
+        return {"bigram": bigram_baseline(own, other)}
 
     def hessian_product(self, outputs: Tensor, batch: Batch, vector: Tensor) -> Tensor:
         """Return (diag(p) - p p^T) v of each token that counts, with p its softmax, and 0 of the others."""
