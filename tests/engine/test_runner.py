@@ -109,6 +109,7 @@ DVC_FAILED = "ERROR: failed to reproduce 'train@a': failed to run: python stages
         (f"Traceback (most recent call last):\n  File\nKeyError: 'a'\n\n{DVC_FAILED}", "KeyError: 'a'"),
         (f"run: 10/60\rtrain: no disk\n{DVC_FAILED}", "train: no disk"),
         ("ERROR: failed to reproduce 'a': missing data 'b'\n", "ERROR: failed to reproduce 'a': missing data 'b'"),
+        ("ERROR: unexpected error - x\n\nHaving any troubles? Hit us up at ...\n", "ERROR: unexpected error - x"),
         (f"{DVC_FAILED}", DVC_FAILED.strip()),  # killed: there is no other line
         ("", "it left no message"),
     ],
