@@ -108,7 +108,7 @@ def campaign(folder: Path, kills: int, seed: int, stages: list[str] | None = Non
         else:
             counts.missed += 1
         counts.cut += is_cut(folder)
-        # git's own lock, if DVC was killed while it staged its lock; a user is told to remove it (docs/troubleshooting.md)
+        # git's own lock, if DVC was killed while it staged its lock; docs/troubleshooting.md says to remove it
         (folder / ".git/index.lock").unlink(missing_ok=True)
         compare(folder, known, counts, command, f"{name}, {command}, {victim}")
         print(f"[{number + 1}/{kills}] {name}, {command}, {victim}: {counts.identical} identical", flush=True)

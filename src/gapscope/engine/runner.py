@@ -37,7 +37,8 @@ LOOK_S = {True: 1, False: 60}  # seconds between progress lines: on a terminal, 
 TAIL = 4096  # bytes at the end of a log that are searched for progress, or for the cause of a failure
 # lines in which DVC says that a stage failed, not why, and what it says beside that
 NO_CAUSE = re.compile(
-    r"ERROR: failed to reproduce .* exited with -?\d+$|Running stage |> |Updating lock file|See <|hint: |Having any troubles"
+    r"ERROR: failed to reproduce .* exited with -?\d+$|Running stage |> |Updating lock file|See <|hint: "
+    r"|Having any troubles"
 )
 
 Graph = Mapping[str, set[str]]  # stage -> the stages that it depends on
