@@ -2,16 +2,15 @@
 
 import errno
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_artifacts import file_size_limit
 
 from gapscope import lock_copy, runtime
 from gapscope.errors import InputError
@@ -46,17 +45,6 @@ def _ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "where_raised", lambda _: None)  # this file is as gapscope's code, and no user's
 
 
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """A write fails half-way, as on a full disk, with another error number and without filling one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def said_by(work: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> str:
     """Return the one line that a stage says which ends with status 2."""
     with pytest.raises(SystemExit) as ended:
@@ -78,7 +66,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(
     before = contents(tmp_path)
 
     def work() -> None:
-        with files_of_at_most(LARGEST):
+        with file_size_limit(LARGEST):
             WRITERS[writer](path)
 
     said = said_by(work, capsys)
@@ -159,7 +147,7 @@ def test_room_is_reserved_and_no_byte_changed(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_no_half_copy_of_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lock_copy.LOCK.write_bytes(b"schema: '2.0'\n" + b"x" * 2 * LARGEST + lock_copy.END)
-    with pytest.raises(OSError, match="File too large"), files_of_at_most(LARGEST):
+    with pytest.raises(OSError, match="File too large"), file_size_limit(LARGEST):
         lock_copy.copy_whole()
     assert not list(lock_copy.COPY.parent.iterdir())
 
