@@ -30,7 +30,10 @@ from torchvision import datasets
 
 from gapscope.data import datasets as data
 from gapscope.data import sources
+from gapscope.engine import locks
 from gapscope.errors import InputError
+
+ROOT = Path(__file__).parents[2]
 
 ROUNDING = 1e-12  # both sides are sums of at most some thousand float64 numbers of one sign, on the scale 0..1
 AT_ONCE_S = 0.8 * sources.TIMEOUT_S  # a refused connection takes milliseconds, but on a busy machine seconds
@@ -760,3 +763,23 @@ def test_name_near_to_none_lists_the_known(out):
     assert "breast_cancer, cifar10, cifar100, diabetes, digits, fashion_mnist, mnist, sympy_source, wine" in refusal(
         sources.fetch, "zzz", out, {}
     )
+
+
+@pytest.mark.parametrize("name", ["digits", "diabetes", "breast_cancer", "wine"])
+def test_a_data_set_has_the_bytes_that_committed_results_were_made_from(name: str, tmp_path: Path) -> None:
+    """Else every committed study would train again: DVC compares the MD5 of the whole file."""
+    sources.fetch(name, tmp_path / f"{name}.npz")
+    entry = locks.read(ROOT / "dvc.lock")[f"download@{name}"]
+    recorded = {out["path"]: out["md5"] for out in entry["outs"]}
+    assert hashlib.md5((tmp_path / f"{name}.npz").read_bytes()).hexdigest() == recorded[f"data/datasets/{name}.npz"]
+
+
+def test_the_order_of_a_files_arrays_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8), np.array([0, 1, 0, 1])
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels, "classes": np.int64(2)}
+    written = []
+    for number, names in enumerate((arrays, reversed(arrays))):
+        np.savez(tmp_path / "mine.npz", **{name: arrays[name] for name in names})  # type: ignore[arg-type]
+        sources.fetch("mine", tmp_path / f"out{number}.npz", {"mine": str(tmp_path / "mine.npz")})
+        written.append((tmp_path / f"out{number}.npz").read_bytes())
+    assert written[0] == written[1]

@@ -105,8 +105,9 @@ def fetch(
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gapscope-")))
         source, found, notes = _find(name, settings, scratch)
         dataset = load(found, name)
-        arrays = {array: of for array, of in read_arrays(found).items() if array in ARRAYS}
-        arrays |= {"classes": np.array(dataset.classes, np.int64)}
+        whole = read_arrays(found)
+        # always in this order, whatever that of the file: the order is part of the bytes, and so of the file's MD5
+        arrays = {"classes": np.array(dataset.classes, np.int64), **{array: whole[array] for array in ARRAYS}}
     if isinstance(dataset, tabular.Table):
         arrays = tabular.arrays_of(dataset)
     digest = hashlib.sha256()
