@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pandas as pd
 import verdict_changes
-from facts import METRICS, ROOT, TABLES, VERDICTS, facts, shown
+from facts import TABLES, facts
+from facts.records import METRICS, ROOT, VERDICTS, shown
 
 from gapscope.report import overview, sections, verdict_tables
 

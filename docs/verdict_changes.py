@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from facts import ROOT
-from facts import table as markdown
+from facts.records import ROOT
+from facts.words import table as markdown
 
 from gapscope.claims.wording import SIGNS
 from gapscope.records.long import axis_text
