@@ -56,6 +56,13 @@ def signs() -> str:
     return sections.table_markdown(verdict_tables.signs(shown(chosen), heads))
 
 
+def unseen() -> str:
+    """Return the primary claims of Table 5, with the seeds that had been seen and with those that had not."""
+    primary = VERDICTS[(VERDICTS["study"] == "table05_new_seeds") & (VERDICTS["family"] == "primary")]
+    both = VERDICTS["study"].isin(["table05", "table05_new_seeds"]) & VERDICTS["claim"].isin(primary["claim"])
+    return sections.table_markdown(verdict_tables.matrix(shown(VERDICTS[both & (VERDICTS["family"] != "twin")])))
+
+
 def layers() -> str:
     """Return the verdicts and effects of Gao & Zhong's claims about layers, one column per study."""
     heads = {study: head for study, head in LAYERS.items() if study in set(VERDICTS["study"])}
@@ -78,6 +85,7 @@ def paper(study: str) -> str:
 MADE: dict[str, Callable[[], str]] = {
     "gaps": gaps,
     "signs": signs,
+    "unseen": unseen,
     "layers": layers,
     "arms": arms,
     "table05": lambda: paper("table05"),
