@@ -35,8 +35,12 @@ def test_a_clone_pulls_them_and_has_their_networks(tmp_path: Path, study: str) -
     folder = tmp_path / "clone"
     run(tmp_path, "git", "clone", "-q", "--depth", "1", f"file://{ROOT}", str(folder))
     run(folder, "gapscope", "compose", f"study={study}")
-    run(folder, "dvc", "pull", "--allow-missing")
-    for path, _ in weights(study):
+    first, *others = [path for path, _ in weights(study)]
+    run(folder, "dvc", "pull", "--allow-missing", first)
+    as_run_does = "from gapscope.engine import kept_weights; kept_weights.fetch()"
+    said = run(folder, "python", "-c", as_run_does)
+    assert said.startswith(f"weights of {len(others)} trained networks")
+    for path in (first, *others):
         state, header = read_weights(folder / path)
         assert state
         assert header["seed"] not in (0, 1, 2)

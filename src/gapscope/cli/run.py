@@ -8,7 +8,7 @@ from typing import Any
 from gapscope.cli.compose import compose, with_study
 from gapscope.cli.study_files import add_study
 from gapscope.config import Params, load_params
-from gapscope.engine import locks, runner
+from gapscope.engine import kept_weights, locks, runner
 from gapscope.engine.cluster import runs
 from gapscope.engine.cluster.settings import ClusterSettings, read_cluster
 from gapscope.engine.time_left import TimeLeft, expected, training_seconds
@@ -50,6 +50,7 @@ def run(study: str | None, overrides: list[str], jobs: int, cluster: str | None 
     else:
         locks.mend()
     params = load_params()
+    kept_weights.fetch()
     graph, unsure = runner.changed()
     if not graph:
         print(f"study {params.study} is up to date")
