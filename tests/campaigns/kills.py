@@ -1,11 +1,13 @@
 """Kill stages at random moments, run the pipeline again, and compare every output with that of an uninterrupted run.
 
 By hand, with the project's environment, from the root of a clone: `python tests/campaigns/kills.py --kills 100`. It
-works in a copy of the tracked files, on the study `smoke`. The counts go into `benchmarks/kills.md`.
+works in a copy of the tracked files, on the study `smoke`. The counts go into `benchmarks/kills.md` after each kill.
+With `--folder` that copy is kept, and the same command goes on with the campaign after a stop.
 
-Each kill makes one stage stale and starts `dvc repro` or `gapscope run -j 2`. At a random moment of that stage, SIGKILL
-goes to the whole group of processes, to the stage alone, or to DVC alone. A part of the moments lies after the stage's
-end, while DVC hashes the outputs and writes its lock.
+Each kill makes one stage stale and starts `dvc repro` or `gapscope run -j 2`. SIGKILL comes at one of three moments, in
+turn. The first is a random moment of the stage; SIGKILL then goes to all processes, to the stage alone, or to DVC
+alone. The second is a random moment of the second after the stage's end, when DVC hashes its outputs. The third is a
+random moment while DVC writes `dvc.lock`.
 """
 
 import argparse
@@ -21,12 +23,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gapscope import lock_copy
 from gapscope.engine import locks
+from gapscope.records.files import atomic_path
 
 ROOT = Path(__file__).parents[2]
 TIMES = ("wall_s", "epochs_s", "training_s", "commit")  # of provenance
@@ -35,12 +39,43 @@ COMMANDS = {
     "dvc repro": ["dvc", "repro"],
     "gapscope run -j 2": ["gapscope", "run", "-j", "2"],
 }
+STAGE, END, LOCK = "in the stage", "after its end", "while dvc.lock is written"
+MOMENTS = (STAGE, END, LOCK)
 VICTIMS = ("all", "stage", "dvc")
-AFTER_END = 0.3  # share of the kills that wait for the end of the stage
 STARTUP_S = 3.0  # of a stage's script
-WRITING_S = 1.0  # DVC hashes the outputs and writes its lock within it
+HASHING_S = 1.0  # DVC hashes the outputs of a stage within it
+WRITING_S = 0.1  # DVC writes its lock within it, on an idle machine
 STUCK_S = 600
 POLL_S = 0.01
+WATCH_S = 0.0005  # between two looks at the size of dvc.lock
+PROGRESS = Path("data/kills.json")  # in the folder of the campaign: its counts so far
+
+
+@dataclass
+class Kill:
+    """A kill to come.
+
+    Attributes:
+        name: of the stage.
+        command: one of `COMMANDS`.
+        moment: one of `MOMENTS`.
+        victim: one of `VICTIMS`; all unless the moment is in the stage.
+        fraction: of the seconds in which the kill comes.
+    """
+
+    name: str
+    command: str
+    moment: str
+    victim: str
+    fraction: float
+
+    @property
+    def kind(self) -> str:
+        """The name of the stage's script."""
+        return self.name.partition("@")[0]
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.command}, {self.victim} {self.moment}"
 
 
 @dataclass
@@ -48,20 +83,26 @@ class Counts:
     """How many kills there were, and how they ended.
 
     Attributes:
-        stages, commands, victims: number of kills of each.
+        stages, commands, moments, victims: number of kills of each.
+        seconds: how long each kind of stage ran when it was not killed; later kills are spread over that time.
         missed: commands that had ended before they were to be killed.
         cut: kills after which dvc.lock was cut off.
+        git_locks: kills that left git's index.lock behind, from DVC telling git of its lock.
         identical, different: outcomes of the comparison.
         stuck: the second run failed or did not end.
         lost: outputs that the second run did not make.
         left: files of killed processes that were still there after the second run.
+        notes: what went wrong, one line each.
     """
 
     stages: Counter[str] = field(default_factory=Counter)
     commands: Counter[str] = field(default_factory=Counter)
+    moments: Counter[str] = field(default_factory=Counter)
     victims: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     missed: int = 0
     cut: int = 0
+    git_locks: int = 0
     identical: int = 0
     different: int = 0
     stuck: int = 0
@@ -79,40 +120,77 @@ class Counts:
         """Whether every kill ended as it should."""
         return self.identical == self.killed + self.missed and not self.left
 
+    def add(self, kill: Kill) -> None:
+        """Count a kill."""
+        for counter, what in (
+            (self.stages, kill.kind), (self.commands, kill.command), (self.moments, kill.moment),
+            (self.victims, kill.victim),
+        ):  # fmt: skip
+            counter[what] += 1
 
-def campaign(folder: Path, kills: int, seed: int, stages: list[str] | None = None) -> Counts:
-    """Kill and compare.
+
+def campaign(
+    folder: Path, kills: int, seed: int, stages: list[str] | None = None, page: Callable[[Counts], None] | None = None
+) -> Counts:
+    """Kill and compare; go on where an earlier campaign in the folder stopped.
 
     Args:
         folder: a repository in which the study has run to its end; its results are changed for a while.
-        kills: how many. They go over all stages in turn.
+        kills: how many. The next one always goes to the kind of stage that has the fewest.
         seed: of all draws.
         stages: those to kill, by the names before the @; None: all.
+        page: is given the counts after each kill.
     """
-    draw, counts, known, asked = random.Random(seed), Counts(), outputs(folder), of_study(folder)
+    counts, known = begin(folder)
+    asked = of_study(folder)
     entries = {name: entry for name, entry in locks.read(folder / "dvc.lock").items() if name in asked}
     names = sorted(name for name in entries if stages is None or name.partition("@")[0] in stages)
-    kinds = sorted({name.partition("@")[0] for name in names})
-    draw.shuffle(kinds)
-    for number in range(kills):
-        kind = kinds[number % len(kinds)]
-        name = draw.choice([name for name in names if name.partition("@")[0] == kind])
-        command, victim = draw.choice([*COMMANDS]), draw.choice(VICTIMS)
-        outs = [folder / out["path"] for out in entries[name]["outs"]]
-        delay = None if draw.random() < AFTER_END else draw.uniform(0, STARTUP_S + seconds_of(outs))
+    while counts.killed < kills and counts.missed < kills:
+        kill = drawn(names, counts, random.Random(f"{seed}-{counts.killed + counts.missed}"))
+        outs = [folder / out["path"] for out in entries[kill.name]["outs"]]
+        longest_s = counts.seconds.get(kill.kind, STARTUP_S + seconds_of(outs))
         make_stale(folder, outs)
-        if kill(folder, kind, COMMANDS[command], victim, delay, after_s=draw.uniform(0, WRITING_S)):
-            counts.stages[kind] += 1
-            counts.commands[command] += 1
-            counts.victims[victim if delay is not None else "all, after the stage's end"] += 1
+        if killed(folder, kill, longest_s, counts.seconds):
+            counts.add(kill)
         else:
             counts.missed += 1
         counts.cut += is_cut(folder)
-        # git's own lock, if DVC was killed while it staged its lock; docs/troubleshooting.md says to remove it
-        (folder / ".git/index.lock").unlink(missing_ok=True)
-        compare(folder, known, counts, command, f"{name}, {command}, {victim}")
-        print(f"[{number + 1}/{kills}] {name}, {command}, {victim}: {counts.identical} identical", flush=True)
+        counts.git_locks += (folder / ".git/index.lock").exists()
+        compare(folder, known, counts, kill)
+        keep(folder, counts, known)
+        print(f"[{counts.killed}/{kills}] {kill}: {counts.identical} identical", flush=True)
+        if page:
+            page(counts)
     return counts
+
+
+def begin(folder: Path) -> tuple[Counts, dict[str, str]]:
+    """Return the counts so far and the digests of an uninterrupted run's outputs; both are kept in `PROGRESS`."""
+    path = folder / PROGRESS
+    if not path.exists():
+        return Counts(), outputs(folder)
+    found = json.loads(path.read_text())
+    for words in (["gapscope", "mend"], COMMANDS["gapscope run -j 2"]):  # the stop may have come within a kill
+        subprocess.run(words, cwd=folder, check=True)
+    counters = {name: Counter(found["counts"][name]) for name in ("stages", "commands", "moments", "victims")}
+    return Counts(**found["counts"] | counters), found["known"]
+
+
+def keep(folder: Path, counts: Counts, known: dict[str, str]) -> None:
+    """Write the progress, for a later start."""
+    with atomic_path(folder / PROGRESS) as temporary:
+        temporary.write_text(json.dumps({"counts": vars(counts), "known": known}))
+
+
+def drawn(names: list[str], counts: Counts, draw: random.Random) -> Kill:
+    """Draw the next kill: of a kind of stage with the fewest kills so far, at the next of the moments."""
+    kinds = sorted({name.partition("@")[0] for name in names})
+    fewest = min(counts.stages[kind] for kind in kinds)
+    kind = draw.choice([kind for kind in kinds if counts.stages[kind] == fewest])
+    name = draw.choice([name for name in names if name.partition("@")[0] == kind])
+    moment = MOMENTS[(counts.killed + counts.missed) % len(MOMENTS)]
+    victim = draw.choice(VICTIMS) if moment == STAGE else "all"
+    return Kill(name, draw.choice([*COMMANDS]), moment, victim, draw.random())
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -153,43 +231,54 @@ def seconds_of(outs: list[Path]) -> float:
     return sum(float(json.loads(path.read_text())["wall_s"]) for path in outs if "provenance" in path.parts)
 
 
-def kill(folder: Path, kind: str, command: list[str], victim: str, delay: float | None, *, after_s: float) -> bool:
-    """Start a command and kill it in a stage of that kind.
+def killed(folder: Path, kill: Kill, longest_s: float, seconds: dict[str, float]) -> bool:
+    """Start a command, wait for the moment, and kill.
 
     Args:
         folder: of the repository.
-        kind: name of the stage's script.
-        command: to start.
-        victim: one of `VICTIMS`.
-        delay: seconds from the start of the stage to the kill; None: after its end.
-        after_s: seconds from the end of the stage to the kill, if `delay` is None.
+        kill: what to start and to kill.
+        longest_s: seconds after the start of the stage, before which a kill in the stage comes.
+        seconds: is given how long the stage ran, if it ran to its end.
 
     Returns:
         Whether there was something left to kill.
     """
+    size = (folder / lock_copy.LOCK).stat().st_size
     process = subprocess.Popen(
-        command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        COMMANDS[kill.command], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + STUCK_S
-    while not (found := running(folder, kind)) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(POLL_S)
-    if delay is None:
-        while running(folder, kind) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-        time.sleep(after_s)
-        victim = "all"
+
+    def wait_while(waits: Callable[[], bool], poll_s: float = POLL_S) -> None:
+        while waits() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(poll_s)
+
+    wait_while(lambda: not running(folder, kill.kind))
+    found, since = in_folder(folder), time.monotonic()  # looking for processes takes too long once the lock is written
+    if kill.moment == STAGE:
+        time.sleep(kill.fraction * longest_s)
+    elif kill.moment == END:
+        wait_while(lambda: bool(running(folder, kill.kind)))
+        seconds[kill.kind] = time.monotonic() - since
+        time.sleep(kill.fraction * HASHING_S)
     else:
-        time.sleep(delay)
-    alive = process.poll() is None
-    if victim == "stage" and alive and found:
-        for pid in running(folder, kind):
-            signalled(pid)
-        process.wait(STUCK_S)
-    elif victim == "dvc" and alive:
-        signalled(process.pid)  # `gapscope run` leaves its stages to the watchdog; DVC's stage runs on to its end
-        wait_for_none(folder, deadline)
-    for pid in in_folder(folder):
+        wait_while(lambda: (folder / lock_copy.LOCK).stat().st_size == size, WATCH_S)
+        time.sleep(kill.fraction * WRITING_S)
+    if not (alive := process.poll() is None):
+        found = []
+    elif kill.victim == "stage":
+        found = running(folder, kill.kind)
+    elif kill.victim == "dvc":
+        found = [process.pid]  # `gapscope run` leaves its stages to the watchdog; DVC's stage runs on to its end
+    for pid in found:
         signalled(pid)
+    if alive and kill.victim == "stage":
+        process.wait(STUCK_S)
+    elif alive and kill.victim == "dvc":
+        wait_for_none(folder, deadline)
+    while found := in_folder(folder):
+        for pid in found:
+            signalled(pid)
     process.wait()
     return alive
 
@@ -232,12 +321,12 @@ def is_cut(folder: Path) -> bool:
     return lock_copy.was_cut(lock.read_bytes(), copy.read_bytes() if copy.exists() else b"")
 
 
-def compare(folder: Path, known: dict[str, str], counts: Counts, command: str, about: str) -> None:
+def compare(folder: Path, known: dict[str, str], counts: Counts, kill: Kill) -> None:
     """Run the same command again, after `gapscope mend`, and compare."""
-    for words in (["gapscope", "mend"], COMMANDS[command]):
+    for words in (["gapscope", "mend"], COMMANDS[kill.command]):
         if how := failure(folder, words):
             counts.stuck += 1
-            counts.notes.append(f"{about}: afterwards `{' '.join(words)}` {how}")
+            counts.notes.append(f"{kill}: afterwards `{' '.join(words)}` {how}")
             return
     found = outputs(folder)
     lost, other = known.keys() - found.keys(), [name for name in known if found.get(name, known[name]) != known[name]]
@@ -246,7 +335,7 @@ def compare(folder: Path, known: dict[str, str], counts: Counts, command: str, a
     counts.different += bool(other)
     counts.identical += not lost and not other
     counts.left += len(left)
-    counts.notes += [f"{about}: {name}" for name in (*sorted(lost), *other, *map(str, left))]
+    counts.notes += [f"{kill}: {name}" for name in (*sorted(lost), *other, *map(str, left))]
 
 
 def failure(folder: Path, words: list[str]) -> str:
@@ -261,15 +350,19 @@ def failure(folder: Path, words: list[str]) -> str:
 
 def markdown(counts: Counts, machine: str) -> str:
     """Return the counts as a page."""
-    lines = ["# Kills at random moments", "", (__doc__ or "").split("\n\n")[2].strip(), "", machine, ""]
+    lines = ["# Kills at random moments", "", (__doc__ or "").split("\n\n")[2].strip(), ""]
+    lines += [machine, ""] if machine else []
     lines += ["| what | number |", "|---|---|"]
     table = {
         "killed": counts.killed, "ended before the kill": counts.missed, "identical": counts.identical,
         "different": counts.different, "stuck": counts.stuck, "outputs lost": counts.lost,
         "files left behind": counts.left, "dvc.lock cut off by the kill": counts.cut,
+        "git's index.lock left by the kill": counts.git_locks,
     }  # fmt: skip
     lines += [f"| {name} | {number} |" for name, number in table.items()]
-    for title, found in (("command", counts.commands), ("killed", counts.victims), ("stage", counts.stages)):
+    for title, found in (
+        ("command", counts.commands), ("moment", counts.moments), ("killed", counts.victims), ("stage", counts.stages),
+    ):  # fmt: skip
         lines += ["", f"| {title} | kills |", "|---|---|", *(f"| {name} | {n} |" for name, n in sorted(found.items()))]
     lines += ["", *(f"- {note}" for note in counts.notes)] if counts.notes else []
     return "\n".join(lines) + "\n"
@@ -294,7 +387,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stages", nargs="*", help="names before the @; default: all")
-    parser.add_argument("--folder", type=Path, help="a finished repository to work in; default: a new one")
+    parser.add_argument("--folder", type=Path, help="to work in; it is made if need be, and kept")
     parser.add_argument("--machine", default="", help="a line about the machine, for the page")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/kills.md")
     args = parser.parse_args()
@@ -302,10 +395,13 @@ def main() -> None:
         folder = args.folder or Path(temporary)
         os.environ |= {"GAPSCOPE_DEVICE": "cpu", "PYTHONPATH": str(folder.resolve() / "src")}
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        if args.folder is None:
+        if not (folder / lock_copy.LOCK).exists():
             make(folder, "smoke")
-        counts = campaign(folder, args.kills, args.seed, args.stages)
-    args.out.write_text(markdown(counts, args.machine), encoding="utf-8")
+
+        def page(counts: Counts) -> None:
+            args.out.write_text(markdown(counts, args.machine), encoding="utf-8")
+
+        counts = campaign(folder, args.kills, args.seed, args.stages, page)
     sys.exit(not counts.clean)
 
 

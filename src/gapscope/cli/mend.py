@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
 
 
 def mend() -> None:
-    """Mend dvc.lock and say what was done; look at the files in `locks/` too.
+    """Mend dvc.lock, remove what killed processes left beside it, and say what was done; look at `locks/` too.
 
     Raises:
         InputError: a file that cannot be mended, with the remedy.

@@ -5,22 +5,29 @@ study of minutes would spend most of its time there.
 
 DVC writes `dvc.lock` in place, and a kill may leave only its beginning. Stages keep a whole copy (`lock_copy`), and
 `mend` puts it back. The files in `locks/` are written by this module alone, each to a temporary file that is renamed.
+
+A kill may also leave git's `index.lock`, since DVC tells git of each new lock. git and DVC then refuse to work, and
+`mend` removes that file too.
 """
 
 import json
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from gapscope import lock_copy
 from gapscope.errors import InputError
+from gapscope.git import git
 from gapscope.records.files import atomic_path
 
 LOCK, OTHERS = lock_copy.LOCK, Path("locks")
 PATHS_IN_USE = lock_copy.COPY.parents[1] / "rwlock"  # DVC's note of the paths that its processes read and write
 CUT = lock_copy.COPY.with_name("dvc.lock.cut")  # keeps what `mend` replaced
+PROCESSES = Path("/proc")  # Linux only
+GIT_STILL_S = 2.0  # git writes an index within it, or its process is seen
 Entries = dict[str, dict[str, Any]]  # stage -> its entry in a lock file
 
 
@@ -46,6 +53,8 @@ def swap(study: str) -> None:
 def mend(*, say_whole: bool = False) -> None:
     """Put the last whole copy of dvc.lock back if the present one was cut off, and say so; leave a whole one alone.
 
+    What killed DVC processes left beside it, and what keeps DVC from starting, is removed.
+
     Args:
         say_whole: say it too if nothing is to be done.
 
@@ -53,6 +62,7 @@ def mend(*, say_whole: bool = False) -> None:
         InputError: the lock has markers of a merge conflict, or it was cut off and there is no copy.
     """
     _remove_cut_note()
+    _remove_git_lock()
     if not LOCK.exists() or not _needs_copy(LOCK.read_bytes()):
         if say_whole:
             print(f"{LOCK} is whole" if LOCK.exists() else f"there is no {LOCK} to mend")
@@ -80,6 +90,36 @@ def _remove_cut_note() -> None:
     except ValueError:
         PATHS_IN_USE.unlink(missing_ok=True)
         print(f"{PATHS_IN_USE} was cut off when DVC was killed: removed it")
+
+
+def _remove_git_lock() -> None:
+    """Remove git's index.lock if a killed process left it: neither DVC nor git works here, and it does not change.
+
+    Only Linux says which processes work here. A git process of another machine, on a shared disk, is not seen.
+    """
+    top, path = git("rev-parse", "--show-toplevel").strip(), Path(git("rev-parse", "--git-path", "index.lock").strip())
+    if not (top and path.is_file() and PROCESSES.is_dir() and PATHS_IN_USE.parent.is_dir()):
+        return
+    with suppress(InputError, FileNotFoundError), _dvc_waits():  # DVC is at work, or the file has gone by itself
+        while 0 <= time.time() - path.stat().st_mtime < GIT_STILL_S:
+            time.sleep(GIT_STILL_S / 10)
+        if not _git_runs(Path(top)):
+            path.unlink()
+            print(f"{path} was left by a killed process: removed it")
+
+
+def _git_runs(top: Path) -> bool:
+    """Whether a process of git works in a repository, or may do so: `git commit -a` holds the index for its editor."""
+    for process in PROCESSES.iterdir():
+        with suppress(FileNotFoundError, NotADirectoryError, ProcessLookupError):
+            if (process / "comm").read_text().startswith("git"):
+                try:
+                    folder = (process / "cwd").readlink()
+                except PermissionError:  # somebody else's
+                    return True
+                if folder.is_relative_to(top):
+                    return True
+    return False
 
 
 def _needs_copy(lock: bytes) -> bool:
