@@ -149,7 +149,7 @@ def campaign(
         kill = drawn(names, counts, random.Random(f"{seed}-{counts.killed + counts.missed}"))
         outs = [folder / out["path"] for out in entries[kill.name]["outs"]]
         longest_s = counts.seconds.get(kill.kind, STARTUP_S + seconds_of(outs))
-        make_stale(folder, outs)
+        make_stale(folder, kill.name, outs)
         if killed(folder, kill, longest_s, counts.seconds):
             counts.add(kill)
         else:
@@ -219,11 +219,17 @@ def of_study(folder: Path) -> set[str]:
     return set(listed.stdout.split())
 
 
-def make_stale(folder: Path, outs: list[Path]) -> None:
-    """Remove a stage's outputs, so that it has to run; also DVC's memory of its runs, which would put them back."""
+def make_stale(folder: Path, name: str, outs: list[Path]) -> None:
+    """Remove a stage's outputs and its entry in dvc.lock, so that it has to run.
+
+    DVC's memory of its runs goes too, since it would put the outputs back.
+    """
     shutil.rmtree(folder / ".dvc/cache/runs", ignore_errors=True)
     for path in outs:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    entries = locks.read(folder / locks.LOCK)
+    del entries[name]
+    locks.write(folder / locks.LOCK, entries)
 
 
 def seconds_of(outs: list[Path]) -> float:
@@ -276,10 +282,13 @@ def killed(folder: Path, kill: Kill, longest_s: float, seconds: dict[str, float]
         process.wait(STUCK_S)
     elif alive and kill.victim == "dvc":
         wait_for_none(folder, deadline)
-    while found := in_folder(folder):
-        for pid in found:
+    while more := in_folder(folder):
+        found += more
+        for pid in more:
             signalled(pid)
     process.wait()
+    while any(Path(f"/proc/{pid}").exists() for pid in found) and time.monotonic() < deadline:
+        time.sleep(POLL_S)  # DVC takes a process that is not yet reaped for alive
     return alive
 
 

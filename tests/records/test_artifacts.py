@@ -4,11 +4,9 @@ import errno
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from scripts import file_size_limit
 
 from gapscope.errors import InputError
 from gapscope.records.activations import read_activations, write_activations
@@ -405,17 +404,6 @@ def test_full_disk_when_the_file_is_flushed(kind, path, monkeypatch):
             kind.write(path.with_name("new"), 2)
     assert kind.read(path) == before
     assert list(path.parent.iterdir()) == [path]
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Let no file grow beyond `size` bytes: a write that fails half-way, as on a full disk, without filling one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("old", [True, False])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_artifacts import file_size_limit
+from scripts import file_size_limit
 
 from gapscope import lock_copy, runtime
 from gapscope.errors import InputError

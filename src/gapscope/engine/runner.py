@@ -83,7 +83,8 @@ def changed() -> tuple[Graph, set[str]]:
                     run |= needed
             depends = {stage.addressing: {other.addressing for other in others} for stage, others in before.items()}
     except DvcException as error:
-        raise InputError(f"DVC cannot read the pipeline: {error}") from error
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        raise InputError(f"DVC cannot read the pipeline: {error}{cause}") from error
     todo = {stage.addressing for stage in run}
     unsure = set[str]()
     while more := {name for name, others in depends.items() if name not in todo and others & todo}:
