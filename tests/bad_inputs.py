@@ -143,12 +143,13 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "tables.tolerance_points": [-1.0, NAN, 1000.0],
     "runtime.checkpoint_epochs": [0, None],
     "runtime.workers": [0],
+    "runtime.launcher": ["torchrun 'unbalanced", "", 3],
     "study": [None, 3, "../x", "a b", "$(touch x)", "x;y"],
     "models": [None, ["../x"], ["a/b"], [3], "lenet5"],
     "datasets": [["$(touch x)"], ["../../x"], None],
     "data.files": [None, ["a"], {"../x": "a"}, {"a": 3}],
     "code.models": [{"lenet5": "a:B"}, {"x": "no path"}, None],
-    "measures": [["spectrum"], None, ["sharpness"]],
+    "measures": [["spectrum"], None, ["sharpness"], []],
 }
 
 

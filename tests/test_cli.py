@@ -190,6 +190,28 @@ def test_spectra_counts_in_any_tensor(
     assert [row[0] for row in rows["two.npz"][2:]] == ["tensor"] * 3 + ["matrix"]
 
 
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (np.full((5, 4), np.nan), "not finite"),
+        (np.zeros((0, 4)), "empty"),
+        (np.eye(3, dtype=complex), "no real numbers"),
+        (np.array([["a", "b"]]), "no real numbers"),
+        (np.array([["2020-01-01"]], dtype="datetime64[D]"), "no real numbers"),
+        (np.ones(4), "bad"),
+    ],
+)
+def test_spectra_names_a_tensor_that_it_leaves_out_and_measures_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bad: np.ndarray, why: str
+) -> None:
+    np.savez(tmp_path / "mixed.npz", a=np.eye(3), bad=bad, c=np.eye(2))
+    assert call(monkeypatch, "spectra", str(tmp_path / "mixed.npz")) == 0
+    first, _, *rows = capsys.readouterr().out.splitlines()
+    assert "bad" in first
+    assert why in first
+    assert [row.split()[0] for row in rows] == ["a", "c"]
+
+
 def test_spectra_says_where_a_count_is_undecidable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

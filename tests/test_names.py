@@ -60,6 +60,9 @@ INJECTIONS: list[tuple[str, Any]] = [
     ("code", {"model": "../outside.py"}),
     ("code", {"model": "/etc/passwd"}),
     ("code", {"model": "$(touch pwned)"}),
+    ("records", {"runs": "../../x"}),
+    ("records", {"runs": "x;touch pwned"}),
+    ("measures", ["$(touch pwned)"]),
     ("data", {"files": {"$(touch pwned)": "x.npz"}}),
     ("data", {"files": {"../mine": "x.npz"}}),
     ("train", {"launcher": "run ${oc.env:HOME}"}),
@@ -120,6 +123,18 @@ def test_dvc_executes_nothing_of_an_unsafe_name(project: Path, name: str, value:
     assert "check: param " in done.stdout + done.stderr
     assert not list(project.rglob("pwned"))
     assert not (project / "checked.yaml").exists()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("name", "value"), INJECTIONS)
+def test_no_injection_executes_anything(project: Path, name: str, value: Any) -> None:
+    params(project, name, value)
+    before = {path for path in project.parent.rglob("*") if ".dvc" not in path.parts and "src" not in path.parts}
+    done = dvc(project, "repro")
+    assert done.returncode != 0
+    assert not [line for line in done.stdout.splitlines() if line.startswith("Running") and "'check'" not in line]
+    after = {path for path in project.parent.rglob("*") if ".dvc" not in path.parts and "src" not in path.parts}
+    assert {path.name for path in after - before} <= {"checked.yaml", "dvc.lock"}
 
 
 def test_a_data_set_s_name_deletes_nothing_outside_the_repository(project: Path) -> None:

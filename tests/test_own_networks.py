@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def planned(folder: Path, name: str) -> None:
+def planned(folder: Path, name: str, **changes: dict[str, Any]) -> None:
     data()(folder)
     found = params()
     found |= {"models": ["own"], "epochs": 1, "measures": MEASURES}
@@ -67,6 +67,9 @@ def planned(folder: Path, name: str) -> None:
         found[group]["images"] = 32
     found["curvature"] |= {"steps": 5, "trace_probes": 2}
     found["curvature_radius"] |= {"probes": 2, "fewest_images": 32, "gradient_images": 32}
+    for group, values in changes.items():
+        for key, value in values.items():
+            found[group][key] |= value
     (folder / "params.yaml").write_text(yaml.safe_dump(found))
     run(folder, "download", "--dataset", "noise", "--out", "d/noise.npz")
     run(folder, "plan", "--found", "d/noise.json", "--out", "plan.txt")
@@ -160,6 +163,10 @@ def test_a_network_is_trained_stored_and_measured(folder: Path, name: str, capsy
         weight_decay = params()["train"]["optimizer"]["weight_decay"]
         final = table[table["quantity"].eq("penalty") & table["epoch"].isna()]["value"].item()
         assert final == pytest.approx(0.5 * weight_decay * float(decayed), rel=1e-9)
+
+
+def test_an_optimiser_that_asks_for_the_hessian_s_diagonal_is_rehearsed_too(folder: Path) -> None:
+    planned(folder, "Tied", train={"optimizer": {"name": "cblr"}})
 
 
 REFUSED = {

@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 LONGEST = 300  # characters of a library's message
+# in messages of PyTorch on a CPU, C++, cuBLAS and pandas
+NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "STATUS_ALLOC_FAILED", "out of memory")
 OURS = (str(Path(__file__).parent), sys.prefix, sys.base_prefix, *sysconfig.get_paths().values())
 
 
@@ -48,12 +50,20 @@ def reading(path: Path, what: str, remedy: str, missing: str | None = None) -> I
         raise
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; {missing or remedy}") from error
-    except MemoryError as error:
-        raise InputError(
-            f"{path} does not fit into memory, or is damaged and says that it is larger; {remedy}"
-        ) from error
     except Exception as error:
+        if lacks_memory(error):
+            raise InputError(
+                f"{path} does not fit into memory, or is damaged and says that it is larger; if there is memory enough "
+                f"for it, {remedy}"
+            ) from error
         raise InputError(f"{path} is not {what} ({reason(error)}); {remedy}") from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an exception says that there is not enough memory; libraries have classes and words of their own."""
+    said = str(error)
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(sign in said for sign in NO_MEMORY)
 
 
 def reason(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import platform
+import shlex
 import shutil
 import signal
 import sys
@@ -20,7 +21,7 @@ from typing import NoReturn, TypeVar
 from tqdm import tqdm
 
 from gapscope import lock_copy
-from gapscope.errors import InputError, StoppedError, reason, where_raised
+from gapscope.errors import InputError, StoppedError, lacks_memory, reason, where_raised
 
 T = TypeVar("T")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # on the disk, in a quota, in one file
@@ -45,6 +46,12 @@ class RuntimeSettings:
         for name in ("checkpoint_epochs", "workers"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"runtime.{name} must be at least 1, got {value}")
+        try:
+            empty = self.launcher is not None and not shlex.split(self.launcher)
+        except ValueError as error:
+            raise InputError(f"runtime.launcher is no command line ({error}): {self.launcher}") from error
+        if empty:
+            raise InputError("runtime.launcher is empty; name a command, or set it to null")
 
 
 def pick_device() -> str:
@@ -220,7 +227,7 @@ def run_command(main: Callable[[], object]) -> None:
     except InputError as error:
         _end(name, str(error))
     except (Exception, SystemExit) as error:
-        if _lacks_memory(error):
+        if lacks_memory(error):
             _end(name, f"not enough memory ({reason(error)}); take fewer images at a time (micro_batch, forward_batch, "
                  "eval_batch, train.batch.micro_batch), or a smaller network")  # fmt: skip
         if place := where_raised(error):  # before all else: also a file that their code does not find is theirs
@@ -243,10 +250,3 @@ def _end(name: str, line: str, error: BaseException | None = None) -> NoReturn:
     if error is not None:
         traceback.print_exception(error)
     sys.exit(1 if error is not None else 2)
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    # PyTorch raises RuntimeError on a CPU, and its own class on a GPU, which must not be imported for this
-    said = str(error)
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or any(sign in said for sign in ("can't allocate memory", "std::bad_alloc", "STATUS_ALLOC_FAILED"))

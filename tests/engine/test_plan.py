@@ -98,6 +98,13 @@ def test_a_measure_of_what_was_not_observed_is_refused_before_the_training(
             ["train.batch.micro_batch=16", "runtime.launcher='torchrun --nproc_per_node=64'"],
             "64 ranks cannot share a batch of 32",
         ),
+        ([CURVATURE, "noise_scale.images=190"], "noise_scale.images must be at least 192, 3 batches"),
+        (["measures=[evaluation,gradient_law]", "gradient_law.images=100"], "gradient_law.images.*128, 4 batches"),
+        (["train.optimizer.name=sgdd"], "unknown optimiser 'sgdd'; did you mean 'sgd'"),
+        (["train.optimizer.name='torch.optim:SGDD'"], "train.optimizer.name.*SGDD"),
+        (["+train.optimizer.settings.nesterov=true"], "train.optimizer.settings are for an import path"),
+        (["train.optimizer.name=lars", "+train.optimizer.settings.trust=x"], "train.optimizer.settings.trust"),
+        (["train.observers=[stride]"], "unknown observer 'stride'; did you mean 'strides'"),
         (LANDSCAPE[:1], "landscape.small must be one of the study's batch sizes, .*; got None"),
     ],
 )

@@ -8,11 +8,12 @@ from torch import nn
 
 from gapscope import measures
 from gapscope.config import Params
-from gapscope.engine.rehearsal import rehearse
+from gapscope.engine.rehearsal import rehearse, rehearse_optimizer
 from gapscope.errors import InputError
 from gapscope.measures.activations import ActivationSettings, activation_bytes
 from gapscope.measures.curvature import CurvatureSettings
 from gapscope.measures.curvature_radius import CurvatureRadiusSettings
+from gapscope.measures.gradient_law import GradientLawSettings
 from gapscope.measures.landscape import LandscapeSettings
 from gapscope.measures.noise_scale import NoiseScaleSettings
 from gapscope.measures.sharpness import SharpnessSettings
@@ -35,9 +36,10 @@ SETTINGS: dict[str, Any] = {  # of the measures that have a loss over training i
     "curvature": CurvatureSettings,
     "curvature_radius": CurvatureRadiusSettings,
     "noise_scale": NoiseScaleSettings,
+    "gradient_law": GradientLawSettings,
     "landscape": LandscapeSettings,
 }
-
+FEWEST_BATCHES = {"noise_scale": 3, "gradient_law": 4}  # of gradient_batch images, among the images of a measure
 
 OF_CLASSIFICATION = ("curvature_radius", "landscape", "warm_start")  # measures that know no other task
 
@@ -73,10 +75,7 @@ def check_measures(params: Params, train_images: int) -> None:
     if "landscape" in listed:
         _check_landscape(params, settings["landscape"])
     for name, group in settings.items():
-        for count in ("images", "gradient_images"):
-            asked_for = getattr(group, count, None)
-            if asked_for is not None and not 1 <= asked_for <= train_images:
-                raise InputError(f"{name}.{count} must be in 1..{train_images}, the training images, got {asked_for}")
+        _check_images(name, group, train_images)
         mode = getattr(group, "batch_norm_statistics", STATISTICS[0])
         if not isinstance(mode, tuple) and mode not in STATISTICS:  # a list is checked by its settings
             raise InputError(f"{name}.batch_norm_statistics must be one of {', '.join(STATISTICS)}, got {mode!r}")
@@ -96,6 +95,21 @@ def check_measures(params: Params, train_images: int) -> None:
         )
     if unknown := set(seeds) - set(params.seeds):
         raise InputError(f"controls.seeds must be among the study's seeds, {list(params.seeds)}; got {sorted(unknown)}")
+
+
+def _check_images(name: str, group: Any, train_images: int) -> None:
+    """Raise InputError if a measure asks for more images than there are, or for too few to make its batches."""
+    for count in ("images", "gradient_images"):
+        asked_for = getattr(group, count, None)
+        if asked_for is not None and not 1 <= asked_for <= train_images:
+            raise InputError(f"{name}.{count} must be in 1..{train_images}, the training images, got {asked_for}")
+    if name in FEWEST_BATCHES:
+        least, found = FEWEST_BATCHES[name] * group.gradient_batch, group.images or train_images
+        if found < least:
+            raise InputError(
+                f"{name}.images must be at least {least}, {FEWEST_BATCHES[name]} batches of {name}.gradient_batch, got "
+                f"{found}; set a smaller gradient_batch, or more images"
+            )
 
 
 def _check_observers(params: Params) -> None:
@@ -150,6 +164,7 @@ def check(
     """
     settings = params.section("train", TrainSettings)
     check_discarding(settings.discard, make_task(settings.task))
+    rehearse_optimizer(settings, pick_device())
     ranks = requested_ranks(params.section("runtime", RuntimeSettings).launcher)
     check_measures(params, train_images)
     probe = params.section("activations", ActivationSettings).probe_images

@@ -28,7 +28,9 @@ from gapscope.tasks.task import Task
 from gapscope.training.gradient import make_update
 from gapscope.training.loop import make_optimizer_of
 from gapscope.training.objective import Objective
+from gapscope.training.observers import make_observers
 from gapscope.training.settings import TrainSettings
+from gapscope.training.tuning import settings_of_sweep
 
 IMAGES = 4
 SECOND_ORDER = ("curvature", "curvature_radius", "landscape")  # measures that need second derivatives
@@ -69,7 +71,7 @@ def rehearse(params: Params, spec: ModelSpec, measured: dict[str, Any], device: 
         if settings.task in TASKS and task.targets == "labels":
             _check_logits(spec, outputs)
         with _step(spec, "is trained"):
-            make_update(model, make_optimizer_of(model, settings), images, settings, task=task)(
+            make_update(model, make_optimizer_of(model, settings, images), images, settings, task=task)(
                 torch.arange(IMAGES, device=device), settings.schedule.lr_start
             )
         if all(p.grad is None for p in model.parameters()):
@@ -78,6 +80,21 @@ def rehearse(params: Params, spec: ModelSpec, measured: dict[str, Any], device: 
             _store(model, spec, device)
         _measure(params, spec, model, images, measured)
     return _notes(params, spec, model)
+
+
+def rehearse_optimizer(settings: TrainSettings, device: str) -> None:
+    """Make the optimiser and the built-in observers that a study's training asks for, on one small layer.
+
+    Raises:
+        InputError: an unknown name, or settings that do not suit.
+    """
+    layer = nn.Linear(2, 2).to(device)
+    features = random_features(IMAGES, 2, 2, "labels", seeds.generator("rehearsal", "optimizer"), device)
+    optimizer = make_optimizer_of(layer, settings, features)
+    built_in = [name for name in settings.observers if ":" not in name]  # a user's own may ask for a layer of theirs
+    make_observers(
+        built_in, dict(layer.named_parameters()), optimizer, settings_of_sweep(settings).lay_out(IMAGES, IMAGES, 1)
+    )
 
 
 def _measure(params: Params, spec: ModelSpec, model: nn.Module, images: Images, measured: dict[str, Any]) -> None:

@@ -67,6 +67,8 @@ def check(listed: Iterable[str]) -> None:
         InputError: there is no such measure, or one of them needs another.
     """
     listed = list(listed)
+    if not listed:
+        raise InputError(f"measures is empty; list at least one of {', '.join(names())}")
     for name in listed:
         if name not in names():
             raise InputError(f"unknown measure {name!r}; {did_you_mean(str(name), names())}")
