@@ -12,8 +12,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 LONGEST = 300  # characters of a library's message
-# in messages of PyTorch on a CPU, C++, cuBLAS and pandas
-NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "STATUS_ALLOC_FAILED", "out of memory")
+# in messages of PyTorch on a CPU, C++, cuBLAS, pandas and Python
+NO_MEMORY = (
+    "can't allocate memory", "std::bad_alloc", "STATUS_ALLOC_FAILED", "out of memory", "can't start new thread",
+)  # fmt: skip
 OURS = (str(Path(__file__).parent), sys.prefix, sys.base_prefix, *sysconfig.get_paths().values())
 
 
