@@ -337,6 +337,32 @@ def dense_hessian(model: nn.Module, inputs: Tensor, labels: Tensor, variant: str
     return torch.stack(rows).detach()
 
 
+class WrittenNorm(nn.Module):
+    """A layer norm in plain operations, with the parameters of one.
+
+    `torch.func.jacrev`, and so `torch.func.hessian`, differentiates PyTorch's own wrongly (torch 2.15): rows of its
+    weight come out wrong, and the Hessian is not symmetric. Backward twice, as the package goes, it is right.
+    """
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / (centred.square().mean(-1, keepdim=True) + self.eps).sqrt() * self.weight + self.bias
+
+
+def with_written_norms(model: nn.Module) -> nn.Module:
+    """Return a copy whose layer norms are written out; names and order of its parameters are the same."""
+    model = copy.deepcopy(model)
+    norms = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.LayerNorm)]
+    for name, norm in norms:
+        parent, _, own = name.rpartition(".")
+        setattr(model.get_submodule(parent), own, WrittenNorm(norm))
+    return model
+
+
 def diagonal_entries(
     model: nn.Module, examples: tuple[Tensor, Tensor], weight: Tensor, places: Tensor, variant: str = "right"
 ) -> Tensor:
