@@ -4,8 +4,8 @@ Batch norm's statistics, precision and images are explicit, since every sharpnes
 (`Objective.conditions` is to be recorded with it). The weight penalty is not included, and dropout is off.
 
 Second derivatives are plain autograd, backward twice: a layer only needs to be differentiable twice. Forward over
-backward took as long, for the Hessian and for the Gauss-Newton matrix. curvlinops 3.0, which would add seven packages,
-took 1.15 times as long for the Hessian (LeNet-5, float64, one core).
+backward took as long, for the Hessian and for the Gauss-Newton matrix. benchmarks/curvature_others.md sets both
+products beside those of curvlinops and hessian-eigenthings.
 """
 
 import copy

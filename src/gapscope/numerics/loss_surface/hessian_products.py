@@ -4,7 +4,7 @@ A loss with a method `hvp(x, v)` (`gnvp(x, v)` for Gauss-Newton), as `Objective`
 other loss is differentiated by autograd twice, and its gradient's graph is kept between products. One product took
 three to four times a gradient's time for LeNet-5.
 
-curvlinops has such products as SciPy operators; `training.objective` says how they measured against autograd's own.
+curvlinops has such products as SciPy operators; benchmarks/curvature_others.md sets them beside these.
 """
 
 from collections.abc import Callable
