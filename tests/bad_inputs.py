@@ -125,6 +125,7 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "sharpness.images": [0, -1, "all"],
     "sharpness.threads": [0],
     "curvature.steps": [0, 10**9],
+    "curvature.layers": ["conv1", [3], None],
     "curvature.trace_probes": [1, 10**9],
     "curvature.radius": [0.0, -1.0, NAN],
     "curvature.precision": ["half"],

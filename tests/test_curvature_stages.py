@@ -22,6 +22,7 @@ from gapscope.measures.study import Study
 from gapscope.records.long import read_long, write_long
 from gapscope.records.tables import write_record
 from gapscope.records.weights import write_weights
+from gapscope.report import measure_tables
 from gapscope.training.objective import Objective
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +30,8 @@ TINY = [
     "study=quick", "measures=[evaluation,curvature,noise_scale]",
     "models=[lenet5_w0.5]", "datasets=[digits]", "batch_sizes=[16,50]", "seeds=[0]",
     "curvature.images=60", "curvature.micro_batch=60", "curvature.steps=4", "curvature.trace_probes=2",
-    "curvature.precision=float64", "train.schedule.batch_schedule=[{epoch: 3, batch_size: 10, lr: null}]",
+    "curvature.precision=float64", "curvature.layers=[conv1,head]",
+    "train.schedule.batch_schedule=[{epoch: 3, batch_size: 10, lr: null}]",
     "noise_scale.epochs=1", "noise_scale.batch_size=40", "noise_scale.images=120", "noise_scale.gradient_batch=30",
 ]  # fmt: skip
 SPEC = models.ModelSpec("lenet5_w0.5", (1, 24, 24), 10, batch_norm=True)
@@ -112,6 +114,28 @@ def test_a_diverged_run_has_a_record_and_a_row_that_say_so(folder: Path) -> None
     assert largest == pytest.approx(values(folder, 16, "nodes", "hessian")[-1], rel=1e-9)
 
 
+def test_layers_have_rows_a_table_and_a_figure(folder: Path) -> None:
+    table = read_long(folder / f"metrics/quick/curvature/{CELL.format(16)}.csv")
+    of_layers = table[table["layer"].notna()]
+    assert of_layers["layer"].drop_duplicates().tolist() == ["conv1", "head"]
+    sizes = of_layers[of_layers["quantity"] == "layer_parameters"]["value"].tolist()
+    assert sizes == [sum(p.numel() for p in network().get_submodule(name).parameters()) for name in ("conv1", "head")]
+    runs = pd.read_csv(folder / "metrics/quick/runs.csv")
+    for quantity in ("layer_hessian_largest", "layer_hessian_trace"):
+        here = runs[runs["quantity"] == quantity].set_index("layer")["value"]
+        recorded = of_layers[of_layers["quantity"] == quantity].set_index("layer")["value"]
+        assert here.to_dict() == pytest.approx(recorded.to_dict(), rel=1e-9)
+    cells = pd.read_csv(folder / "metrics/quick/cells.csv")
+    (shown,) = [
+        of
+        for of in measure_tables.of_batch_sizes(read_long(folder / "metrics/quick/batch_sizes.csv", needed=()), cells)
+        if of.caption.startswith("Curvature")
+    ]
+    labels = [row[0].text for row in shown.rows]
+    assert [label.rpartition(", layer ")[2] for label in labels if ", layer " in label] == ["conv1", "head"] * 3
+    assert set(pd.read_csv(folder / "plots/quick/layer_curvature.csv")["series"]) == {"conv1", "head"}
+
+
 def test_the_noise_scale_is_measured_from_the_initial_weights_on(folder: Path) -> None:
     table = read_long(folder / "metrics/quick/noise_scale.csv")
     assert table.loc[table["quantity"] == "noise_scale", "epoch"].tolist() == [0, 1]
@@ -121,7 +145,7 @@ def test_the_noise_scale_is_measured_from_the_initial_weights_on(folder: Path) -
 
 
 def test_every_figure_is_there_as_table_and_drawing(folder: Path) -> None:
-    for name in ("curvature", "density", "noise_scale"):
+    for name in ("curvature", "density", "layer_curvature", "noise_scale"):
         assert len(pd.read_csv(folder / f"plots/quick/{name}.csv"))
         assert (folder / f"plots/quick/{name}.svg").read_text().startswith("<svg")
 

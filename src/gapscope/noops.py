@@ -34,6 +34,7 @@ NOOPS: dict[str, dict[str, Any]] = {  # group -> key, dotted where it is nested 
     },
     "data": {"shapes": {}, "ranges": {}, "lengths": {}},
     "sharpness": {"converged_starts": 0},
+    "curvature": {"layers": []},
     "claims": {"seen_seeds": []},
 }
 

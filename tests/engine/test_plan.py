@@ -48,6 +48,7 @@ def test_a_measure_of_what_was_not_observed_is_refused_before_the_training(
         (["sharpness.splits=[validation]"], "sharpness.splits.*train.*test"),
         ([CURVATURE, "curvature.images=2875"], "curvature.images.*1.*2874"),
         ([CURVATURE, "curvature.precision=float16"], "curvature.precision"),
+        ([CURVATURE, "curvature.layers=[conv1,convv2]"], "curvature.layers: model lenet5.*'convv2'.*'conv2'"),
         ([RADIUS, "curvature_radius.images=2875"], "curvature_radius.images.*1.*2874.*2875"),
         ([RADIUS, "curvature_radius.gradient_images=2875"], "curvature_radius.gradient_images.*1.*2874.*2875"),
         ([RADIUS, "curvature_radius.method=dense"], "curvature_radius.method must be one of exact, sampled, hutch"),

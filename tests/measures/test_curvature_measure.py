@@ -3,18 +3,24 @@
 from dataclasses import dataclass
 
 import numpy as np
+import oracles
 import pytest
 import torch
 from torch import Tensor, nn
 
 from gapscope import seeds
+from gapscope.data.datasets import Dataset
+from gapscope.data.images import split_images
 from gapscope.errors import InputError
-from gapscope.measures.curvature import CurvatureSettings, measure
+from gapscope.measures.curvature import CurvatureSettings, measure, of_network
+from gapscope.measures.networks import Network
+from gapscope.tasks.classification import CLASSIFICATION
 from gapscope.training.objective import Objective
 
 SETTINGS = {
     "images": None, "batch_norm_statistics": "running", "micro_batch": 20, "precision": "float64",
-    "trace_probes": 100, "steps": 60, "radius": 0.05, "adaptive_radius": 0.5, "threads": 1,
+    "trace_probes": 100, "steps": 60, "radius": 0.05, "adaptive_radius": 0.5, "layers": (),
+    "threads": 1,
 }  # fmt: skip
 STANDARD_ERRORS = 4  # of an estimate at a fixed seed
 
@@ -81,6 +87,31 @@ def test_few_steps_bound_the_count_from_below_and_say_how_sure_each_value_is(
         nearest = np.abs(values[:, None] - nodes).min(axis=0)
         assert (nearest <= residuals * (1 + 1e-9)).all()
         assert (nearest > 1e-3 * residuals).any()  # and not by a bound that says nothing
+
+
+@pytest.mark.parametrize("variant", ["right", "another layer", "all weights"])
+def test_a_layer_s_values_are_those_of_its_block_of_the_dense_hessian(variant: str) -> None:
+    draw = np.random.default_rng(0)
+    x, y = draw.integers(0, 256, (30, 1, 2, 3), np.uint8), draw.integers(0, 3, 30)
+    with seeds.seeded(0, "test"):
+        model = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3)).double()
+    network = Network({"seed": 0}, model, Dataset("some", 3, x[:20], y[:20], x[20:], y[20:]), CLASSIFICATION, "cpu")
+    settings = CurvatureSettings(**{**SETTINGS, "layers": ("1", "3"), "micro_batch": 7})
+    rows = [row for row in of_network(network, settings)[0] if "layer" in row]
+    assert len(rows) == 2 * 7
+    images = split_images(network.dataset, "train", "cpu")
+    dense = oracles.dense_hessian(model, images.inputs(slice(None), torch.float64), images.labels).numpy()
+    first, second = slice(0, 28), slice(28, 43)
+    for layer, own, other in (("1", first, second), ("3", second, first)):
+        at = {"right": own, "another layer": other, "all weights": slice(None)}[variant]
+        block = dense[at, at]
+        known = np.linalg.eigvalsh(block)
+        found = {row["quantity"]: row["value"] for row in rows if row["layer"] == layer}
+        ends = [found[f"layer_hessian_{end}"] for end in ("smallest", "largest")]
+        assert np.allclose(ends, known[[0, -1]], rtol=0, atol=1e-9) == (variant == "right")
+        off = abs(found["layer_hessian_trace"] - block.trace()) / found["layer_hessian_trace_standard_error"]
+        assert (off < STANDARD_ERRORS) == (variant == "right")
+        assert (found["layer_parameters"] == len(block)) == (variant == "right")
 
 
 @pytest.mark.parametrize(

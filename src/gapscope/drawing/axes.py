@@ -1,7 +1,7 @@
 """Axes that several figures share: quantities against batch size, a line per batch size, names of series and panels."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import cycle
 from typing import Any
 
@@ -230,3 +230,20 @@ def layers_shown(rows: pd.DataFrame, most: int) -> list[str]:
     kernels = [name for name in names if name.endswith("weight") and "norm" not in name] or names
     places = np.linspace(0, len(kernels) - 1, min(most, len(kernels))).round().astype(int)
     return [kernels[place] for place in places]
+
+
+def rows_by_layer(rows: pd.DataFrame, panels: Mapping[str, str], most: int) -> pd.DataFrame:
+    """Return rows against batch size, with a panel for each quantity and a series for each layer that is shown.
+
+    Args:
+        rows: long rows of runs.
+        panels: quantity -> panel.
+        most: number of layers.
+    """
+    frames = []
+    for quantity, panel in panels.items():
+        of = rows[rows["quantity"] == quantity]
+        frames += [
+            rows_of(of[of["layer"] == layer], panel, layer) for layer in (layers_shown(of, most) if len(of) else [])
+        ]
+    return pd.concat(frames, ignore_index=True).reindex(columns=LONG) if frames else pd.DataFrame(columns=LONG)

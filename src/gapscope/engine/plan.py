@@ -20,6 +20,7 @@ from gapscope.measures.sharpness import SharpnessSettings
 from gapscope.measures.spectra import SpectraSettings
 from gapscope.models import build
 from gapscope.models.hidden import on_meta_or_cpu
+from gapscope.models.layers import blocks
 from gapscope.records.cells import Cell, cells
 from gapscope.runtime import RuntimeSettings, check_disk, pick_device
 from gapscope.tasks import TASKS, make_task
@@ -178,6 +179,10 @@ def check(
         run = settings.lay_out(train_images, cell.batch_size, params.epochs)
         check_batches(model, train_images, run, settings, ranks)
         check_sweep(model, train_images, cell.batch_size, settings)
+        if "curvature" in listed:
+            blocks(
+                model, params.section("curvature", CurvatureSettings).layers, f"curvature.layers: model {cell.model}"
+            )
         weights = sum(p.numel() for p in model.parameters() if p.requires_grad)
         dimension = params.groups["sharpness"]["manifold_dimension"]
         if "sharpness" in listed and dimension > weights:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from gapscope.errors import InputError, did_you_mean
+from gapscope.errors import InputError
 from gapscope.library.examples import Examples, examples, kind, leaves
 from gapscope.library.inputs import MICRO_BATCH, Loss, cross_entropy, device_of, unchanged
+from gapscope.models.layers import parameters_within
 from gapscope.numerics.loss_surface.sharpness import PRECISIONS
 from gapscope.tasks.task import Batch, Task
 from gapscope.training import objective as training
@@ -156,18 +157,10 @@ def chosen(model: nn.Module, parameters: Parameters) -> list[str]:
     if callable(parameters):
         found = [name for name, p in named.items() if parameters(name, p)]
     else:
-        wanted = [parameters] if isinstance(parameters, str) else [*parameters]
-        for name in wanted:
-            if not any(_within(own, name) for own in named):
-                raise InputError(f"parameters: no trainable parameter or module {name!r}; {did_you_mean(name, named)}")
-        found = [own for own in named if any(_within(own, name) for name in wanted)]
+        found = parameters_within(model, [parameters] if isinstance(parameters, str) else parameters, "parameters")
     if not found:
         raise InputError(f"parameters chooses none of the {len(named)} trainable parameters of {type(model).__name__}")
     return found
-
-
-def _within(parameter: str, name: str) -> bool:
-    return parameter == name or parameter.startswith(f"{name}.")
 
 
 def _check_order(batches: Any) -> None:

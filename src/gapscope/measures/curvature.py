@@ -3,10 +3,15 @@
 Keskar et al. 2017 say that large-batch minimisers have "a significant number of large positive eigenvalues" in the
 Hessian. Here these are counted, beside the Hessian's trace and density, the Gauss-Newton matrix and the rise of the
 loss within a ball. All of them belong to one objective: its images, batch-norm mode and precision are in the record.
+
+A layer's Hessian is a diagonal block of the whole one: the second derivatives in the layer's own parameters. Its
+extreme eigenvalues and trace are measured for the layers that a study names, as in PyHessian (Yao et al. 2020).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gapscope.config import AtLeastZero, Count, Threads, Within
@@ -16,15 +21,17 @@ from gapscope.measures.sharpness import PRECISIONS
 
 if TYPE_CHECKING:  # a page is drawn without torch
     import pandas as pd
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from gapscope.measures.networks import Network
     from gapscope.measures.study import Study
-    from gapscope.numerics.loss_surface.hessian_products import Loss
+    from gapscope.numerics.loss_surface.hessian_products import Loss, Product
+    from gapscope.training.objective import Objective
 
 RUNS_ON = "cell"
 OPERATORS = ("hessian", "gauss_newton")
 BALLS = ("plain", "adaptive")
+ENDS = (("largest", -1), ("smallest", 0))  # of a spectrum, and their places among ascending values
 NAMES = {"hessian": "the Hessian", "gauss_newton": "the Gauss-Newton matrix"}
 QUANTITIES = {
     **{
@@ -40,6 +47,13 @@ QUANTITIES = {
             (f"{operator}_above_level", "large eigenvalues, at least, of", "eigenvalues", ("level",)),
         )
     },
+    "layer_hessian_largest": Quantity("largest eigenvalue of the Hessian's block", "", ("layer",), None),
+    "layer_hessian_largest_residual": Quantity("residual of a block's largest eigenvalue", "", ("layer",), None),
+    "layer_hessian_smallest": Quantity("smallest eigenvalue of the Hessian's block", "", ("layer",), None),
+    "layer_hessian_smallest_residual": Quantity("residual of a block's smallest eigenvalue", "", ("layer",), None),
+    "layer_hessian_trace": Quantity("trace of the Hessian's block", "", ("layer",), None),
+    "layer_hessian_trace_standard_error": Quantity("standard error of a block's trace", "", ("layer",), None),
+    "layer_parameters": Quantity("parameters of a layer", "", ("layer",), None),
     "ball_plain_rise": Quantity("rise of the loss within an L2 ball (SAM)", "nats", ("radius",), "lower"),
     "ball_adaptive_rise": Quantity("rise of the loss within an adaptive ball (ASAM)", "nats", ("radius",), "lower"),
     "gradient_norm": Quantity("norm of the gradient", "", (), None),
@@ -50,6 +64,9 @@ SHOWN: list[tuple[str, dict[str, Any]]] = [
     *((f"{operator}_above_level", {}) for operator in OPERATORS),
     ("ball_plain_rise", {}),
     ("ball_adaptive_rise", {}),
+    ("layer_hessian_largest", {}),
+    ("layer_hessian_smallest", {}),
+    ("layer_hessian_trace", {}),
 ]
 
 
@@ -72,6 +89,7 @@ class CurvatureSettings:
     steps: Annotated[int, Within(1, 10_000)]
     radius: float
     adaptive_radius: float
+    layers: tuple[str, ...]
     threads: Threads
 
     def __post_init__(self) -> None:
@@ -94,7 +112,8 @@ def of_network(network: "Network", settings: CurvatureSettings) -> tuple[Iterato
     """
     loss = network.objectives(["train"], settings, settings.batch_norm_statistics)["train"]
     found = measure(loss, loss.weights(), settings, seed=network.header["seed"])
-    return rows(found), {"conditions": loss.conditions()}
+    of_layers = layer_rows(loss, settings, seed=network.header["seed"])
+    return chain(rows(found), of_layers), {"conditions": loss.conditions()}
 
 
 def measure(loss: "Loss", x: "Tensor", settings: CurvatureSettings, *, seed: int) -> dict[str, Any]:
@@ -111,7 +130,6 @@ def measure(loss: "Loss", x: "Tensor", settings: CurvatureSettings, *, seed: int
     import torch
 
     from gapscope import seeds
-    from gapscope.numerics.loss_surface.curvature import hessian_trace, spectral_density
     from gapscope.numerics.loss_surface.hessian_products import gauss_newton, hessian
     from gapscope.numerics.loss_surface.sam_sharpness import ball_sharpness
 
@@ -120,20 +138,60 @@ def measure(loss: "Loss", x: "Tensor", settings: CurvatureSettings, *, seed: int
 
     record: dict[str, Any] = {}
     for name, operator in (("hessian", hessian), ("gauss_newton", gauss_newton)):
-        density = spectral_density(loss, x, operator=operator, steps=settings.steps, generator=draw("density"))
-        trace = hessian_trace(loss, x, operator=operator, probes=settings.trace_probes, generator=draw("trace"))
-        record[name] = {
-            "nodes": density.nodes.tolist(),
-            "weights": density.weights.tolist(),
-            "residuals": density.residuals.tolist(),
-            "trace": trace.value,
-            "trace_standard_error": trace.standard_error,
-        }
+        record[name] = _spectrum(loss, x, operator, settings, draw)
     for name, radius, adaptive in (("plain", settings.radius, False), ("adaptive", settings.adaptive_radius, True)):
         found = ball_sharpness(loss, x, rho=radius, adaptive=adaptive, generator=draw("ball"))
         record.setdefault("ball", {})[name] = {"radius": radius, "rise": found.rise, "base": found.base}
     (gradient,) = torch.autograd.grad(loss(point := x.detach().clone().requires_grad_()), point)
     return record | {"gradient_norm": float(gradient.norm()), "weight_norm": float(x.norm()), "parameters": len(x)}
+
+
+def _spectrum(
+    loss: "Loss",
+    x: "Tensor",
+    operator: "Callable[[Loss, Tensor], Product]",
+    settings: CurvatureSettings,
+    draw: "Callable[[str], Generator]",
+) -> dict[str, Any]:
+    from gapscope.numerics.loss_surface.curvature import hessian_trace, spectral_density
+
+    density = spectral_density(loss, x, operator=operator, steps=settings.steps, generator=draw("density"))
+    trace = hessian_trace(loss, x, operator=operator, probes=settings.trace_probes, generator=draw("trace"))
+    return {
+        "nodes": density.nodes.tolist(),
+        "weights": density.weights.tolist(),
+        "residuals": density.residuals.tolist(),
+        "trace": trace.value,
+        "trace_standard_error": trace.standard_error,
+    }
+
+
+def layer_rows(loss: "Objective", settings: CurvatureSettings, *, seed: int) -> Iterator[dict[str, Any]]:
+    """Yield the long rows of each layer that the settings name, at the model's own weights.
+
+    Args:
+        loss: of all trainable weights.
+        settings: `layers`, and the steps and probes of each layer.
+        seed: of starts and probes.
+
+    Raises:
+        InputError: an unknown layer.
+        ValueError: as `measure`.
+    """
+    from gapscope import seeds
+    from gapscope.models.layers import blocks
+    from gapscope.numerics.loss_surface.hessian_products import hessian
+
+    for layer, parameters in blocks(loss.model, settings.layers, "curvature.layers").items():
+        of_layer = loss.of_parameters(parameters)
+        x, draw = of_layer.weights(), partial(seeds.generator, seed, "curvature", layer)
+        of = _spectrum(of_layer, x, hessian, settings, draw)
+        for end, place in ENDS:
+            yield {"layer": layer, "quantity": f"layer_hessian_{end}", "value": of["nodes"][place]}
+            yield {"layer": layer, "quantity": f"layer_hessian_{end}_residual", "value": of["residuals"][place]}
+        for part in ("trace", "trace_standard_error"):
+            yield {"layer": layer, "quantity": f"layer_hessian_{part}", "value": of[part]}
+        yield {"layer": layer, "quantity": "layer_parameters", "value": len(x)}
 
 
 def rows(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -172,7 +230,7 @@ def _run_rows(table: "pd.DataFrame", level: float) -> Iterator[dict[str, Any]]:
     for operator in OPERATORS:
         here = table[table["operator"] == operator]
         nodes, residuals = (here.loc[here["quantity"] == part, "value"] for part in ("nodes", "residuals"))
-        for end, place in (("largest", -1), ("smallest", 0)):
+        for end, place in ENDS:
             yield {"quantity": f"{operator}_{end}", "value": nodes.iloc[place]}
             yield {"quantity": f"{operator}_{end}_residual", "value": residuals.iloc[place]}
         for part in ("trace", "trace_standard_error"):
@@ -184,3 +242,6 @@ def _run_rows(table: "pd.DataFrame", level: float) -> Iterator[dict[str, Any]]:
     for row in table[table["quantity"].isin(kept)].to_dict("records"):
         radius = row["radius"] if row["quantity"].startswith("ball") else None
         yield {"quantity": row["quantity"], "radius": radius, "value": row["value"]}
+    if "layer" in table:
+        for row in table[table["layer"].notna()].to_dict("records"):
+            yield {name: row[name] for name in ("layer", "quantity", "value")}

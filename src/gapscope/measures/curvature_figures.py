@@ -22,6 +22,12 @@ SERIES = (  # panel, series, quantity
     (RISE, "L2 ball (SAM)", "ball_plain_rise"),
     (RISE, "adaptive ball (ASAM)", "ball_adaptive_rise"),
 )
+BY_LAYER = {  # quantity -> panel
+    "layer_hessian_largest": "largest eigenvalue",
+    "layer_hessian_smallest": "smallest eigenvalue",
+    "layer_hessian_trace": "trace",
+}
+LAYERS = 6  # in the figure; tables have all of them
 POINTS, WIDTH = 400, 0.01  # of a density: points, and the kernel's deviation as a part of the span
 
 
@@ -104,7 +110,29 @@ def draw_density(rows: pd.DataFrame) -> Drawing:
     return figure
 
 
+def by_layer(study: Study) -> pd.DataFrame:
+    """Return extreme eigenvalues and traces of layers' blocks against batch size, one row per run and layer."""
+    return drawing.rows_by_layer(study.good_runs, BY_LAYER, LAYERS)
+
+
+def by_layer_caption(rows: pd.DataFrame) -> str:
+    """Return how to read the figure."""
+    return (
+        "Each layer's block of the Hessian: second derivatives of the training cross-entropy in that layer's parameters"
+        f" alone, at the solutions. {drawing.runs_caption(rows)}"
+    )
+
+
+def draw_by_layer(rows: pd.DataFrame) -> Drawing:
+    """Draw the extreme eigenvalues and the trace of each layer's block against batch size."""
+    figure = drawing.against_batch_size(rows, "Curvature by layer")
+    for axes in figure.axes:
+        axes.set_yscale("symlog", linthresh=0.1)
+    return figure
+
+
 FIGURES = [
     Figure("curvature", "Curvature", caption, against_batch_size, draw),
     Figure("density", "Spectral density of the Hessian", density_caption, density, draw_density),
+    Figure("layer_curvature", "Curvature by layer", by_layer_caption, by_layer, draw_by_layer, optional=True),
 ]

@@ -16,17 +16,6 @@ FIRST_EPOCH = {"first_epoch_stride_per_lr": "mean |Δw| / lr", "first_epoch_loss
 TRAVEL = {"path": "path, Σ |Δw|", "net_displacement": "net displacement", "net_over_path": "net / path"}
 
 
-def _against_batch_size(study: Study, panels: dict[str, str]) -> pd.DataFrame:
-    runs = study.good_runs
-    frames = []
-    for quantity, panel in panels.items():
-        of = runs[runs["quantity"] == quantity]
-        frames += [
-            drawing.rows_of(of[of["layer"] == layer], panel, layer) for layer in drawing.layers_shown(of, LAYERS)
-        ]
-    return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
-
-
 def _draw(rows: pd.DataFrame, title: str) -> Drawing:
     figure = drawing.against_batch_size(rows, title)
     for axes in figure.axes:
@@ -36,7 +25,7 @@ def _draw(rows: pd.DataFrame, title: str) -> Drawing:
 
 def first_epoch(study: Study) -> pd.DataFrame:
     """Return the first epoch's strides against batch size, one row per run, quantity and layer."""
-    return _against_batch_size(study, FIRST_EPOCH)
+    return drawing.rows_by_layer(study.good_runs, FIRST_EPOCH, LAYERS)
 
 
 def first_epoch_caption(rows: pd.DataFrame) -> str:
@@ -55,7 +44,7 @@ def draw_first_epoch(rows: pd.DataFrame) -> Drawing:
 
 def travel(study: Study) -> pd.DataFrame:
     """Return path, net displacement and their ratio against batch size, one row per run, quantity and layer."""
-    return _against_batch_size(study, TRAVEL)
+    return drawing.rows_by_layer(study.good_runs, TRAVEL, LAYERS)
 
 
 def travel_caption(rows: pd.DataFrame) -> str:

@@ -125,6 +125,18 @@ class Objective:
             task=task,
         )
 
+    def of_parameters(self, names: Container[str]) -> "Objective":
+        """Return the same loss as a function of the parameters of these names; the others keep their values."""
+        return Objective(
+            self.model,
+            self.examples,
+            micro_batch=self.micro_batch,
+            dtype=self.dtype,
+            batch_norm_statistics=self.batch_norm_statistics,
+            task=self.task,
+            parameters=names,
+        )
+
     def weights(self) -> Tensor:
         """Return the model's own trainable weights as a flat vector (n,)."""
         own = dict(self.model.named_parameters())
