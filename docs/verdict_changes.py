@@ -28,6 +28,7 @@ NEW = {  # verdicts that 0.1 did not have
     "not tested": "a control of a claim that is not supported",
     "no effect": "an equivalence test decides",
 }
+LEVEL = 0.02  # `claims.level` of all studies
 VERDICTS = ("supported", "contradicted", "undecided")  # of 0.1
 DIVIDED = ("primary", "exploratory", "control")  # families that share a level
 
@@ -50,6 +51,8 @@ def reason(row: Mapping[Any, Any]) -> str:
         return NEW[row["verdict"]]
     if row["claim"] in CORRELATIONS:
         return "tested at equal batch size: what both share through b does not count"
+    if row["before"] != "undecided" and row["p_slope"] > LEVEL:
+        return "the slope, which may differ between seeds, is not significant"
     if row["before"] == "undecided":
         return "fewer claims share the level" if row["family"] in DIVIDED else "secondary claims are not corrected"
     return "the exact p value is larger, or the family is another one"

@@ -21,6 +21,7 @@ class Finding:
     Attributes:
         effect: last level minus first, or the correlation, or the change of the gap.
         slope: of the quantity over the level, with a slope for each seed.
+        slope_test: of the slopes, where it has to reject as well as the test of `outcome`.
         p_none: p value of "the effect is as large as the margin", 1 where no margin applies.
         margin: the largest effect that counts as none, as a reader writes it; empty where none applies.
         by_construction: how much of the change is there without training; empty where it is not most of it.
@@ -38,6 +39,7 @@ class Finding:
     one_way: bool = False  # the opposite direction is not tested
     slope: Effect = tests.NONE
     slope_unit: str = ""
+    slope_test: Outcome | None = None
     p_none: float = 1.0
     margin: str = ""
     by_construction: str = ""
@@ -55,6 +57,14 @@ class Finding:
         if self.one_way:
             return 1.0
         return self.outcome.p_falls if self.sign > 0 else self.outcome.p_rises
+
+    @property
+    def p_slope(self) -> float | None:
+        """One-sided p value of the slopes, in the direction of the smaller p value of `outcome`; None: not tested."""
+        if self.slope_test is None:
+            return None
+        rises = (self.sign > 0) == (self.p_for <= self.p_against)
+        return self.slope_test.p_rises if rises else self.slope_test.p_falls
 
 
 @dataclass(frozen=True)

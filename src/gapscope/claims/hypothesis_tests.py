@@ -2,7 +2,8 @@
 
 Every test returns two one-sided p values.
 
-- Trends over three levels or more: Page's test with midranks, exact (`permutation`).
+- Trends over three levels or more: Page's test with midranks, exact (`permutation`), and Student's t on the slopes, one
+  per seed. Both have to reject. Page's test alone takes slopes that differ from seed to seed for a trend of all seeds.
 - Two quantities, given the level: rank correlation over seeds within each level, exact over permutations of seeds.
 - Two levels: Student's t on the differences within a seed, of logarithms for what is skewed. It assumes normal
   differences. A sign test would be exact, and could not reach 2 % with fewer than six seeds. `benchmarks/verdicts.md`
@@ -264,8 +265,28 @@ def slopes(x: Array, y: Array) -> Array:
         x: (levels,), such as log2 of the batch size.
         y: (seeds, levels).
     """
+    return np.asarray(y @ _slope_weights(x))
+
+
+def slope_resolution(x: Array, unit: Array) -> float:
+    """Return by how much rounding moves a slope, in units of `ROUNDING`: for `paired`, as its `resolution`.
+
+    Args:
+        x: (levels,), as of `slopes`.
+        unit: (levels,), what a difference of 1 in the rounded number is worth on the scale of the slope.
+
+    Example:
+        A slope through two levels one apart is their difference.
+
+        >>> round(slope_resolution(np.array([0.0, 1.0]), np.array([3.0, 4.0])), 12)
+        5.0
+    """
+    return float(np.linalg.norm(_slope_weights(x) * unit))
+
+
+def _slope_weights(x: Array) -> Array:
     centred = x - x.mean()
-    return np.asarray(y @ centred / (centred @ centred))
+    return np.asarray(centred / (centred @ centred))
 
 
 def holm(p_values: list[float], tested: int) -> list[float]:

@@ -1,6 +1,7 @@
 """The test of one claim on one network and data set: a trend or a correlation here, all others in their own modules."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from gapscope.drawing.numbers import number
 
 TOO_FEW_LEVELS = Outcome(1.0, 1.0, 0.0, "fewer than three levels that all seeds have: no order to test", tested=False)
 PAGE = "Page's trend test, seeds as blocks, exact"
+PAGE_AND_SLOPE = f"{PAGE}; and a t test of the slopes over seeds"
+NO_SLOPE = "infinite values have no slope: the test is of the order of the levels alone"
 PAIRED = "paired t test over seeds, last level minus first"
 GIVEN_LEVEL = "rank correlation with {other} over seeds at the same {level}, exact"
 FEW = 5  # seeds; with fewer, permutations of seeds cannot reach 2 %
@@ -45,10 +48,34 @@ def run_test(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, level: 
         return stated_values.u_shape(claim, found)
     if n < 1 or k < 2:
         return f"fewer than two {_plural(claim)} at which every seed has a value"
-    return _correlation(claim, table, found) if claim.correlated_with else _trend(claim, table, found)
+    return _correlation(claim, table, found) if claim.correlated_with else _trend(claim, table, found, level)
 
 
-def _trend(claim: Claim, table: pd.DataFrame, found: pd.DataFrame) -> Finding:
+@dataclass(frozen=True)
+class _Slopes:
+    """The slope of each seed over the level, on the scale on which it is tested."""
+
+    each: Array  # (seeds,)
+    resolution: float  # of counts, as `hypothesis_tests.paired` takes it
+    logarithmic: bool
+    unit: str
+
+    @property
+    def effect(self) -> Effect:
+        """Mean over seeds with its interval."""
+        return tests.interval(np.exp(self.each) if self.logarithmic else self.each, ratio=self.logarithmic)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Student's t test over seeds."""
+        return tests.paired(self.each, self.resolution)
+
+    def seeds(self, way: int, alpha: float) -> int | None:
+        """Return how many seeds would show slopes above 0 (way 1) or below."""
+        return power.seeds_for_difference(way * self.each, alpha, self.resolution)
+
+
+def _trend(claim: Claim, table: pd.DataFrame, found: pd.DataFrame, level: float) -> Finding:
     values, levels = found.to_numpy(dtype=float), found.columns.to_numpy(dtype=float)
     ratio = claim.unit == "times" and bool((values[:, [0, -1]] > 0).all())
     unit = claim.unit if ratio or claim.unit != "times" else "as a difference"  # 0 has no multiple
@@ -57,20 +84,30 @@ def _trend(claim: Claim, table: pd.DataFrame, found: pd.DataFrame) -> Finding:
     ordered = len(levels) > 2 and not claim.ends
     outcome = tests.trend(levels, values) if ordered else tests.paired(difference, resolution)
     sign, none = -1 if claim.test == "falls" else 1, _equivalence(claim, table, found, ratio)
-    slope, per = _slope(claim, levels, values, ratio)
+    slopes = _slopes(claim, levels, values, ratio) if len(levels) > 2 else None  # of two, the change says the same
+    needed = slopes if ordered else None
+    name = (PAGE_AND_SLOPE if needed else PAGE) if ordered else PAIRED
     of = {"largest": ", at the largest batch size", "gap": ", of the gap: largest minus smallest batch size"}
 
     def seeds_needed(alpha: float) -> int | None:
         if ordered:
             each = sign * tests.rank_correlations(np.broadcast_to(levels, values.shape), values)
-            decided = [power.seeds_for_trend(way * each, len(levels), alpha) for way in _ways(claim)]
+            decided = [
+                _all_of(
+                    power.seeds_for_trend(way * each, len(levels), alpha),
+                    *([needed.seeds(way * sign, level)] if needed else []),
+                )
+                for way in _ways(claim)
+            ]
         else:
             decided = [power.seeds_for_difference(way * sign * difference, alpha, resolution) for way in _ways(claim)]
         return min((n for n in (*decided, none and none.seeds(alpha)) if n), default=None)
 
     return Finding(
-        len(values), _levels(found), (PAGE if ordered else PAIRED) + of.get(claim.of, ""),
-        tests.interval(change, ratio=ratio), unit, outcome, sign, one_way=claim.one_way, slope=slope, slope_unit=per,
+        len(values), _levels(found), name + of.get(claim.of, ""),
+        tests.interval(change, ratio=ratio), unit, outcome, sign, one_way=claim.one_way,
+        slope=slopes.effect if slopes else tests.NONE, slope_unit=slopes.unit if slopes else "",
+        slope_test=needed.outcome if needed else None, also=NO_SLOPE if ordered and not needed else "",
         p_none=none.p if none else 1.0, margin=none.text if none else "",
         by_construction=_by_construction(claim, table, found), seeds_needed=seeds_needed,
     )  # fmt: skip
@@ -109,18 +146,20 @@ def _equivalence(claim: Claim, table: pd.DataFrame, found: pd.DataFrame, ratio: 
         return no_effect(claim, values[:, 1:] - values[:, :1])
 
 
-def _slope(claim: Claim, levels: Array, values: Array, ratio: bool) -> tuple[Effect, str]:
-    """Return the slope over the level: ratios and counts on a logarithmic scale, where their spread is more even."""
-    if len(levels) < 3:
-        return Effect(None), ""  # the change from the first to the last level says the same
+def _slopes(claim: Claim, levels: Array, values: Array, ratio: bool) -> _Slopes | None:
+    """Return the slopes over the level; None where a value is not finite.
+
+    Ratios and counts are on a logarithmic scale, where their spread is more even.
+    """
     x = levels / STEP[claim.over] if claim.over in STEP else np.log2(levels)
     counts = claim.unit in COUNTS and claim.compared_with is None and not claim.ends
     y = log(values) if ratio else log(1 + values) if counts else values
-    unit = "times" if ratio else "times (1 + count)" if counts else claim.unit
-    if (unit == "times" and not ratio) or not np.isfinite(y).all():
-        return Effect(None), ""
-    each = tests.slopes(x, y)
-    return tests.interval(np.exp(each) if ratio or counts else each, ratio=ratio or counts), f"{unit} {PER[claim.over]}"
+    if not np.isfinite(y).all():
+        return None
+    worth = 1 / (1 + values.mean(axis=0)) if counts else np.full(len(x), float(claim.unit in COUNTS))
+    unit = "times (1 + count)" if counts else "as a difference" if claim.unit == "times" and not ratio else claim.unit
+    resolution = tests.slope_resolution(x, worth)
+    return _Slopes(tests.slopes(x, y), resolution, ratio or counts, f"{unit} {PER[claim.over]}")
 
 
 def _by_construction(claim: Claim, table: pd.DataFrame, found: pd.DataFrame) -> str:
@@ -132,6 +171,11 @@ def _by_construction(claim: Claim, table: pd.DataFrame, found: pd.DataFrame) -> 
     if math.isnan(own) or own <= 0 or own < HALF * change or change <= 0:
         return ""
     return f"of the change of {change:+,.0f}, at least {own:+,.0f} is there without training ({claim.untrained})"
+
+
+def _all_of(*seeds: int | None) -> int | None:
+    """Return the largest of several numbers of seeds; None if one of them is not known."""
+    return None if None in seeds else max(n for n in seeds if n is not None)
 
 
 def _ways(claim: Claim) -> tuple[int, ...]:

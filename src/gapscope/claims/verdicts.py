@@ -19,7 +19,18 @@ PAIR = ["model", "dataset"]
 FIRST = ["claim", "statement", "source", "paper", "family", *PAIR, "quantity"]  # columns, before those of the axes
 LAST = [
     *("compared_with", "test", "n", "seeds", "levels", "effect", "effect_low", "effect_high", "effect_unit"),
-    *("slope", "slope_low", "slope_high", "slope_unit", "p", "p_corrected", "margin", "p_none", "p_none_corrected"),
+    *(
+        "slope",
+        "slope_low",
+        "slope_high",
+        "slope_unit",
+        "p_slope",
+        "p",
+        "p_corrected",
+        "margin",
+        "p_none",
+        "p_none_corrected",
+    ),
     *("verdict", "why", "seeds_needed", "also", "caution"),
 ]
 
@@ -57,6 +68,7 @@ def evaluate(claims: Sequence[Claim], evidence: Evidence, reference: Evidence, s
     Returns:
         Columns `FIRST`, the axes that the claims name, and `LAST`. `p` is one-sided, in the direction of the smaller p
         value; `p_corrected` is the same corrected for the family, and is missing where the family is not corrected.
+        `p_slope` is that of the slopes in the same direction, of trends that need both tests; it is not corrected.
 
     Raises:
         InputError: an arm that no claim belongs to, or an axis that a claim leaves open.
@@ -163,6 +175,7 @@ def _result(finding: Finding, decision: Decision) -> dict[str, Any]:
         "slope_low": finding.slope.low,
         "slope_high": finding.slope.high,
         "slope_unit": finding.slope_unit,
+        "p_slope": finding.p_slope,
         "p": finding.p_against if against else finding.p_for,
         "p_corrected": p_against if against else p_for,
         "margin": finding.margin,

@@ -35,19 +35,27 @@ def verdict(finding: Finding, p: tuple[float, float, float], level: float, kind:
     p_for, p_against, p_none = p
     if finding.n < hypothesis_tests.ENOUGH:
         return "undecided", f"n = {finding.n}: fewer than {hypothesis_tests.ENOUGH} seeds decide nothing"
-    if p_for <= level and not finding.outcome.why:
-        return "supported", _joined(f"significant, {kind} p = {number(p_for, 2)}", _slope_differs(finding))
-    if p_against <= level and not finding.outcome.why:
-        why = f"{finding.opposite}, {kind} p = {number(p_against, 2)}"
-        return "contradicted", _joined(why, _slope_differs(finding))
+    supports = finding.p_for <= finding.p_against
+    nearer = p_for if supports else p_against
+    significant = nearer <= level and not finding.outcome.why
+    p_slope, said = finding.p_slope, f"{kind} p = {number(nearer, 2)}"
+    if significant and (p_slope is None or p_slope <= level):
+        also = "" if p_slope is None else f"the slope too, p = {number(p_slope, 2)}"
+        return "supported" if supports else "contradicted", _joined(
+            f"{'significant' if supports else finding.opposite}, {said}", also
+        )
     if finding.margin and p_none <= level:
         return "no effect", f"no effect as large as {finding.margin}, {kind} p = {number(p_none, 2)}"
     if finding.outcome.why:
         return "undecided", finding.outcome.why
-    nearer = p_against if finding.p_against < finding.p_for else p_for
-    why = f"not significant, {kind} p = {number(nearer, 2)}"
+    if significant and p_slope is not None:
+        return (
+            "undecided",
+            f"the order of the levels is significant, {said}, but not the slope, p = {number(p_slope, 2)}",
+        )
+    slope = f"the slope alone is, p = {number(p_slope, 2)}" if p_slope is not None and p_slope <= level else ""
     one_way = "the opposite direction is not tested" if finding.one_way else ""
-    return "undecided", _joined(why, _slope_alone(finding), one_way)
+    return "undecided", _joined(f"not significant, {said}", slope, one_way)
 
 
 def seeds_needed(needed: int | None) -> str:
@@ -55,27 +63,6 @@ def seeds_needed(needed: int | None) -> str:
     if needed is None:
         return "how many seeds would decide cannot be told, or is more than 100"
     return f"about {needed} seeds would decide if effect and spread stay as they are"
-
-
-def _slope_differs(finding: Finding) -> str:
-    """Say where the slope's interval holds no change although the order of the levels is significant."""
-    if _slope_holds_nothing(finding) is not True:
-        return ""
-    return "the order of all levels is significant, while the slope, which may differ between seeds, is not"
-
-
-def _slope_alone(finding: Finding) -> str:
-    """Say where the slope's interval excludes no change although the test does not decide."""
-    if _slope_holds_nothing(finding) is not False:
-        return ""
-    return "the interval of the slope excludes no change, but the test decides"
-
-
-def _slope_holds_nothing(finding: Finding) -> bool | None:
-    """Return whether the slope's interval holds no change; None where there is no interval."""
-    nothing = 1.0 if finding.slope_unit.startswith("times") else 0.0
-    low, high = finding.slope.low, finding.slope.high
-    return None if low is None or high is None else low <= nothing <= high
 
 
 def _joined(*parts: str) -> str:
