@@ -16,6 +16,7 @@ from gapscope.claims.verdicts import ClaimSettings, evaluate
 from migrations import runs as migrated
 
 SIZES = (128, 512, 1024, 2048, 4096, 8192)
+MARGINS = {claim.unit: claim.margin for claim in papers.claims() if claim.margin}  # one for each unit, as a test checks
 PLAIN = ClaimSettings(arm="plain", reference="made_up", level=0.02)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import evidence, made_up
+from made_up_runs import MARGINS, evidence, made_up
 from scipy import stats
 
 from gapscope.claims import hypothesis_tests as tests
@@ -18,7 +18,7 @@ ARM = ClaimSettings(arm="arm", reference="made_up", level=0.02)
 
 
 def row(test: str, ours: pd.DataFrame, theirs: pd.DataFrame, **more: Any) -> pd.Series:
-    claim = Claim("a", "It does", "nowhere", test, ERROR, "points", arm="arm", **more)
+    claim = Claim("a", "It does", "nowhere", test, ERROR, "points", arm="arm", margin=MARGINS["points"], **more)
     return evaluate([claim], evidence(ours), evidence(theirs), ARM).iloc[0]
 
 

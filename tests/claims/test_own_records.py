@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from made_up_runs import MARGINS
 
 from gapscope import papers
 from gapscope.claims.claim import Claim, Measured, read_claims
@@ -21,7 +22,7 @@ LAYERS = ("dense.1.layer.weight", "dense.3.layer.weight")
 
 
 def claim(test: str, quantity: str, where: dict[str, Any], unit: str, **more: Any) -> Claim:
-    about = {"measure": "gradient_law", "over": "images", **more}
+    about = {"measure": "gradient_law", "over": "images", "margin": MARGINS.get(unit), **more}
     return Claim("a", "It does, after {epoch} epochs", "nowhere", test, Measured(quantity, where), unit, **about)
 
 
@@ -124,6 +125,8 @@ ENTRY = {"name": "a", "statement": "b", "source": "c", "test": "rises", "quantit
         ({"value": 1.0}, "value"),
         ({"only": 128}, "only"),
         ({"over": "images"}, "measure"),
+        ({"margin": {"value": 0.5}}, "because"),
+        ({"margin": {"value": 0.5, "becuase": "x"}}, "becuase"),
     ],
 )
 def test_a_key_that_a_test_does_not_take_or_lacks_is_named(changed: dict[str, Any], named: str) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_runs import MARGINS
 from scipy import stats
 
 from gapscope.claims import hypothesis_tests as tests
@@ -22,7 +23,8 @@ SIZES = np.array([32, 64, 128, 256, 512, 1024])
 
 
 def claim(test: str, unit: str, value: float | None = None, **more: Any) -> Claim:
-    return Claim("a", "It does", "nowhere", test, Measured("q"), unit, value=value, **more)
+    margin = MARGINS.get(unit)
+    return Claim("a", "It does", "nowhere", test, Measured("q"), unit, value=value, margin=margin, **more)
 
 
 def table(values: np.ndarray, levels: np.ndarray = SIZES) -> pd.DataFrame:
@@ -114,7 +116,7 @@ def test_a_true_value_at_the_margin_is_seldom_within_it_and_seldom_outside(seeds
     assert uncorrected > MOST  # planted: the level with the smallest p value, without a correction
 
 
-def test_a_unit_without_a_margin_can_only_contradict_and_its_scale_is_free() -> None:
+def test_a_claim_without_a_margin_can_only_contradict_and_its_scale_is_free() -> None:
     about, values = claim("equals", "half-widths", 0.0), np.array([[1.0], [1.1], [0.9]])
     for scale in (1.0, 1e-15):
         found = finding(about, scale * values, np.array([0]))

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_runs import SIZES, evaluated, made_up, verdict
+from made_up_runs import MARGINS, SIZES, evaluated, made_up, verdict
 from scipy import stats
 
 from gapscope import papers
@@ -124,6 +124,16 @@ def test_each_claim_that_is_controlled_exists() -> None:
     controls = {claim.controls for claim in papers.claims() if claim.controls}
     assert controls
     assert controls <= names
+
+
+def test_whatever_can_be_shown_to_be_small_has_the_margin_of_its_unit_with_a_reason() -> None:
+    """Chance works against claims that are tested in one way; half a gap, a bound, a U and a spread have no margin."""
+    without = {"removes_half", "exceeds", "u_shaped", "less_dispersed", "rises_with"}
+    for claim in papers.claims():
+        counted = claim.unit == "values" and not claim.share  # only as a share of all values
+        needed = claim.unit in MARGINS and claim.test not in without and not claim.one_way and not counted
+        assert claim.margin == (MARGINS[claim.unit] if needed else None), claim.name
+        assert not claim.margin or claim.margin.because
 
 
 def test_secondary_claims_and_twins_are_not_corrected() -> None:

@@ -16,11 +16,11 @@ test            rises, falls    the quantity with the level (`over`), seeds as b
                                 the quantity, as a mean over all batch sizes that both studies have, against
                                 `claims.reference`
                 same_as_reference
-                                equal to that of `claims.reference` within the unit's margin, at each of these sizes
+                                equal to that of `claims.reference` within the margin, at each of these sizes
                 less_dispersed  the quantity varies less from seed to seed than in `claims.reference`, at the largest of
                                 these sizes. It takes ten seeds
-                equals          the quantity is `value` within the unit's margin at every level. Contradicted where it
-                                is outside at some level. A unit without a margin: only that can be shown
+                equals          the quantity is `value` within the margin at every level. Contradicted where it is
+                                outside at some level. Without a margin only that can be shown
                 exceeds         the quantity is above `value` at every level. Contradicted where it is below at some
                 follows_power   the quantity goes as level^`value`: its local exponent, from each level to the next, is
                                 `value` within the margin
@@ -45,6 +45,9 @@ controls        name of the claim that this one is a control of. Controls are a 
                 where the claim that it controls is supported
 untrained       {quantity, where}: the part of the quantity that is there without training, such as structural zeros.
                 Where it makes up at least half of the change in every seed, the verdict is "by construction"
+margin          {value, because}: the largest effect that counts as none, in the unit of the effect, and its reason. Of
+                `times` a factor, of counts (`values`) a share of all the values that there are. A claim without a
+                margin is never said to have no effect
 share           for unit: values. The same count as a share of all values, by its name in the long table
 arm             which studies test it, by their `claims.arm`; default: plain
 over            the level: batch_size (default), width or start_epoch; or, of the records of `measure`, images or
@@ -77,18 +80,6 @@ TESTS = ("rises", "falls", "rises_with", "u_shaped", *STATED, *OF_REFERENCE)
 OF_RECORDS = ("images", "discarded", "none")  # levels that are read from a measure's own records
 LEVELS = ("batch_size", "width", "start_epoch", *OF_RECORDS)
 FAMILIES = ("primary", "secondary")
-# The largest effect that counts as none, by unit, fixed on 2026-11-30. Points: as `tables.tolerance_points`. Ratios: a
-# factor. Counts: a share of all the values that there are to count. Nats, variances and exponents: our choice.
-MARGINS = {
-    "points": 0.5,
-    "nats": 0.05,
-    "variances": 0.05,
-    "nats per token": 0.05,
-    "times": 1.25,
-    "share": 0.01,
-    "values": 0.01,
-    "exponent": 0.05,
-}
 
 
 @dataclass(frozen=True)
@@ -106,6 +97,14 @@ class Measured:
     def named(self) -> dict[str, Any]:
         """Return the axes with a list of values as one text."""
         return {axis: " or ".join(of) if isinstance(of, list) else of for axis, of in self.where.items()}
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The largest effect that counts as none."""
+
+    value: float
+    because: str  # why this much
 
 
 @dataclass(frozen=True)
@@ -128,6 +127,7 @@ class Claim:
     correlated_with: Measured | None = None
     needs: Measured | None = None
     untrained: Measured | None = None
+    margin: Margin | None = None
     share: str = ""
     family: str = "secondary"
     controls: str = ""
@@ -214,6 +214,11 @@ def _claim(entry: Mapping[str, Any], paper: str) -> Claim:
         if key in more:
             _check(more[key], ["quantity", "where"], f"claim {name}, {key}")
             more[key] = Measured(**more[key])
+    if "margin" in more:
+        _check(more["margin"], ["value", "because"], f"claim {name}, margin")
+        if missing := [key for key in ("value", "because") if key not in more["margin"]]:
+            raise InputError(f"claim {name}, margin: {', '.join(missing)} is missing")
+        more["margin"] = Margin(**more["margin"])
     for key in ("each", "first"):
         more[key] = tuple(more.get(key, ()))
     names = entry["quantity"] if isinstance(entry["quantity"], list) else [entry["quantity"]]

@@ -8,7 +8,7 @@ import numpy as np
 
 from gapscope.claims import hypothesis_tests as tests
 from gapscope.claims import power
-from gapscope.claims.claim import MARGINS, Claim
+from gapscope.claims.claim import Claim
 from gapscope.claims.hypothesis_tests import Array, Effect, Outcome
 
 COUNTS = ("values", "eigenvalues")  # units of what is counted
@@ -86,15 +86,15 @@ class Equivalence:
 
 
 def no_effect(claim: Claim, changes: Array) -> Equivalence | None:
-    """Return what is tested for "no effect"; None where the claim's unit has no margin.
+    """Return what is tested for "no effect"; None where the claim has no margin.
 
     Args:
         claim: the claim.
         changes: (seeds, levels), on the scale of the test: logarithms of ratios, differences of anything else.
     """
-    if claim.unit not in MARGINS:
+    if claim.margin is None:
         return None
-    margin = MARGINS[claim.unit]
+    margin = claim.margin.value
     text = {"times": f"a factor of {margin:g}", "values": f"{margin:.0%} of all values", "share": f"{margin:.0%}"}
     scale = math.log(margin) if claim.unit == "times" else margin
     return Equivalence(changes, scale, text.get(claim.unit, f"{margin:g} {claim.unit}"))

@@ -16,7 +16,7 @@ import pandas as pd
 
 from gapscope.claims import hypothesis_tests as tests
 from gapscope.claims import power
-from gapscope.claims.claim import MARGINS, Claim
+from gapscope.claims.claim import Claim
 from gapscope.claims.finding import Finding, log, no_effect
 from gapscope.claims.hypothesis_tests import Array, Effect, Outcome
 from gapscope.drawing.numbers import number
@@ -46,7 +46,7 @@ def run_test(claim: Claim, found: pd.DataFrame, level: float) -> Finding | str:
         return "a ratio of 0 or below cannot be compared with a stated one"
     scale, back = _scale(claim)
     differences = scale(values) - scale(np.array(claim.value))
-    if claim.unit not in MARGINS and differences.any():  # the scale is free, and differences may be tiny
+    if claim.margin is None and differences.any():  # the scale is free, and differences may be tiny
         differences = differences / np.abs(differences).max()
     finding, outside = (_exceeds if claim.test == "exceeds" else _equals)(claim, found, differences)
     means = differences.mean(axis=0)
@@ -82,11 +82,11 @@ def exponents(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def within(claim: Claim, differences: Array) -> tuple[Outcome, list[float], str]:
-    """Test differences from a stated value against the margin of the claim's unit.
+    """Test differences from a stated value against the claim's margin.
 
     Returns:
         The outcome, `p_rises` for "within the margin at every level" and `p_falls` for "outside at one"; the p value of
-        each level for the latter, corrected; the margin as a reader writes it, empty where the unit has none.
+        each level for the latter, corrected; the margin as a reader writes it, empty where the claim has none.
     """
     same = no_effect(claim, differences)
     outside = tests.outside(differences, same.margin if same else 0.0)
