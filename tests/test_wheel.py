@@ -78,6 +78,23 @@ def test_a_clone_is_a_project_already(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.parametrize("command", [("compose", "study=smoke"), ("run",)])
+def test_a_folder_of_another_version_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    packed = tmp_path / "packed/revisions.yaml"
+    packed.parent.mkdir()
+    monkeypatch.setattr(init, "PROJECT", packed.parent)
+    monkeypatch.chdir(tmp_path)  # no project, so what follows the warning fails
+    revisions = {"train": {"revision": 1}, "plots": {"revision": 5}}
+    Path("revisions.yaml").write_text(yaml.safe_dump(revisions))
+    for installed, expected in ((1, []), (2, ["train"])):
+        packed.write_text(yaml.safe_dump(revisions | {"train": {"revision": installed}}))
+        call(monkeypatch, *command)
+        warned = [line for line in capsys.readouterr().err.splitlines() if "revisions.yaml" in line]
+        assert [name for line in warned for name in revisions if name in line] == expected
+
+
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that has the wheel, and of this environment's packages all but gapscope."""

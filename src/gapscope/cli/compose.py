@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from gapscope.cli.init import warn_of_other_revisions
 from gapscope.cli.study_files import check_package, study_file
 from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_params
 from gapscope.engine import locks
@@ -34,6 +35,7 @@ def compose(overrides: list[str]) -> None:
     Raises:
         InputError: an override of a param that is not declared, of a value that it cannot have, or no override at all.
     """
+    warn_of_other_revisions()
     params, text = composed(overrides)
     locks.mend()
     write_text(PARAMS, text)

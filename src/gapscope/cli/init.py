@@ -2,9 +2,11 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+from gapscope.config import REVISIONS, read_yaml
 from gapscope.errors import InputError
 from gapscope.git import git
 from gapscope.records.files import write_text
@@ -49,6 +51,25 @@ def init(folder: Path) -> None:
 def without_package_files(pipeline: str) -> str:
     """Return the text of dvc.yaml without the dependencies on files that lie in the package."""
     return "".join(line for line in pipeline.splitlines(keepends=True) if not line.startswith(OF_PACKAGE))
+
+
+def warn_of_other_revisions() -> None:
+    """Say in one line on stderr which revisions of this folder differ from those of the installed package.
+
+    DVC goes by the folder's `revisions.yaml`. It takes results for up to date that the package would compute otherwise.
+    """
+    packed = PROJECT / REVISIONS
+    if not (packed.is_file() and REVISIONS.is_file()):  # a clone runs its own code
+        return
+    folder, package = (
+        {name: stage["revision"] for name, stage in read_yaml(path).items()} for path in (REVISIONS, packed)
+    )
+    if others := sorted(name for name in folder | package if folder.get(name) != package.get(name)):
+        print(
+            f"warning: another version of gapscope made this folder: {REVISIONS} differs from the installed package in "
+            f"{', '.join(others)}; make a new folder with gapscope init, and copy your studies (conf/study/) into it",
+            file=sys.stderr,
+        )
 
 
 def _in_git(folder: Path) -> bool:

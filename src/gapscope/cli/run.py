@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gapscope.cli.compose import compose, with_study
+from gapscope.cli.init import warn_of_other_revisions
 from gapscope.cli.study_files import add_study
 from gapscope.config import Params, load_params
 from gapscope.engine import kept_weights, locks, runner
@@ -48,6 +49,7 @@ def run(study: str | None, overrides: list[str], jobs: int, cluster: str | None 
     if study or overrides:
         compose(with_study(study, overrides))
     else:
+        warn_of_other_revisions()
         locks.mend()
     params = load_params()
     kept_weights.fetch()
