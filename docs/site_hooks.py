@@ -89,5 +89,6 @@ def _set_aside(found: re.Match[str]) -> str:
     if not equation:
         return found[0]  # code
     word = f"equation{next(_number)}x"
-    _equations[word] = convert(equation.strip(), display="block" if found["block"] else "inline")
+    math = convert(equation.strip(), display="block" if found["block"] else "inline")
+    _equations[word] = f'<span class="equation">{math}</span>' if found["block"] else math
     return word

@@ -1,6 +1,7 @@
 """What every figure owes its reader: legends where no data are."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -150,6 +151,32 @@ def test_a_caption_speaks_of_printed_values_if_and_only_if_there_are_some() -> N
     has = {name: "paper" in set(rows.get("source", ())) for name, rows, _ in committed()}
     assert any(has.values())
     assert {name: "printed" in caption for name, _, caption in committed()} == has
+
+
+def test_a_caption_speaks_of_seeds_only_where_there_are_several() -> None:
+    of_seeds = [(name, rows["seed"].nunique(), caption) for name, rows, caption in committed() if "seed" in rows]
+    assert any(count > 1 and "over seeds" in caption for _, count, caption in of_seeds)
+    assert [name for name, count, caption in of_seeds if count <= 1 and "over seeds" in caption] == []
+
+
+def test_a_caption_of_loss_curves_speaks_of_single_batches_only_where_they_are_drawn() -> None:
+    has = {name: "batch" in set(rows["sample"]) for name, rows, _ in committed() if name.endswith("/loss_curves")}
+    said = {name: "batch's" in caption for name, _, caption in committed() if name in has}
+    assert said == has
+    assert set(has.values()) == {True, False}
+
+
+@pytest.mark.parametrize("name", ["gap", "curves", "near_rank", "sharpness"])
+def test_titles_of_panels_stay_in_the_figure_and_apart(name: str) -> None:
+    shown, rows = drawn_studies()[name]
+    long = rows.assign(model="a_network_of_a_long_name", dataset="data of a long name too")
+    figure = styled(shown.draw, pd.concat([long, long.assign(dataset="other data of a long name")], ignore_index=True))
+    svg._lay_out(figure)
+    titles = [axes.title for axes in figure.axes if axes.get_visible()]
+    boxes = [title.get_window_extent() for title in titles]
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
+    assert not any(box.overlaps(other) for box, other in combinations(boxes, 2))
+    plt.close(figure)
 
 
 def test_printed_values_alone_are_dotted() -> None:

@@ -97,7 +97,10 @@ def test_the_answer_tells_shown_costs_from_undecided_ones() -> None:
     table = gap.gap_table(*runs(unsure), tolerance=0.5)
     assert table["verdict"].tolist() == ["within", "undecided", "beyond", "undecided"]
     (sentence,) = gap.answer(table)
-    assert "Shown to cost more: 1024. At 4096: +1.7 points (−2.1 to 5.5), undecided." in sentence
+    assert (
+        "Shown to cost more: 1024. At 4096: +1.7 points (−2.1 to 5.5); whether that is more than 0.5 is undecided."
+        in sentence
+    )
     lost = {**unsure, 4096: [None, None, None], 8192: [9.0, 10.0, 11.0]}
     (sentence,) = gap.answer(gap.gap_table(*runs(lost), 0.5))
     assert "Shown to cost more: 1024 and above. At 4096 runs diverged" in sentence

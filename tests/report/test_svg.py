@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import combinations
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
@@ -244,3 +245,33 @@ def test_a_legend_below_its_panel_stays_on_the_page() -> None:
     text = svg.drawn(figure, "one")
     assert "a series" in text
     assert legend.get_window_extent().y0 >= 0
+
+
+def test_labels_of_a_logarithmic_axis_do_not_overlap() -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(4, 2))
+    left.plot([150, 900], [1, 2])
+    left.set_xscale("log")
+    right.plot([1, 2], [-1, 1])
+    right.set_yscale("symlog", linthresh=1e-7)
+    svg._lay_out(figure)
+    for axis in (left.xaxis, right.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [tick for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()) if low <= tick.get_loc() <= high]
+        labels = [tick.label1 for tick in ticks if tick.label1.get_visible() and tick.label1.get_text()]
+        boxes = [label.get_window_extent() for label in labels]
+        assert len(boxes) >= 2
+        assert not any(box.overlaps(other) for box, other in combinations(boxes, 2))
+    assert "0" in [tick.label1.get_text() for tick in right.yaxis.get_major_ticks() if tick.label1.get_visible()]
+    plt.close(figure)
+
+
+def test_a_hidden_panel_does_not_choose_the_ticks_of_its_row() -> None:
+    figure, (left, right) = plt.subplots(1, 2, sharey=True)
+    left.plot([1, 2], [1e-6, 1e4])
+    left.set_yscale("log")
+    right.set_visible(False)
+    svg._lay_out(figure)
+    locations = left.yaxis.get_majorticklocs()
+    assert locations.min() <= 1e-4
+    assert locations.max() >= 1e2
+    plt.close(figure)

@@ -53,6 +53,18 @@ def runs_caption(rows: pd.DataFrame) -> str:
     return caption + (" Small dots are single runs, where these differ." if most > FEW and "bars" in ranges else "")
 
 
+def lines_caption(rows: pd.DataFrame) -> str:
+    """Return what the lines of a figure along training are."""
+    if rows["seed"].nunique() == 1:
+        return "Lines are single runs."
+    return "Lines are means over seeds, and bands reach from the smallest run to the largest."
+
+
+def over_seeds(rows: pd.DataFrame, words: str) -> str:
+    """Return words on means over seeds; nothing where there is one seed."""
+    return words if rows["seed"].nunique() > 1 else ""
+
+
 def is_line(places: pd.Series) -> bool:
     """Return whether a line joins so many places; between two it would say what nobody measured."""
     return int(places.nunique()) > FEW

@@ -3,6 +3,7 @@
 The figure is a pure redraw of its table NAME.csv, which `dvc plots diff` shows too. NAME.svg is what was drawn.
 """
 
+import math
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ mpl.use("Agg")
 import matplotlib.figure
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from gapscope.drawing import svg
 from gapscope.drawing.labels import name_series
@@ -24,6 +27,8 @@ from gapscope.records.files import write_text
 from gapscope.records.tables import read_table, write_table
 
 Draw = Callable[[pd.DataFrame], matplotlib.figure.Figure]
+MARGIN = 50.0  # points of a panel's part of the figure that its title leaves free: labels of ticks, a gap to the next
+SHORT, SLACK = 15, 3  # letters: a title so short fits; an equal share of a line need not end between two words
 Said = Callable[[str], str] | None
 
 
@@ -79,6 +84,23 @@ def _say(figure: matplotlib.figure.Figure, said: Callable[[str], str]) -> None:
         artist.set_label(said(str(artist.get_label())))
 
 
+def _fit_titles(figure: matplotlib.figure.Figure) -> None:
+    """Break the titles of panels into lines that stay within their panel's part of the figure."""
+    for axes in figure.axes:
+        spec = axes.get_subplotspec()
+        room = 72 * figure.get_figwidth() / (spec.get_gridspec().ncols if spec else 1) - MARGIN
+        font = axes.title.get_fontproperties()
+        lines = [_broken(line, room, font) for line in axes.get_title().splitlines()]
+        axes.title.set_text("\n".join(lines))
+
+
+def _broken(line: str, room: float, font: FontProperties) -> str:
+    """Return a line as lines of at most `room` points, about equally long."""
+    width = text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] if len(line) > SHORT else 0.0
+    letters = math.ceil(len(line) / max(math.ceil(width / room), 1)) + SLACK
+    return line if width <= room else textwrap.fill(line, letters, break_on_hyphens=False)
+
+
 def styled(draw: Draw, rows: pd.DataFrame, said: Said = None) -> matplotlib.figure.Figure:
     """Draw a figure in the project's one style; without a row, one that says so. `said` is as in `save`."""
     with as_file(files("gapscope.drawing") / "gapscope.mplstyle") as style, plt.style.context(style):
@@ -90,6 +112,7 @@ def styled(draw: Draw, rows: pd.DataFrame, said: Said = None) -> matplotlib.figu
         if said:
             _say(figure, said)
         name_series(figure)
+        _fit_titles(figure)
         # about 12 letters per inch at the size of a title; a narrow figure would cut it at both ends
         title = textwrap.fill(figure.get_suptitle(), int(12 * figure.get_figwidth()))
         figure.suptitle(title, x=0.01, ha="left")  # a phone shows the left panel first

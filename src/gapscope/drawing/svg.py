@@ -7,6 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib.pyplot as plt
+from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import Formatter, LogFormatter, NullLocator
@@ -19,6 +20,7 @@ UNIT = 72  # of matplotlib's SVG files: to the inch
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # the same bytes on any day
 TIMES = "\N{MULTIPLICATION SIGN}"
 SUPERSCRIPT = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+LABEL, LETTER = 10.0, 5.2  # points: height of a tick's label, and width of its letters, of which powers are smaller
 FONTS = ["DejaVu Sans", "Verdana", "Arial"]  # the second is as wide as the first, where a reader lacks that
 
 
@@ -90,7 +92,9 @@ def _text(root: ElementTree.Element) -> str:
 def _lay_out(figure: Figure) -> None:
     """Fix the places of all panels, in the file's own units: Figure.savefig would lay out and draw twice."""
     figure.set_dpi(UNIT)
-    for axis in [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]:
+    # a hidden panel shares its ticks with those in its row, and has no data to choose them by
+    shown = [axis for axes in figure.axes if axes.get_visible() for axis in (axes.xaxis, axes.yaxis)]
+    for axis in shown:
         if axis.get_scale() == "log" and not math.isfinite(axis.get_minpos()):  # all runs have diverged
             axis.set_view_interval(0.1, 1.0, ignore=True)
         if isinstance(axis.get_major_formatter(), LogFormatter):
@@ -103,3 +107,25 @@ def _lay_out(figure: Figure) -> None:
         if figure.axes:  # else there is nothing to place, and matplotlib warns
             engine.execute(figure)
         figure.set_layout_engine("none")
+    for axis in shown:
+        if isinstance(axis.get_major_formatter(), Plain):
+            _hide_overlapping(axis)
+
+
+def _hide_overlapping(axis: Axis) -> None:
+    """Hide the labels of a logarithmic axis that would overlap others; 0 comes first, and then powers of ten."""
+    across = isinstance(axis, XAxis)
+    place = axis.axes.get_xaxis_transform() if across else axis.axes.get_yaxis_transform()
+    axis.get_majorticklabels()  # which puts the ticks in their places
+    major = sorted(axis.get_major_ticks(), key=lambda tick: tick.get_loc() != 0)
+    taken: list[tuple[float, float]] = []
+    for tick in (*major, *axis.get_minor_ticks()):
+        text, (low, high) = tick.label1.get_text(), sorted(axis.get_view_interval())
+        if text and tick.label1.get_visible() and low <= tick.get_loc() <= high:
+            at = place.transform([(tick.get_loc(), 0) if across else (0, tick.get_loc())])[0, 0 if across else 1]
+            half = (LETTER * len(text) + LETTER if across else LABEL) / 2
+            overlaps = any(at - half < end and start < at + half for start, end in taken)
+            if overlaps:
+                tick.label1.set_visible(False)
+            else:
+                taken.append((at - half, at + half))

@@ -47,12 +47,12 @@ def by_tensor(study: Study) -> pd.DataFrame:
     return _at_ends(found)[[*RUN, "state", "kind", "layer", "estimate", "value"]]
 
 
-def by_tensor_caption(_: pd.DataFrame) -> str:
+def by_tensor_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
         "The curvature radius of each parameter tensor: by the diagonal h of the Hessian, and by what the paper and two"
-        " optimisers put in its place. Lines are geometric means over seeds, and points are seeds."
-    )
+        " optimisers put in its place."
+    ) + drawing.over_seeds(rows, " Lines are geometric means over seeds, and points are seeds.")
 
 
 def draw_by_tensor(rows: pd.DataFrame) -> Drawing:
@@ -116,12 +116,12 @@ def against_images(study: Study) -> pd.DataFrame:
     return table.reset_index()
 
 
-def against_images_caption(_: pd.DataFrame) -> str:
+def against_images_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
         "Radii and distances over more and more images, relative to those over the fewest. Lines are geometric means"
-        " over tensors and seeds, and bands reach from the smallest to the largest tensor. Dotted: what pure noise"
-        " would give, with |g| falling as 1/√n."
+        f" over tensors{drawing.over_seeds(rows, ' and seeds')}, and bands reach from the smallest to the largest"
+        " tensor. Dotted: what pure noise would give, with |g| falling as 1/√n."
     )
 
 

@@ -101,7 +101,8 @@ def gradients(study: Study) -> pd.DataFrame:
 def gradients_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
-        f"Mean |g| of some layers' weights at the {_epoch(rows['epoch'].min())}; means over seeds. The grey line is the"
+        f"Mean |g| of some layers' weights at the {_epoch(rows['epoch'].min())}"
+        f"{drawing.over_seeds(rows, '; means over seeds')}. The grey line is the"
         " layer's noise scale n*: to its right the mean gradient outweighs the noise, and |g| stops falling. Equation 4"
         " has no mean gradient."
     )
@@ -132,10 +133,11 @@ def exponents(study: Study) -> pd.DataFrame:
     return _rows(study, ("exponent",), ("layer", "images"))
 
 
-def exponents_caption(_: pd.DataFrame) -> str:
+def exponents_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
-        "Slope of log |g| from n to the next larger n, means over seeds. Equation 4 says −1/2 (dashed) at every n;"
+        f"Slope of log |g| from n to the next larger n{drawing.over_seeds(rows, ', means over seeds')}. Equation 4 says"
+        " −1/2 (dashed) at every n;"
         " 0 means that a larger batch no longer shrinks the gradient. The tables have intervals and all layers."
     )
 
@@ -228,12 +230,13 @@ def discarded(study: Study) -> pd.DataFrame:
     return rows.assign(value=rows["value"].to_numpy() / of_row)
 
 
-def discarded_caption(_: pd.DataFrame) -> str:
+def discarded_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
-        "Mean |g| over the samples kept, divided by that of the whole batch; means over seeds. If random samples with"
-        " the same classes do the same, the cause is the class mix. If the line follows 1/(1 − p), discarding only"
-        " raises the learning rate: the discarded samples had no gradient, and the mean divides by fewer. Ratios below"
+        "Mean |g| over the samples kept, divided by that of the whole batch"
+        f"{drawing.over_seeds(rows, '; means over seeds')}. If random samples with the"
+        " same classes do the same, the cause is the class mix. If the line follows 1/(1 − p), discarding only raises"
+        " the learning rate: the discarded samples had no gradient, and the mean divides by fewer. Ratios below"
         f" {FLOOR} are not drawn."
     )
 
@@ -257,5 +260,7 @@ FIGURES = [
     Figure("gradient_exponent", "Exponent of the mean gradient", exponents_caption, exponents, draw_exponents),
     Figure("layer_noise_scale", "Noise scale by layer", noise_scales_caption, noise_scales, draw_noise_scales),
     Figure("loss_decrement", "Loss gained by one step", decrements_caption, decrements, draw_decrements),
-    Figure("discarding", "Discarding samples by their loss", discarded_caption, discarded, draw_discarded),
+    Figure(
+        "discarding", "Discarding samples by their loss", discarded_caption, discarded, draw_discarded, optional=True
+    ),
 ]

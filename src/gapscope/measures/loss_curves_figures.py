@@ -18,13 +18,15 @@ SERIES = (
 )
 
 
-def curves_caption(_: pd.DataFrame) -> str:
+def curves_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
-    return (
-        "The probe is the same training images in every run, evaluated after each epoch: lines are means over seeds,"
-        " and bands reach from the smallest run to the largest. A batch's loss is taken before its update; at most 50"
-        " batches of an epoch are recorded, and one seed is drawn."
-    )
+    probe = rows[rows["sample"] == "probe"]
+    parts = ["The probe is the same training images in every run, evaluated after each epoch."]
+    parts += [drawing.lines_caption(probe)] if len(probe) else []
+    if (rows["sample"] == "batch").any():
+        parts.append("A batch's loss is taken before its update. At most 50 batches of an epoch are recorded.")
+        parts.append(drawing.over_seeds(rows, "Of single batches one seed is drawn."))
+    return " ".join(filter(None, parts))
 
 
 def draw_curves(rows: pd.DataFrame) -> Drawing:
@@ -61,9 +63,13 @@ def fluctuation(study: Study) -> pd.DataFrame:
 
 def fluctuation_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
-    return (
-        "Standard deviation of the log loss about its running median over 5 epochs. A batch's loss fluctuates by"
-        f" sampling alone as the third series says, the more so the smaller the batch. {drawing.runs_caption(rows)}"
+    sampled = rows["series"].eq(SERIES[-1][0]).any()
+    return " ".join(
+        [
+            "Standard deviation of the log loss about its running median over 5 epochs.",
+            *(["Sampling alone makes a batch's loss fluctuate, more so for smaller batches."] if sampled else []),
+            drawing.runs_caption(rows),
+        ]
     )
 
 

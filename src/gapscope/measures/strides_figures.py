@@ -65,11 +65,11 @@ def by_epoch(study: Study) -> pd.DataFrame:
     return strides.by_epoch(study)[[*RUN, "layer", "epoch", "stride"]]
 
 
-def by_epoch_caption(_: pd.DataFrame) -> str:
+def by_epoch_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
-        "Mean |Δw| of an update, averaged over each epoch's updates. Lines are means over seeds, and bands reach from"
-        " the smallest run to the largest. The paper calls the area below a line the parameter searching space."
+        f"Mean |Δw| of an update, averaged over each epoch's updates. {drawing.lines_caption(rows)}"
+        " The paper calls the area below a line the parameter searching space."
     )
 
 

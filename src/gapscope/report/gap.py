@@ -122,7 +122,9 @@ def _largest(rows: pd.DataFrame) -> str:
     cost = f"At {row['batch_size']}: {'+' if row['gap'] > 0 else ''}{number(row['gap'], 2)} points{between}"
     if row["n"] < hypothesis_tests.ENOUGH:
         return f"{cost}, n = {row['n']}: fewer than {hypothesis_tests.ENOUGH} seeds decide nothing."
-    return f"{cost}, undecided." if row["verdict"] == "undecided" else f"{cost}."
+    if row["verdict"] == "undecided":
+        return f"{cost}; whether that is more than {row['tolerance']:g} is undecided."
+    return f"{cost}."
 
 
 def _under_trained(rows: pd.DataFrame) -> str:

@@ -35,9 +35,20 @@ def _groups(params: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     for paper, item in papers.items():
         if item.study in params and not any(item.study in own for own in found.values()):
             found.setdefault(paper.title, []).append(item.study)
+    for name in sorted(set(params) - {name for own in found.values() for name in own}):
+        if title := _of_one_paper(opening.answering(params[name])):
+            found[title].append(name)
     left = sorted(set(params) - {name for own in found.values() for name in own})
     left.sort(key=lambda name: name not in papers.no_evidence())  # the quick study is where to begin
     return {title: own for title, own in {OWN: left, **found}.items() if own}
+
+
+def _of_one_paper(measure: str) -> str:
+    """Return the paper whose claims alone are about a measure; empty where several papers' are."""
+    titles = [
+        paper.title for paper in papers.PAPERS.values() if any(claim.measure == measure for claim in paper.claims)
+    ]
+    return titles[0] if len(titles) == 1 else ""
 
 
 def _row(name: str, params: Mapping[str, Any], metrics: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ All of it is made of the study's params and its table of claims, so that it fits
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,12 @@ REMEDIES = {  # arm -> what is done about the gap
     "first_epoch_control": "one part of such a first epoch",
     "layerwise": "a learning rate for each layer",
     "mclr": "MCLR",
+}
+OTHERWISE = {  # arm whose claim is not about the gap -> its question, and the measure that answers it
+    "warmup": (
+        "Does a learning rate that rises at first make the curvature of the layers of {who} more alike?",
+        "curvature_radius",
+    ),
 }
 QUESTIONS = (  # measure that a study takes, its question, and the measure that answers it; the first one counts
     ("random_matrices", "Do the printed tables of random matrices hold?", "random_matrices"),
@@ -118,10 +124,17 @@ def arm(params: Mapping[str, Any]) -> str:
     return str((params.get("claims") or {}).get("arm", "plain"))
 
 
+def answering(params: Mapping[str, Any]) -> str:
+    """Return the measure that answers a study's question."""
+    return _question(params)[1]
+
+
 def _question(params: Mapping[str, Any]) -> tuple[str, str]:
     """Return a study's question with a place for its networks, and the measure that answers it."""
     taken = params.get("measures", ())
-    if (changed := arm(params)) != "plain":
+    if (changed := arm(params)) in OTHERWISE:
+        return OTHERWISE[changed]
+    if changed != "plain":
         remedy = REMEDIES.get(changed, changed.replace("_", " "))
         return REMEDY.replace("{remedy}", remedy), "warm_start" if "warm_start" in taken else "evaluation"
     return next(((text, answers) for name, text, answers in QUESTIONS if name in taken), (PLAIN, "evaluation"))
@@ -132,14 +145,18 @@ def _who(params: Mapping[str, Any]) -> str:
     if not params.get("models"):
         return ""
     models = dict.fromkeys(found["name"] if (found := WIDENED.fullmatch(name)) else name for name in params["models"])
+    return f"{networks(models, params)} on {names.listed(map(names.dataset, params['datasets']))}"
+
+
+def networks(models: Iterable[str], params: Mapping[str, Any]) -> str:
+    """Return networks with what a study's params change of them, in words."""
     train = params.get("train") or {}
     variants = [
         "linear throughout" if train.get("average_pooling") and train.get("linear_units") else "",
         "with linear units" if train.get("linear_units") and not train.get("average_pooling") else "",
         "without batch norm" if train.get("batch_norm") is False else "",
     ]
-    networks = " ".join([names.listed(map(names.network, models)), *filter(None, variants)])
-    return f"{networks} on {names.listed(map(names.dataset, params['datasets']))}"
+    return " ".join([names.listed(map(names.network, models)), *filter(None, variants)])
 
 
 def _run(params: Mapping[str, Any]) -> str:
@@ -161,7 +178,8 @@ def _answers(claims: Sequence[Row], measure: str) -> list[str]:
         chosen += [row for row in rows if asked(known[row["claim"]], row) and row["verdict"] != "not testable"]
     first = {(row["model"], row["dataset"]): row for row in reversed(chosen)}
     if len(first) > 1:
-        return [f"{names.pair(*pair)}: {_sentence(row, lead=True)}" for pair, row in reversed(first.items())]
+        said = [f"{names.pair(*pair)}: {_sentence(row, lead=True)}" for pair, row in reversed(first.items())]
+        return [sentence[0].upper() + sentence[1:] for sentence in said]
     shown = list({row["statement"]: row for row in chosen}.values())[:SENTENCES]
     return [_sentence(row, lead=not turn) for turn, row in enumerate(shown)]
 
@@ -215,7 +233,7 @@ def _cells(printed: pd.DataFrame) -> list[str]:
     tables = ", ".join(f"{count} in Table {name}" for name, count in off.groupby("table").size().items())
     nearest, farthest = (numbers.number(pick(off["difference_se"].abs()), 3) for pick in (min, max))
     fitting = int(off["fits"].fillna("").ne("").sum())
-    moved = f" {fitting} of them have the value that another matrix has here." if fitting else ""
+    moved = f" {fitting} of them agree with what another matrix of these tables gives." if fitting else ""
     return [f"{first} They are off by {nearest} to {farthest} standard errors: {tables}.{moved}"]
 
 

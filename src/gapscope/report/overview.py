@@ -44,7 +44,11 @@ def sections(metrics: Path, plots: Path, pages: str = PAGES) -> list[Section]:
     """
     verdicts = verdict_tables.read_verdicts(metrics / "claims")
     found = [
-        Section("Every study at a glance", 1, ["Made from the committed records. Each study has a page of its own."]),
+        Section(
+            "Which claims hold, in which studies?",
+            1,
+            ["Made from the committed records. Each study has a page of its own."],
+        ),
         Section("Verdicts", 2, [KEY if len(verdicts) else "No study has tested its claims yet."]),
         *(_verdict_sections(verdicts) if len(verdicts) else []),
     ]

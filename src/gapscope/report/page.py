@@ -22,7 +22,7 @@ from gapscope import measures
 from gapscope.claims.hypothesis_tests import ENOUGH
 from gapscope.claims.wording import SIGNS
 from gapscope.config import read_yaml
-from gapscope.drawing import numbers, svg
+from gapscope.drawing import names, numbers, svg
 from gapscope.errors import InputError
 from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
@@ -106,6 +106,7 @@ def page(
             about=about(configuration),
             opening=opens.in_words(said),
             claims=by_family(tested),
+            several=len({(row["model"], row["dataset"]) for row in tested}) > 1,
             key=KEY,
             signs=SIGNS,
             enough=ENOUGH,
@@ -139,6 +140,7 @@ def environment() -> Environment:
         "sized": numbers.number,
         "effect": numbers.effect,
         "slope": numbers.slope,
+        "pair": lambda row: names.pair(row["model"], row["dataset"]),
         "at_odds": opening.at_odds,
     }
     return made
@@ -208,6 +210,8 @@ def _drawn(plots: Path) -> list[Shown]:
         table, picture = (plots / f"{each.name}{suffix}" for suffix in (".csv", ".svg"))
         if table.exists() and picture.exists():
             rows = read_table(table)
+            if rows.empty and each.optional:
+                continue
             caption = "" if rows.empty else each.caption(rows)
             drawn = svg.inline(picture.read_text(encoding="utf-8"), f"{each.title}. {caption}")
             found.append(Shown(each.name, each.title, caption, Markup(drawn)))

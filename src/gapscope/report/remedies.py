@@ -84,8 +84,9 @@ def _of_study(metrics: Path, study: str) -> Iterator[dict[str, Any]]:
                     for what, value in end.at(sizes[-1]).items()}  # fmt: skip
             width = WIDENED.fullmatch(after.model)
             remedy = f"width times {width['width']}" if width else opening.REMEDIES.get(arm, arm.replace("_", " "))
+            pair = f"{opening.networks([before.model], params)} on {names.dataset(after.dataset)}"
             verdict = opening.verdict(metrics / "claims" / f"{study}.csv")
-            yield {"study": study, "remedy": remedy, "pair": names.pair(before.model, after.dataset), "size": sizes[-1],
+            yield {"study": study, "remedy": remedy, "pair": pair, "size": sizes[-1],
                    "verdict": verdict, **ends}  # fmt: skip
 
 
@@ -115,7 +116,7 @@ def table(found: pd.DataFrame) -> Table:
 def _cells(row: Mapping[Any, Any]) -> list[Cell]:
     cost = [" → ".join(numbers.number(round(row[f"updates_{end}"])) for end in ENDS), _seconds(row)]
     about: list[Cell] = [Link(row["remedy"], f"{row['study']}.html"), f"{row['pair']}, {row['size']}"]
-    return [*about, *(_gap(row, end) for end in ENDS), row["verdict"], *cost]
+    return [*about, *(_gap(row, end) for end in ENDS), row["verdict"] or "not tested", *cost]
 
 
 def _gap(row: Mapping[Any, Any], end: str) -> str:
@@ -153,6 +154,7 @@ def draw(found: pd.DataFrame) -> Figure:
             named = axes.text(
                 0.01, place + 0.3, f"{name}, b = {size}", transform=axes.get_yaxis_transform(), va="center"
             )
+            named.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})  # no line strikes it through
             named.set_in_layout(False)  # or the panel would shrink to give it room
         axes.axvline(0, color="0.4", linewidth=0.8, linestyle="--")
         axes.set(xlabel=f"gap in test error (points)\n{pair}", ylim=(-most + 0.4, 0.6), yticks=[])

@@ -9,7 +9,7 @@ import pandas as pd
 from gapscope import papers
 from gapscope.claims.claim import Claim
 from gapscope.claims.wording import SIGNS
-from gapscope.drawing import numbers
+from gapscope.drawing import names, numbers
 from gapscope.errors import InputError
 from gapscope.records.long import axis_text
 from gapscope.records.tables import read_table
@@ -39,7 +39,9 @@ def matrix(verdicts: pd.DataFrame) -> Table:
     groups = verdicts[["study", "model", "dataset"]].drop_duplicates().to_dict("records")
     found = [_of(verdicts, group) for group in groups]
     seeds = [rows["n"].max() for rows in found]
-    heads = [f"{g['study']}: {g['model']} on {g['dataset']}, n = {n:.0f}" for g, n in zip(groups, seeds, strict=True)]
+    heads = [
+        f"{g['study']}: {names.pair(g['model'], g['dataset'])}, n = {n:.0f}" for g, n in zip(groups, seeds, strict=True)
+    ]
     lines: list[list[str]] = []
     untested: list[str] = []
     for claim, rows in _by_claim(verdicts):
@@ -82,7 +84,7 @@ def arms(verdicts: pd.DataFrame) -> Table:
     """Return a row per study and claim; the last cell says what became of either end of a compared gap."""
     lines = []
     for row in verdicts.to_dict("records"):
-        about = f"`{row['study']}`: {row['model']} on {row['dataset']}"
+        about = f"`{row['study']}`: {names.pair(row['model'], row['dataset'])}"
         verdict = f"{SIGNS[row['verdict']]} {row['verdict']}"
         if row["verdict"] == NOT_TESTABLE:
             lines.append([about, row["statement"], verdict, "", "", "", row["why"]])
