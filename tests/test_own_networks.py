@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from scripts import ROOT, run
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.nn.modules import activation
 
 from gapscope.data.images import Images
 from gapscope.measures.activations import ActivationSettings, extract, unit_bytes
@@ -98,6 +100,70 @@ def test_every_non_linearity_is_measured_or_named(name: str) -> None:
     sizes, left_out = unit_bytes(model, SHAPE)
     assert list(sizes) == LAYERS[name]
     assert left_out == LEFT_OUT.get(name, [])
+
+
+OF_TORCH = {
+    name: kind
+    for name, kind in vars(activation).items()
+    if isinstance(kind, type) and issubclass(kind, nn.Module) and kind.__module__ == activation.__name__
+}
+WITH_ARGUMENTS = {
+    "Hardtanh": (-1.0, 1.0), "Threshold": (0.1, 20.0), "MultiheadAttention": (16, 2), "Softmin": (1,), "Softmax": (1,),
+    "LogSoftmax": (1,),
+}  # fmt: skip
+OF_FUNCTIONS = (
+    *("relu", "relu6", "elu", "selu", "celu", "leaky_relu", "rrelu", "glu", "gelu", "logsigmoid", "hardshrink", "mish"),
+    *("tanhshrink", "softsign", "softplus", "softshrink", "tanh", "sigmoid", "hardsigmoid", "silu", "hardswish"),
+    *("hardtanh", "softmax", "softmin", "log_softmax"),
+)
+
+
+class After(own_networks.Network):
+    """A ReLU, and after it the non-linearity to find."""
+
+    def __init__(self, other: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__(SHAPE, CLASSES)
+        self.relu, self.other = nn.ReLU(), other
+        self.head = nn.LazyLinear(CLASSES)
+
+    def hidden(self, x: torch.Tensor) -> torch.Tensor:
+        return self.other(self.relu(x))
+
+
+def is_measured_or_named(other: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+    model = After(other).eval()
+    model(torch.zeros(2, *SHAPE))
+    sizes, left_out = unit_bytes(model, SHAPE)
+    return len(sizes) + len(left_out) == 2
+
+
+@pytest.mark.parametrize("name", sorted(OF_TORCH))
+def test_every_non_linearity_of_torch_is_measured_or_named(name: str) -> None:
+    module = OF_TORCH[name](*WITH_ARGUMENTS.get(name, ()))
+    of_images = {"Softmax2d": lambda x: module(x[..., None, None]).flatten(1)}
+    if name == "MultiheadAttention":
+        of_images[name] = Attends(module)
+    assert is_measured_or_named(of_images.get(name, module))
+
+
+class Attends(nn.Module):
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(x[:, None], x[:, None], x[:, None])[0][:, 0]
+
+
+@pytest.mark.parametrize("name", OF_FUNCTIONS)
+def test_every_functional_form_is_measured_or_named(name: str) -> None:
+    function = getattr(nn.functional, name)
+    arguments = {"dim": 1} if name in ("softmax", "softmin", "log_softmax") else {}
+    assert is_measured_or_named(lambda x: function(x, **arguments))
+
+
+def test_an_identity_is_no_non_linearity() -> None:
+    assert not is_measured_or_named(nn.Identity())
 
 
 def test_what_is_measured_is_the_output_of_each_use() -> None:
