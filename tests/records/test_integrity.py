@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
         Path("data/datasets").mkdir(parents=True)
-        Path("make.py").write_text(MAKE.format(path=[str(Path(__file__).parent)]))
+        Path("make.py").write_text(MAKE.format(path=[str(Path(__file__).parent), str(Path(__file__).parents[1])]))
         listed = "".join(f"    - {out}\n" for out in OUTS)
         Path("dvc.yaml").write_text(f"stages:\n  make:\n    cmd: python make.py\n    outs:\n{listed}")
         with Repo.init(no_scm=True) as repo:
