@@ -10,6 +10,7 @@ from scipy import stats
 
 from gapscope import papers
 from gapscope.claims import hypothesis_tests as tests
+from gapscope.claims.slopes import slope_resolution, slopes
 from gapscope.claims.verdicts import ClaimSettings
 from gapscope.errors import InputError
 
@@ -88,8 +89,8 @@ def test_slopes_of_counts_have_the_spread_of_rounding() -> None:
     x, counts = np.arange(6.0), np.zeros((3, 6))
     for more, low, high in ((1.0, 0.02, 0.5), (1000.0, 0.0, 1e-3)):
         counts[:, -1] = more
-        resolution = tests.slope_resolution(x, 1 / (1 + counts.mean(axis=0)))
-        assert low < tests.paired(tests.slopes(x, np.log1p(counts)), resolution).p_rises < high
+        resolution = slope_resolution(x, 1 / (1 + counts.mean(axis=0)))
+        assert low < tests.paired(slopes(x, np.log1p(counts)), resolution).p_rises < high
 
 
 def test_most_of_a_change_that_is_there_without_training_is_by_construction() -> None:

@@ -255,40 +255,6 @@ def interval(values: Array, *, ratio: bool = False) -> Effect:
     return Effect(*(float(back(value)) for value in (mean, mean - reach, mean + reach)))
 
 
-def slopes(x: Array, y: Array) -> Array:
-    """Return the least-squares slope of y over x within each seed.
-
-    One slope per seed, and Student's interval of their mean, leave each seed a level and a slope of its own (a random
-    effect), and let the spread differ from level to level.
-
-    Args:
-        x: (levels,), such as log2 of the batch size.
-        y: (seeds, levels).
-    """
-    return np.asarray(y @ _slope_weights(x))
-
-
-def slope_resolution(x: Array, unit: Array) -> float:
-    """Return by how much rounding moves a slope, in units of `ROUNDING`: for `paired`, as its `resolution`.
-
-    Args:
-        x: (levels,), as of `slopes`.
-        unit: (levels,), what a difference of 1 in the rounded number is worth on the scale of the slope.
-
-    Example:
-        A slope through two levels one apart is their difference.
-
-        >>> round(slope_resolution(np.array([0.0, 1.0]), np.array([3.0, 4.0])), 12)
-        5.0
-    """
-    return float(np.linalg.norm(_slope_weights(x) * unit))
-
-
-def _slope_weights(x: Array) -> Array:
-    centred = x - x.mean()
-    return np.asarray(centred / (centred @ centred))
-
-
 def holm(p_values: list[float], tested: int) -> list[float]:
     """Return the p values corrected for their number (Holm 1979).
 

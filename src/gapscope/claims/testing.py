@@ -1,7 +1,6 @@
 """The test of one claim on one network and data set: a trend or a correlation here, all others in their own modules."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from gapscope.claims.claim import OF_REFERENCE, STATED, Claim
 from gapscope.claims.evidence import blocks
 from gapscope.claims.finding import COUNTS, Equivalence, Finding, log, no_effect
 from gapscope.claims.hypothesis_tests import Array, Effect, Outcome
+from gapscope.claims.slopes import PER, slopes_of
 from gapscope.drawing.numbers import number
 
 TOO_FEW_LEVELS = Outcome(1.0, 1.0, 0.0, "fewer than three levels that all seeds have: no order to test", tested=False)
@@ -22,11 +22,6 @@ PAIRED = "paired t test over seeds, last level minus first"
 GIVEN_LEVEL = "rank correlation with {other} over seeds at the same {level}, exact"
 FEW = 5  # seeds; with fewer, permutations of seeds cannot reach 2 %
 HALF = 0.5  # of a change: if that much is there without training, the claim holds by construction
-PER = {
-    "batch_size": "per doubling of b", "width": "per doubling of the width", "start_epoch": "per 10 epochs",
-    "images": "per doubling of n", "discarded": "per 10 % discarded",
-}  # fmt: skip
-STEP = {"start_epoch": 10.0, "discarded": 0.1}  # of levels whose slope is not per doubling
 
 
 def run_test(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, level: float) -> Finding | str:
@@ -51,30 +46,6 @@ def run_test(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, level: 
     return _correlation(claim, table, found) if claim.correlated_with else _trend(claim, table, found, level)
 
 
-@dataclass(frozen=True)
-class _Slopes:
-    """The slope of each seed over the level, on the scale on which it is tested."""
-
-    each: Array  # (seeds,)
-    resolution: float  # of counts, as `hypothesis_tests.paired` takes it
-    logarithmic: bool
-    unit: str
-
-    @property
-    def effect(self) -> Effect:
-        """Mean over seeds with its interval."""
-        return tests.interval(np.exp(self.each) if self.logarithmic else self.each, ratio=self.logarithmic)
-
-    @property
-    def outcome(self) -> Outcome:
-        """Student's t test over seeds."""
-        return tests.paired(self.each, self.resolution)
-
-    def seeds(self, way: int, alpha: float) -> int | None:
-        """Return how many seeds would show slopes above 0 (way 1) or below."""
-        return power.seeds_for_difference(way * self.each, alpha, self.resolution)
-
-
 def _trend(claim: Claim, table: pd.DataFrame, found: pd.DataFrame, level: float) -> Finding:
     values, levels = found.to_numpy(dtype=float), found.columns.to_numpy(dtype=float)
     ratio = claim.unit == "times" and bool((values[:, [0, -1]] > 0).all())
@@ -84,7 +55,7 @@ def _trend(claim: Claim, table: pd.DataFrame, found: pd.DataFrame, level: float)
     ordered = len(levels) > 2 and not claim.ends
     outcome = tests.trend(levels, values) if ordered else tests.paired(difference, resolution)
     sign, none = -1 if claim.test == "falls" else 1, _equivalence(claim, table, found, ratio)
-    slopes = _slopes(claim, levels, values, ratio) if len(levels) > 2 else None  # of two, the change says the same
+    slopes = slopes_of(claim, levels, values, ratio) if len(levels) > 2 else None  # of two, the change says the same
     needed = slopes if ordered else None
     name = (PAGE_AND_SLOPE if needed else PAGE) if ordered else PAIRED
     of = {"largest": ", at the largest batch size", "gap": ", of the gap: largest minus smallest batch size"}
@@ -144,22 +115,6 @@ def _equivalence(claim: Claim, table: pd.DataFrame, found: pd.DataFrame, ratio: 
         values = log(values)
     with np.errstate(invalid="ignore"):  # both infinite
         return no_effect(claim, values[:, 1:] - values[:, :1])
-
-
-def _slopes(claim: Claim, levels: Array, values: Array, ratio: bool) -> _Slopes | None:
-    """Return the slopes over the level; None where a value is not finite.
-
-    Ratios and counts are on a logarithmic scale, where their spread is more even.
-    """
-    x = levels / STEP[claim.over] if claim.over in STEP else np.log2(levels)
-    counts = claim.unit in COUNTS and claim.compared_with is None and not claim.ends
-    y = log(values) if ratio else log(1 + values) if counts else values
-    if not np.isfinite(y).all():
-        return None
-    worth = 1 / (1 + values.mean(axis=0)) if counts else np.full(len(x), float(claim.unit in COUNTS))
-    unit = "times (1 + count)" if counts else "as a difference" if claim.unit == "times" and not ratio else claim.unit
-    resolution = tests.slope_resolution(x, worth)
-    return _Slopes(tests.slopes(x, y), resolution, ratio or counts, f"{unit} {PER[claim.over]}")
 
 
 def _by_construction(claim: Claim, table: pd.DataFrame, found: pd.DataFrame) -> str:
