@@ -127,7 +127,10 @@ def draw_by_layer(rows: pd.DataFrame) -> Drawing:
     """Draw the extreme eigenvalues and the trace of each layer's block against batch size."""
     figure = drawing.against_batch_size(rows, "Curvature by layer")
     for axes in figure.axes:
-        axes.set_yscale("symlog", linthresh=0.1)
+        if axes.dataLim.y0 > 0:
+            axes.set_yscale("log")
+        else:
+            axes.set_yscale("symlog", linthresh=0.1)
     return figure
 
 
