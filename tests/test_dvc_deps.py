@@ -107,6 +107,7 @@ def test_no_op_values_are_pinned() -> None:
         "claims": {"seen_seeds": []},
         "data": {"shapes": {}, "ranges": {}, "lengths": {}},
         "sharpness": {"converged_starts": 0},
+        "curvature": {"layers": []},
     }  # fmt: skip
 
 
