@@ -6,10 +6,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from gapscope import papers
 from gapscope.records.files import write_text
 from gapscope.records.tables import write_record, write_table
 from gapscope.report import remedies
-from gapscope.report.opening import at_odds, opening
+from gapscope.report.opening import answering, at_odds, opening
 
 PARAMS: dict[str, Any] = {
     "models": ["lenet5"], "datasets": ["fashion_mnist"], "batch_sizes": [128, 8192, 128], "seeds": [0, 1, 2],
@@ -60,7 +61,7 @@ def test_of_random_matrices_the_disagreeing_cells_are_counted(tmp_path: Path) ->
     (sentence,) = opening("mine", params, tmp_path, []).sentences
     assert sentence.startswith("2 of 3 printed cells disagree")
     assert "15.4 to 98.2 standard errors" in sentence
-    assert "1 of them have" in sentence
+    assert "1 of them" in sentence
 
 
 @pytest.mark.parametrize(
@@ -116,3 +117,16 @@ def test_each_remedy_stands_beside_its_reference_at_the_largest_batch_of_both(tm
     assert [row[-1] for row in table.rows] == ["10 → 30 (cpu)", "not recorded"]
     assert [row[-2] for row in table.rows] == ["100 → 50", "500 → 300"]
     assert remedies.figure(found).count("before the remedy; ") == 2
+
+
+def test_a_remedy_names_the_network_as_its_study_changes_it(tmp_path: Path) -> None:
+    for study, arm in (("usual", "plain"), ("longer", "longer")):
+        changed = {"claims": {"arm": arm, "reference": "usual"}, "train": {"batch_norm": False}}
+        made(tmp_path, study, [("net", 64, 1.0)], **changed)
+    assert remedies.rows(tmp_path / "metrics", ["longer"])["pair"].tolist() == ["net without batch norm on mine"]
+
+
+def test_a_warm_up_is_asked_about_what_its_claim_is_about() -> None:
+    asked = {claim.measure for claim in papers.claims() if claim.arm == "warmup"}
+    params = {**PARAMS, "claims": {"arm": "warmup"}}
+    assert {answering(params)} == asked

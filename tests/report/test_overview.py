@@ -31,7 +31,7 @@ def counted(study: str, threshold: float, verdict: str, effect: float) -> pd.Dat
 def test_claims_are_rows_and_studies_columns_with_sign_and_effect() -> None:
     both = pd.concat([verdicts("table05", "supported", 2.0), verdicts("table06", "contradicted", -2.0, "wide")])
     table = verdict_tables.matrix(both)
-    assert table.heads == ["claim", "table05: lenet5 on mnist, n = 3", "table06: wide on mnist, n = 3"]
+    assert table.heads == ["claim", "table05: LeNet-5 on MNIST, n = 3", "table06: wide on MNIST, n = 3"]
     assert [line[1:] for line in table.rows] == [["✔ +2 (1 to 3) points", "✘ −2 (−3 to −1) points"]]
 
 

@@ -90,15 +90,21 @@ def test_the_page_allows_its_own_script_alone(html: str) -> None:
 
 def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> None:
     text = text_of(html)
-    assert (
-        "✔ supported Large batches generalise worse. The interval lies above 0. Nobody 2000, section 1. Here: f1"
-        in text
-    )
+    assert "✔ supported Large batches generalise worse." in text
+    assert "The interval lies above 0. Nobody 2000, section 1. Here: f1" in text
     slope = "+0.25 (0.1 to 0.4) points per doubling of b"
     assert f"+1.25 (0.5 to 2) percentage points {slope} 5 0.018" in text
     assert f"+1.25 (−1 to 2) percentage points {slope} 5 1" in text
     assert "✘ contradicted" in text
     assert f"−250,000 {slope} 5 " in text  # neither interval nor p
+
+
+def test_a_claim_says_its_network_and_data_where_the_study_has_several(tmp_path: Path) -> None:
+    both = [{**CLAIM, "model": "lenet5", "dataset": dataset} for dataset in ("mnist", "digits")]
+    for rows, shown in ((both, True), (both[:1], False)):
+        (folder := tmp_path / str(shown)).mkdir()
+        html = page(**study(folder, "quick", rows))
+        assert ('<span class="how">LeNet-5 on MNIST</span>' in html) is shown
 
 
 def test_claims_stand_by_family_with_the_primary_ones_first_and_open(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def page(
     tested = claims(verdicts)
     configuration, every = settings.read_text(encoding="utf-8"), metrics / "params.yaml"
     opens = opening.opening(study, read_yaml(every) if every.exists() else {}, metrics, tested)
-    said = _words(metrics).said
+    said = words(metrics).said
     first, others = ([figure.in_words(said) for figure in of] for of in figures(plots, opens.measure))
     return (
         environment()
@@ -122,7 +122,7 @@ def page(
     )
 
 
-def _words(metrics: Path) -> Words:
+def words(metrics: Path) -> Words:
     """Return the words of the task of a study, by what was measured."""
     batches = metrics / "batch_sizes.csv"
     return words_of(set(read_table(batches)["quantity"]) if batches.exists() else ())
