@@ -12,7 +12,7 @@ from gapscope import seeds
 from gapscope.data.datasets import Dataset
 from gapscope.data.images import split_images
 from gapscope.errors import InputError
-from gapscope.measures.curvature import CurvatureSettings, measure, of_network
+from gapscope.measures.curvature import CurvatureSettings, layer_rows, measure, of_network
 from gapscope.measures.networks import Network
 from gapscope.tasks.classification import CLASSIFICATION
 from gapscope.training.objective import Objective
@@ -112,6 +112,16 @@ def test_a_layer_s_values_are_those_of_its_block_of_the_dense_hessian(variant: s
         off = abs(found["layer_hessian_trace"] - block.trace()) / found["layer_hessian_trace_standard_error"]
         assert (off < STANDARD_ERRORS) == (variant == "right")
         assert (found["layer_parameters"] == len(block)) == (variant == "right")
+
+
+def test_a_layer_that_is_not_used_has_no_curvature(objective: Objective) -> None:
+    model = nn.Sequential(*objective.model, nn.Linear(3, 2))
+    model.forward = objective.model.forward
+    settings = CurvatureSettings(**{**SETTINGS, "layers": ("4",)})
+    loss = Objective(model, objective.examples, micro_batch=20)
+    found = {row["quantity"]: row["value"] for row in layer_rows(loss, settings, seed=0)}
+    assert found.pop("layer_parameters") == 8
+    assert set(found.values()) == {0}
 
 
 @pytest.mark.parametrize(

@@ -213,11 +213,13 @@ class Objective:
             return torch.cat([self.task.losses(self._outputs(x, batch), batch) for batch in batches])
 
     def hvp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Return the Hessian of the loss at x (n,) times v (n,), shape (n,)."""
+        """Return the Hessian of the loss at x (n,) times v (n,), (n,); zero where the loss ignores x or is linear."""
 
         def product(flat: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-            (gradient,) = torch.autograd.grad(self.task.sum_loss(outputs, batch), flat, create_graph=True)
-            return torch.autograd.grad(gradient, flat, v)[0]
+            gradient = loss = self.task.sum_loss(outputs, batch)
+            if loss.requires_grad:  # not for the weights of a layer that is not used
+                (gradient,) = torch.autograd.grad(loss, flat, create_graph=True)
+            return torch.autograd.grad(gradient, flat, v)[0] if gradient.requires_grad else torch.zeros_like(v)
 
         with twice_differentiable():
             return self._total(x, self._parts(), product) / self.task.total_weight(self.examples)
