@@ -192,4 +192,5 @@ def test_a_stage_with_too_little_memory_ends_in_one_line_and_leaves_nothing_half
     else:
         assert status == 2, said
         assert "memory" in said.splitlines()[-1]
+        assert "is not a" not in said  # damaged file, which it is not
         assert contents(folder) == before

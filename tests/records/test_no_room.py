@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pandas.errors import ParserError
 from scripts import file_size_limit
 
 from gapscope import lock_copy, runtime
-from gapscope.errors import InputError
+from gapscope.errors import InputError, reading
 from gapscope.records.activations import write_activations
 from gapscope.records.checkpoints import Checkpoint
 from gapscope.records.files import atomic_path, reserve, write_text
@@ -169,6 +170,12 @@ def test_too_little_memory_is_one_line_also_in_a_user_s_own_network(
 ) -> None:
     monkeypatch.undo()  # the functions above are a user's
     assert "not enough memory" in said_by(LACKS[kind], capsys)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ParserError("Error tokenizing data. C error: out of memory")])
+def test_a_file_for_which_memory_is_short_is_not_said_to_be_damaged(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(InputError, match="does not fit into memory"), reading(tmp_path, "a whole table", "remove it"):
+        raise error
 
 
 def test_a_file_is_not_written_over_a_folder(tmp_path: Path) -> None:
