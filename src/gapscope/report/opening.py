@@ -254,7 +254,7 @@ def at_odds(row: Row) -> str:
     nothing = 1.0 if row["effect_unit"] == "times" else 0.0
     holds = float(row["effect_low"]) <= nothing <= float(row["effect_high"])
     if row["verdict"] in ("supported", "contradicted"):
-        return "The interval is of the two ends alone. The test uses the order of all levels." if holds else ""
+        return "The interval is of the two ends alone. The tests use all levels." if holds else ""
     if holds:
         return ""
     if row["verdict"] == "no effect":
