@@ -106,6 +106,8 @@ def drawn_studies() -> dict[str, tuple[Figure, pd.DataFrame]]:
         for figure in (one for measure in measures.names() for one in measures.figures(measure)):
             if (table := plots / f"{figure.name}.csv").exists():
                 found[figure.name] = (figure, read_table(table))
+    (layers,) = [figure for figure in measures.figures("curvature") if figure.optional]  # that no committed study has
+    found[layers.name] = (layers, found["curvature"][1])
     widths = Study(load_params(ROOT / "metrics/width/params.yaml"))
     for figure in (one for one in measures.figures("evaluation") if one.optional):
         found[figure.name] = (figure, figure.table(widths))

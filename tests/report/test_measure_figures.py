@@ -204,7 +204,7 @@ def test_an_undecidable_count_is_marked_in_table_and_figure() -> None:
 def test_a_relative_threshold_has_panels_of_its_own() -> None:
     relative = of_counts("run", [0.0] * 3, relative=True)
     figure = styled(near_rank_figures.draw, near_rank_figures.table(study(*of_counts("run", [4.0] * 3), *relative)))
-    labels = [axes.get_title() for axes in figure.axes]
+    labels = [axes.get_title().replace("\n", " ") for axes in figure.axes]
     assert "values ≤ 1e-4 of the largest: excess over b images" in labels
     assert "values ≤ 1e-4: excess over b images" in labels
     plt.close(figure)
