@@ -25,6 +25,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripts import file_size_limit
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
@@ -629,6 +630,12 @@ def test_silent_server_is_given_up(out, monkeypatch):
     assert time.perf_counter() - start < AT_ONCE_S
     assert socket.getdefaulttimeout() == before
     assert left_behind(out) == []
+
+
+def test_a_full_disk_is_not_taken_for_a_missing_source(web, originals, out):
+    publish(web.folder, originals)
+    with pytest.raises(OSError, match="File too large"), file_size_limit(30):
+        sources.fetch("mnist", out, {})
 
 
 def test_server_that_speaks_no_http(out, monkeypatch):

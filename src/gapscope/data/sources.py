@@ -34,6 +34,7 @@ from gapscope.data.datasets import ARRAYS, CLASSES, checked, load, read_arrays
 from gapscope.data.own_files import Stated, standard
 from gapscope.errors import InputError, did_you_mean
 from gapscope.records.files import atomic_path
+from gapscope.runtime import NO_ROOM
 
 TORCHVISION = {
     "mnist": "MNIST",
@@ -282,6 +283,8 @@ def _torchvision(name: str, folder: str | None, scratch: Path) -> tuple[str, Pat
     try:
         train, test = (cls(str(scratch), train=split, download=True) for split in (True, False))
     except (RuntimeError, OSError, EOFError, http.client.HTTPException) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         tried = f"GAPSCOPE_DATA={folder}" if folder else "GAPSCOPE_DATA (not set)"
         raise InputError(
             f"no source for {name}. Tried: {tried}; torchvision's download ({error}). Put {name}.npz "
