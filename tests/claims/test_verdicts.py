@@ -383,7 +383,7 @@ def test_width_is_read_from_the_models_names() -> None:
 
 def test_an_unknown_arm_is_named() -> None:
     with pytest.raises(InputError, match="switching"):
-        evaluated(made_up(0, 1, 3), pd.DataFrame(), ClaimSettings("switchin", "x", 0.02))
+        ClaimSettings("switchin", "x", 0.02).check("mine", papers.claims())
 
 
 def test_a_seed_that_is_not_run_yet_at_some_size_is_left_out_and_no_size_with_it() -> None:

@@ -105,6 +105,8 @@ def test_a_measure_of_what_was_not_observed_is_refused_before_the_training(
         (["train.optimizer.name='torch.optim:SGDD'"], "train.optimizer.name.*SGDD"),
         (["+train.optimizer.settings.nesterov=true"], "train.optimizer.settings are for an import path"),
         (["train.optimizer.name=lars", "+train.optimizer.settings.trust=x"], "train.optimizer.settings.trust"),
+        (["claims.arm=plane"], "unknown claims.arm 'plane'; did you mean 'plain'"),
+        (["claims.arm=equal_updates"], "claims.reference must name that one"),
         (["train.observers=[stride]"], "unknown observer 'stride'; did you mean 'strides'"),
         (LANDSCAPE[:1], "landscape.small must be one of the study's batch sizes, .*; got None"),
     ],

@@ -49,7 +49,10 @@ class ClaimSettings:
             raise InputError(f"claims.level must lie between 0 and 0.5, got {self.level}; conf/config.yaml has 0.02")
 
     def check(self, study: str, claims: Sequence[Claim]) -> None:
-        """Raise InputError where the arm's gap would be compared with itself."""
+        """Raise InputError for an arm that no claim belongs to, or whose gap would be compared with itself."""
+        arms = list(dict.fromkeys(claim.arm for claim in claims))
+        if self.arm not in arms:
+            raise InputError(f"unknown claims.arm {self.arm!r}; {did_you_mean(self.arm, arms)}")
         if self.reference == study and any(claim.test in OF_REFERENCE for claim in claims if claim.arm == self.arm):
             raise InputError(
                 f"claims.arm={self.arm} compares this study's gap with another's: claims.reference must name that one"
@@ -71,11 +74,8 @@ def evaluate(claims: Sequence[Claim], evidence: Evidence, reference: Evidence, s
         `p_slope` is that of the slopes in the same direction, of trends that need both tests; it is not corrected.
 
     Raises:
-        InputError: an arm that no claim belongs to, or an axis that a claim leaves open.
+        InputError: an axis that a claim leaves open.
     """
-    arms = list(dict.fromkeys(claim.arm for claim in claims))
-    if settings.arm not in arms:
-        raise InputError(f"unknown claims.arm {settings.arm!r}; {did_you_mean(settings.arm, arms)}")
     studies = evidence.without_seeds(settings.seen_seeds), reference.without_seeds(settings.seen_seeds)
     seen_only = bool(studies[0].runs["seed"].isin(settings.seen_seeds).any())
     entries = [

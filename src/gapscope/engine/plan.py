@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from gapscope import measures
+from gapscope import measures, papers
+from gapscope.claims.verdicts import ClaimSettings
 from gapscope.config import Params
 from gapscope.engine.rehearsal import rehearse, rehearse_optimizer
 from gapscope.errors import InputError
@@ -165,6 +166,7 @@ def check(
     """
     settings = params.section("train", TrainSettings)
     check_discarding(settings.discard, make_task(settings.task))
+    params.section("claims", ClaimSettings).check(params.study, papers.claims())
     rehearse_optimizer(settings, pick_device())
     ranks = requested_ranks(params.section("runtime", RuntimeSettings).launcher)
     check_measures(params, train_images)
