@@ -30,7 +30,7 @@ from gapscope.models.gpt import GPT
 from gapscope.numerics.loss_surface.curvature import hessian_eigenvalues, hessian_trace
 from gapscope.numerics.loss_surface.hessian_products import gauss_newton, twice_differentiable
 from gapscope.numerics.loss_surface.noise_scale import noise_scale
-from gapscope.numerics.loss_surface.sharpness import keskar_sharpness
+from gapscope.numerics.loss_surface.sharpness import Sharpness, keskar_sharpness
 from gapscope.tasks.classification import Classification
 from gapscope.tasks.language_model import LanguageModel
 from gapscope.tasks.regression import Regression
@@ -40,7 +40,7 @@ from gapscope.training.objective import Objective
 DENSE = 1e-10  # float64: sums over micro-batches against one dense expression, relative to the largest entry
 OTHERS = 1e-8  # the same against sums in another library's order
 EIGENVALUE = 1e-8  # relative, of residuals of 1e-6: an error is about residual^2 / gap
-CLIMBS = 1e-8  # two climbs by functions that differ in their last digits
+CLIMBS = 1e-3  # two climbs by functions that differ in their last digits: on some processors they part early
 BATCH = 2  # examples of a gradient, of the noise scale
 IGNORED = -100
 
@@ -291,18 +291,25 @@ def test_the_caller_s_objective_has_the_same_products(case: Case) -> None:
 def test_sharpness_is_that_of_the_dense_loss(case: Case) -> None:
     x = case.objective.weights()
 
-    def sharpness(loss: Callable[[Tensor], Tensor]) -> float:
-        return keskar_sharpness(loss, x, epsilon=1e-2, restarts=2, generator=torch.Generator().manual_seed(0)).sharpness
+    def climbed(loss: Callable[[Tensor], Tensor]) -> Sharpness:
+        return keskar_sharpness(loss, x, epsilon=1e-2, restarts=2, generator=torch.Generator().manual_seed(0))
 
+    found = climbed(case.objective)
+
+    def there(loss: Callable[[Tensor], Tensor]) -> float:
+        base = float(loss(x))
+        return 100 * (float(loss(x + found.point)) - base) / (1 + base)
+
+    assert found.sharpness == pytest.approx(there(case.loss), rel=DENSE)
+    assert found.sharpness == pytest.approx(climbed(case.loss).sharpness, rel=CLIMBS)
     size = case.objective.micro_batch
     parts = [slice(start, start + size) for start in range(0, len(case), size)]
-    found = sharpness(case.objective)
-    assert found == pytest.approx(sharpness(case.loss), rel=CLIMBS)
-    wrong = sharpness(lambda w: torch.stack([case.loss(w, part) for part in parts]).mean())
-    assert found != pytest.approx(wrong, rel=1e-4)
+    assert found.sharpness != pytest.approx(
+        there(lambda w: torch.stack([case.loss(w, part) for part in parts]).mean()), rel=1e-4
+    )
     if case.counted is of_tokens:
         counted = case.counted(case.targets) / case.targets.numel()
-        assert found != pytest.approx(sharpness(lambda w: case.loss(w) * counted), rel=1e-4)
+        assert found.sharpness != pytest.approx(there(lambda w: case.loss(w) * counted), rel=1e-4)
 
 
 def test_the_noise_scale_is_that_of_the_gradients_of_single_examples(case: Case) -> None:
