@@ -14,6 +14,8 @@ import yaml
 from safetensors.numpy import save_file
 
 from gapscope.cli.compose import composed
+from gapscope.engine.cost import size_of
+from gapscope.engine.plan import check_measures
 from gapscope.engine.proofs import cases, code_proof, migrations, recorded, result_proof, tripwire
 from gapscope.engine.proofs.numbers import absent, compare, read_numbers
 from gapscope.errors import InputError
@@ -486,10 +488,15 @@ def test_standing_says_what_is_proved_and_what_is_not(project: Path) -> None:
 )
 def test_every_committed_study_has_something_to_prove(study: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    params = composed([f"study={study}"], ROOT / "conf/study" / f"{study}.yaml")[0]
+    study_file = ROOT / "conf/study" / f"{study}.yaml"
+    params = composed([f"study={study}"], study_file)[0]
     for target in recorded.targets(study, params):
         assert target.stages
         assert target.cell
+        shorter = composed([f"study={study}", *(spellings[0] for spellings in target.overrides)], study_file)[0]
+        for dataset in shorter.datasets:
+            if size := size_of(dataset, shorter):
+                check_measures(shorter, size.train_images)
 
 
 def test_a_record_without_a_commit_is_proved_against_the_one_that_put_it_into_git(

@@ -14,6 +14,7 @@ import yaml
 
 from gapscope.config import Params
 from gapscope.data.sources import SUBSET
+from gapscope.engine.cost import size_of
 from gapscope.engine.proofs import code_proof
 from gapscope.engine.proofs.cases import Case, is_declared
 from gapscope.engine.proofs.legacy import made_by
@@ -151,7 +152,7 @@ def _target(named: str, made: Sequence[Record], params: Params) -> Target:
         stages.append("perturbation")
     for stage in list(stages):
         stages += [other for other in BEFORE.get(stage, ()) if other not in stages]
-    cell, overrides = "", list[str]()
+    cell, overrides, there = "", list[str](), None
     if "evaluation" in params.groups["measures"]:
         chosen = cheapest(made, params)
         cell = chosen.name
@@ -159,15 +160,24 @@ def _target(named: str, made: Sequence[Record], params: Params) -> Target:
             overrides += [f"batch_sizes=[{chosen.batch_size}]", f"batch_size={chosen.batch_size}"]
         overrides += [f"seeds=[{chosen.seed}]", f"controls.seeds=[{chosen.seed}]"]
         length, conditions = shortened(params, of_few_images=chosen.dataset in ("digits", "noisy_digits"))
+        size = size_of(chosen.dataset, params)
+        there = size.train_images if size else None
         if epoch_seconds(made, chosen, params) > DEAR_S and SUBSET.fullmatch(chosen.dataset) is None:
             overrides.append(f"datasets=[{chosen.dataset}_n{PART}]")
             conditions += f", {PART} training images"
+            there = PART
     else:
         length = [(f"seeds=[{params.seeds[0]}]",)] if params.seeds else []
         cell, conditions = made[0].name, "fewer epochs, images, matrices"
-    fewer = [item for stage in ["train", *stages] for item in FEWER.get(stage, ())]
+    fewer = [item for stage in ["train", *stages] for item in FEWER.get(stage, ()) if not asks_for_more(item[0], there)]
     every = [*((item,) for item in overrides), *length, *dict.fromkeys(fewer)]
     return Target(commit, named, tuple(stages), cell, tuple(every), conditions)
+
+
+def asks_for_more(override: str, there: int | None) -> bool:
+    """Return whether an override asks for more images than there are for training; there is None if not known."""
+    name, _, value = override.partition("=")
+    return name.endswith("images") and there is not None and int(value) > there
 
 
 def cheapest(made: Sequence[Record], params: Params) -> Cell:
