@@ -18,6 +18,7 @@ from gapscope.data.datasets import read_arrays
 from gapscope.errors import InputError
 from gapscope.records import integrity
 
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
 FLIPS = 12
 MAKE = """
 import sys
@@ -69,7 +70,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(made, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
-    monkeypatch.setenv(integrity.RUN_BY_DVC, "read")
     return tmp_path / "copy"
 
 
@@ -82,7 +82,6 @@ def flip(path: Path, place: int) -> None:
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
-@pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_a_flipped_byte_is_refused_anywhere(folder: Path, kind: str) -> None:
     output, draw = OUTPUTS[kind], random.Random(0)
@@ -120,24 +119,65 @@ def test_a_damaged_copy_in_the_cache_is_named(folder: Path, kind: str) -> None:
     assert str(copy) in refusal(output.read, output.path)
 
 
-def test_by_hand_and_outside_the_locks_all_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_was_written_by_hand_is_read_and_a_flipped_byte_in_it_is_not(folder: Path, kind: str) -> None:
+    """The lock has what DVC's run wrote; a note has what is written here, and the lock is not asked alone."""
+    output = OUTPUTS[kind]
+    FORMATS[kind].write(output.path, 2)
+    output.read(output.path)
+    flip(output.files[0], -1)
+    assert f"dvc commit {output.path}" in refusal(output.read, output.path)
+
+
+def test_notes_alone_refuse_a_flipped_byte(folder: Path) -> None:
+    lock_copy.LOCK.unlink()
     output = OUTPUTS["weights"]
-    shutil.copy(output.path, "other")
-    FORMATS["weights"].write(output.path, 2)
-    assert "dvc commit" in refusal(output.read, output.path)
-    output.read(Path("other"))
-    monkeypatch.delenv(integrity.RUN_BY_DVC)
+    flip(output.path, -1)
+    assert "not what its stage wrote" in refusal(output.read, output.path)
+    shutil.rmtree(integrity.NOTES)
     output.read(output.path)
 
 
-def test_a_stage_may_read_what_it_has_just_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the stage plots does; the lock has what an earlier run of it wrote."""
-    path = OUTPUTS["data set"].path
-    flip(path, 0)
-    with pytest.raises(InputError):
-        integrity.check_written(path)
-    monkeypatch.setenv(integrity.RUN_BY_DVC, "make")
-    integrity.check_written(path)
+def test_without_a_note_the_lock_decides_and_another_file_is_read(folder: Path) -> None:
+    output = OUTPUTS["weights"]
+    FORMATS["weights"].write(output.path, 2)
+    shutil.copy(output.path, "other")
+    shutil.rmtree(integrity.NOTES)
+    assert "dvc commit" in refusal(output.read, output.path)
+    output.read(Path("other"))
+
+
+@pytest.mark.parametrize("placed", [True, False])
+def test_a_kill_beside_the_moment_in_which_a_file_gets_its_place(
+    folder: Path, placed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = OUTPUTS["weights"]
+    FORMATS["weights"].write(output.path, 2)
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if placed or target != output.path:
+            replace(source, target)
+        if target == output.path:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        FORMATS["weights"].write(output.path, 3)
+    output.read(output.path)
+
+
+def test_a_job_of_a_cluster_reads_through_links_and_notes_nothing_in_its_own_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, output = folder / "data/cluster/jobs/a.1/1/work", OUTPUTS["weights"]
+    (work / output.path).parent.mkdir(parents=True)
+    (work / output.path).symlink_to(folder / output.path)
+    flip(folder / output.path, -1)
+    monkeypatch.chdir(work)
+    assert "not what its stage wrote" in refusal(output.read, output.path)
+    FORMATS["weights"].write(output.path.with_name("own"), 1)
+    assert not list((folder / integrity.NOTES).rglob("own*"))
 
 
 def test_while_dvc_writes_its_lock_the_copy_counts(folder: Path) -> None:
@@ -179,23 +219,24 @@ def test_the_lock_of_the_file_s_study_counts(
     lock: str, name: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for path in (root / name, root / lock):
+    for path in (root / name, root / lock, root / ".dvc/config"):
         path.parent.mkdir(parents=True, exist_ok=True)
     (root / name).write_bytes(b"a,b\n1,2\n")
     (root / lock).write_text(LOCK.replace("NAME", name).replace("MD5", integrity.md5(root / name)))
-    integrity.refuse_changed(root / name, root)
+    integrity.check_written(root / name)
     flip(root / name, 4)
     with pytest.raises(InputError, match=name):
-        integrity.refuse_changed(root / name, root)
+        integrity.check_written(root / name)
     (root / "metrics/a").mkdir(parents=True, exist_ok=True)
     (root / "metrics/a/train.csv").write_bytes(b"of another stage")  # a dependency there, and no output
-    integrity.refuse_changed(root / "metrics/a/train.csv", root)
+    integrity.check_written(root / "metrics/a/train.csv")
 
 
 @pytest.mark.parametrize("name", ["runs.csv", "cells.csv", "train/x.csv", "train/x.json"])
 def test_the_library_refuses_a_changed_record(tmp_path: Path, name: str) -> None:
     study = tmp_path / "metrics/a"
     (study / "train").mkdir(parents=True)
+    (tmp_path / ".dvc").mkdir()
     long = "model,dataset,batch_size,seed,quantity,value\nlenet5,digits,32,0,loss,0.5\n"
     for table in ("runs.csv", "train/x.csv"):
         (study / table).write_text(long)

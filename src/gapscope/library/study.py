@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from gapscope.errors import InputError, did_you_mean
-from gapscope.records.integrity import refuse_changed
+from gapscope.records.integrity import check_written
 from gapscope.records.long import AXES, RUN, axis_text, read_long
 from gapscope.records.tables import read_record, read_table
 
@@ -27,7 +27,7 @@ class StudyResult:
 
     Attributes:
         name: of the study.
-        root: the repository. A record that is not what its lock says raises InputError when it is read.
+        root: the repository. A record that is not what its stage wrote raises InputError when it is read.
     """
 
     name: str
@@ -54,8 +54,8 @@ class StudyResult:
         """
         if not (self.folder / "runs.csv").exists():
             return pd.DataFrame(columns=[*RUN, "status"])
-        cells = read_table(self._whole(self.folder / "cells.csv"))[[*RUN, "status"]]
-        table = read_long(self._whole(self.folder / "runs.csv"))
+        cells = read_table(self.folder / "cells.csv")[[*RUN, "status"]]
+        table = read_long(self.folder / "runs.csv")
         named = table.assign(column=[column_name(row) for row in table.to_dict("records")])
         wide = named.pivot(index=[*RUN], columns="column", values="value")[named["column"].unique()].reset_index()
         wide.columns.name = None
@@ -70,7 +70,7 @@ class StudyResult:
         path = self.root / "metrics/claims" / f"{self.name}.csv"
         if not path.exists():
             return pd.DataFrame(columns=list(VERDICTS.values()))
-        table = read_table(self._whole(path)).rename(columns=VERDICTS)
+        table = read_table(path).rename(columns=VERDICTS)
         first = list(VERDICTS.values())
         return table[[*first, *(name for name in table if name not in first)]]
 
@@ -78,15 +78,8 @@ class StudyResult:
     def records(self) -> dict[str, pd.DataFrame]:
         """The long tables by name: `runs`, `near_rank`, and those of each stage over all runs, such as `train`."""
         stages = sorted(path for path in self.folder.iterdir() if path.is_dir() and any(path.glob("*.csv")))
-        for path in [*self.folder.glob("*/*.csv"), *self.folder.glob("*/*.json")]:
-            self._whole(path)
-        long = [self._whole(path) for path in sorted(self.folder.glob("*.csv")) if _is_long(path)]
+        long = [path for path in sorted(self.folder.glob("*.csv")) if _is_long(path)]
         return {path.name: _joined(path) for path in stages} | {path.stem: read_long(path) for path in long}
-
-    def _whole(self, path: Path) -> Path:
-        """Return the path of a record that is as its stage wrote it; else raise InputError."""
-        refuse_changed(path, self.root)
-        return path
 
 
 def load(study: str, root: str | Path = ".") -> StudyResult:
@@ -124,7 +117,8 @@ def column_name(row: Mapping[Any, Any]) -> str:
 
 
 def _is_long(path: Path) -> bool:
-    with path.open(encoding="utf-8") as lines:
+    check_written(path)  # before its first line is believed
+    with path.open(encoding="utf-8", errors="replace") as lines:
         return {"quantity", "value"} <= set(next(lines, "").strip().split(","))
 
 

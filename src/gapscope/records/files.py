@@ -1,4 +1,7 @@
-"""Atomic writing: a path holds a complete output or none, also after a kill or on a full disk."""
+"""Atomic writing: a path holds a complete output or none, also after a kill or on a full disk.
+
+The MD5 of what is written is noted (`gapscope.records.integrity`), so that its readers see whether it has changed.
+"""
 
 import os
 import shutil
@@ -8,6 +11,7 @@ from glob import escape
 from pathlib import Path
 
 from gapscope.errors import InputError
+from gapscope.records.integrity import note_written
 
 
 @contextmanager
@@ -33,6 +37,7 @@ def atomic_path(path: Path, *, folder: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        note_written(path, temporary)
         if path.is_dir():
             shutil.rmtree(path)
         os.replace(temporary, path)

@@ -1,72 +1,77 @@
-"""Files that a stage has written must still be what it wrote: their MD5 is that of dvc.lock, or of the study's lock.
+"""Files that a stage has written must still be what it wrote: whoever reads one compares its MD5.
 
-DVC compares MD5 sums before it runs a stage, and misses three cases. It takes a file of the same time and size for
+The MD5 that it should have is in dvc.lock, in the lock of its study, or in a note of this checkout (`NOTES`). The locks
+have what DVC has run, and git carries them. The notes have what a stage has written here, even if it was started by
+hand. A file that neither knows is read as it is. The file itself holds no checksum, because that would change the MD5
+by which DVC knows it.
+
+DVC compares MD5 sums too, before it runs a stage, and misses three cases. It takes a file of the same time and size for
 unchanged. `--single-item` runs a stage on damaged inputs. If its cache holds a damaged copy (with hard links, the same
-file), it puts that copy in place of what a stage has just written. So a stage that DVC runs looks again when it reads.
+file), it puts that copy in place of what a stage has just written.
 """
 
 import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from gapscope import lock_copy
 from gapscope.errors import InputError
 
-RUN_BY_DVC = "DVC_STAGE"  # DVC names the stage in its command's environment
-STAGE = re.compile(r"^  (?=\S)", re.MULTILINE)
+DVC = ".dvc"  # marks the folder of a repository
+NOTES = Path(".dvc/tmp/gapscope/written")  # one file per output, with the MD5 of the last two; git and DVC ignore them
+OUTPUT = re.compile(r"(data/(datasets|runs)|metrics|plots|provenance)/(?!.*\.tmp/)")
 OUTS = re.compile(r"^    outs:\n((?:    - .*\n(?:      .*\n)*)+)", re.MULTILINE)
 FILE = re.compile(r"^    - path:\s+(\S+)\n      hash: md5\n      md5: (\S+)\n", re.MULTILINE)
 STUDY = re.compile(r"(?:metrics/claims|metrics|data/runs|provenance|plots)/(\w[^/]*?)(?:\.csv)?(?:/|$)")
 CACHE = Path(".dvc/cache/files/md5")
 
 
-class Written(NamedTuple):
-    """An output as a lock has it: the MD5 of its content, and the stage that wrote it."""
+def note_written(path: Path, content: Path) -> None:
+    """Note the MD5 of an output that is about to be put in its place. What is no output of a stage is not noted.
 
-    md5: str
-    stage: str
+    The MD5 before it stays noted: a reader, or a kill, may come before the output is in its place.
+
+    Args:
+        path: of the output, a file or folder.
+        content: file or folder that holds it until then.
+    """
+    for root, name in _places(path) if content.exists() else ():
+        if OUTPUT.match(name):
+            note = _note(root, name)
+            note.parent.mkdir(parents=True, exist_ok=True)
+            temporary = note.with_name(f".{note.name}.{os.getpid()}.tmp")
+            temporary.write_text("\n".join([*_noted(note)[-1:], md5(content)]), encoding="utf-8")
+            os.replace(temporary, note)
 
 
 def check_written(path: Path) -> None:
-    """Refuse a changed file, if DVC runs this stage. By hand, stages may read what no lock knows.
+    """Refuse a file or folder that is not what its stage wrote, as the locks and the notes have it.
 
-    A stage may read what it has just written, which its lock does not know yet.
+    A file within a folder that is one output is checked with the whole folder. A missing path passes, and so does one
+    that neither a lock nor a note knows. What is neither a file nor a folder is left to its reader.
 
     Raises:
-        InputError: as `refuse_changed`.
+        InputError: its content is another one; the message says what to do.
     """
-    if stage := os.environ.get(RUN_BY_DVC):
-        refuse_changed(path, but=stage)
-
-
-def refuse_changed(path: Path, root: Path = Path(), *, but: str = "") -> None:
-    """Raise InputError if a file or folder is not what its stage wrote, as the locks in `root` have it.
-
-    A file within a folder that is one output is checked with the whole folder. A path that is missing passes, and so
-    does one that no lock has as an output.
-
-    Args:
-        path: the file or folder.
-        root: the repository.
-        but: a stage whose own outputs pass.
-    """
-    if not path.exists():
-        return
-    written = _written(root, name := Path(os.path.relpath(path, root)).as_posix())
-    if written is None and (written := _written(root, within := Path(name).parent.as_posix())):
-        path, name = path.parent, within
-    if written is None or written.stage == but or (found := md5(path)) == (known := written.md5):
-        return
-    copies = " and ".join(["it", *(f"DVC's copy {copy}" for copy in _damaged_copies(root, known))])
-    raise InputError(
-        f"{path} is not what its stage wrote (its MD5 is {found}, in the lock it is {known}): remove {copies} and run "
-        "`dvc repro`, or bring a committed record back with `git checkout`; if you made it by hand, "
-        f"`dvc commit {name}`"
-    )
+    changed = None
+    for root, name in _places(path) if path.is_file() or path.is_dir() else ():
+        for place in (name, Path(name).parent.as_posix()):
+            if known := [*_noted(_note(root, place)), *_locked(root, place)]:
+                if (found := md5(root / place)) in known:
+                    return
+                changed = changed or (root, place, found, known[-1])
+    if changed:
+        root, place, found, wanted = changed
+        copies = " and ".join(["it", *(f"DVC's copy {copy}" for copy in _damaged_copies(root, wanted))])
+        raise InputError(
+            f"{path if name == place else path.parent} is not what its stage wrote (its MD5 is {found}, not {wanted}): "
+            f"remove {copies} and run `dvc repro` or the stage, or bring a committed record back with `git checkout`; "
+            f"if you put another one there on purpose, `dvc commit {place}`"
+        )
 
 
 def md5(path: Path) -> str:
@@ -83,13 +88,28 @@ def _listed(folder: Path) -> bytes:
     return json.dumps([{"md5": md5(folder / name), "relpath": name} for name in names]).encode()
 
 
-def _written(root: Path, name: str) -> Written | None:
-    """Return what the lock has for an output; dvc.lock is newer than a study's own lock."""
+def _places(path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the repository and the name in it: of a path, and of what it links to, as in a job of a cluster."""
+    for place in dict.fromkeys((Path(os.path.abspath(path)), path.resolve())):
+        if root := next((folder for folder in place.parents if (folder / DVC).is_dir()), None):
+            yield root, place.relative_to(root).as_posix()
+
+
+def _note(root: Path, name: str) -> Path:
+    return root / NOTES / f"{name}.md5"
+
+
+def _noted(note: Path) -> list[str]:
+    return note.read_text(encoding="utf-8").split() if note.is_file() else []
+
+
+def _locked(root: Path, name: str) -> list[str]:
+    """Return the MD5 that the locks have for an output, if any; dvc.lock is newer than a study's own lock."""
     study = STUDY.match(name)
     for place in (lock_copy.LOCK, Path(f"locks/{study[1]}.lock") if study else None):
-        if place and (root / place).exists() and (known := _outputs(_whole(root, place)).get(name)):
-            return known
-    return None
+        if place and (root / place).is_file() and (known := _outputs(_whole(root, place)).get(name)):
+            return [known]
+    return []
 
 
 def _whole(root: Path, place: Path) -> tuple[Path, int, int]:
@@ -102,14 +122,9 @@ def _whole(root: Path, place: Path) -> tuple[Path, int, int]:
 
 
 @lru_cache(maxsize=8)
-def _outputs(lock: tuple[Path, int, int]) -> dict[str, Written]:
-    text = lock[0].read_text(encoding="utf-8")  # in DVC's own format; a YAML parser would take seconds
-    return {
-        name: Written(known, entry.partition(":\n")[0])
-        for entry in STAGE.split(text)
-        for outs in OUTS.findall(entry)
-        for name, known in FILE.findall(outs)
-    }
+def _outputs(lock: tuple[Path, int, int]) -> dict[str, str]:
+    text = lock[0].read_text(encoding="utf-8", errors="replace")  # DVC's own format; a YAML parser would take seconds
+    return {name: known for outs in OUTS.findall(text) for name, known in FILE.findall(outs)}
 
 
 def _damaged_copies(root: Path, known: str) -> list[Path]:

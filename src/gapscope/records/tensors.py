@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gapscope.errors import InputError, reading
 from gapscope.records.files import atomic_path
+from gapscope.records.integrity import check_written
 
 OS_ERROR = re.compile(r"os error (\d+)")  # its number, in safetensors' message
 
@@ -63,10 +64,11 @@ def read_tensors(path: Path) -> Iterator[tuple[str, Tensor | np.ndarray]]:
     """Yield (name, tensor) for each tensor of a file, with one of them in memory at a time.
 
     Raises:
-        InputError: the file is missing, damaged, of another kind, or holds Python objects.
+        InputError: the file is missing, damaged, of another kind, not what its stage wrote, or holds Python objects.
     """
     if path.suffix not in (".npy", ".npz", ".safetensors"):
         raise InputError(f"{path} must end in .npy, .npz or .safetensors")
+    check_written(path)
     with reading(path, "a readable file of tensors", "write it anew, with plain arrays"):
         if path.suffix == ".npy":
             yield path.stem, np.load(path, mmap_mode="r", allow_pickle=False)

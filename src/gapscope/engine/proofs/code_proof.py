@@ -24,6 +24,7 @@ from gapscope.engine.proofs.versions import Stage, Version, Worker, present, unp
 from gapscope.errors import InputError
 from gapscope.records import proofs
 from gapscope.records.closure import closure_hash
+from gapscope.records.integrity import note_written
 from gapscope.records.proofs import CodeProof
 
 # stages whose outputs hold no numbers, so that there is nothing to compare
@@ -293,3 +294,4 @@ def hand_over(old: Path, new: Path, outs: Iterable[str]) -> None:
                 with safe_open(target, framework="np") as file:
                     header = file.metadata()
                 save_file(load_file(source), target, metadata=header)
+        note_written(new / out, new / out)
