@@ -7,7 +7,6 @@ limit on the size of a file that is just too small for one of them.
 import resource
 import shlex
 import shutil
-import signal
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
@@ -171,11 +170,11 @@ def in_little_memory(folder: Path, script: str, arguments: tuple[str, ...]) -> N
 
 @pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says how much memory a process has")
-@pytest.mark.parametrize("script", sorted(STAGES - {"random_matrices"}))  # its processes could not even import
+@pytest.mark.parametrize("script", sorted(STAGES))
 def test_a_stage_with_too_little_memory_ends_in_one_line_and_leaves_nothing_half_written(
     finished: dict[str, tuple[Path, Stage]], tmp_path: Path, script: str
 ) -> None:
-    """Some stages need no more. safetensors aborts if it gets no memory for its buffer, which is as a kill."""
+    """Some stages need no more."""
     done, stage = finished[script]
     folder = tmp_path / "folder"
     shutil.copytree(done, folder)
@@ -186,11 +185,11 @@ def test_a_stage_with_too_little_memory_ends_in_one_line_and_leaves_nothing_half
     if status == 0:
         assert script not in MEASURE_NETWORKS
         assert contents(folder).keys() == contents(done).keys()
-    elif status == -signal.SIGABRT:
-        assert "serialize_to_file" in said
-        assert {name: content for name, content in contents(folder).items() if name in before} == before
     else:
         assert status == 2, said
         assert "memory" in said.splitlines()[-1]
         assert "is not a" not in said  # damaged file, which it is not
-        assert contents(folder) == before
+        kept = {name for name in contents(folder) if name.startswith("data/unfinished/")}  # the log of finished pieces
+        assert {
+            name: content for name, content in contents(folder).items() if name not in kept - before.keys()
+        } == before

@@ -341,7 +341,12 @@ def test_damaged_header_of_a_layer(path):
         assert str(file) in refusal(read_whole_activations, path)
 
 
-@pytest.mark.parametrize("index", [{}, {"layers": [{"sample": "run", "file": "run.000.conv1.npy"}]}])
+@pytest.mark.parametrize(
+    "index",
+    [{}] + [{"layers": [{"sample": "run", "layer": "conv1", "file": "run.000.conv1.npy"} | wrong]} for wrong in (
+        {"layer": None}, {"sample": [1]}, {"file": 3}, {"file": "../evil.npy"}, {"file": "/evil.npy"}, {"file": "."},
+    )],
+)  # fmt: skip
 def test_record_that_is_no_index(path, index):
     write_small_activations(path, 1)
     write_record(path / "index.json", index)

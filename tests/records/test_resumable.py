@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gapscope.errors import InputError
 from gapscope.measures import random_matrices
 from gapscope.records import resumable
 
@@ -90,6 +91,16 @@ def test_a_failing_piece_is_not_swallowed_and_the_finished_ones_stay(tmp_path: P
     with pytest.raises(ValueError, match=r"\(20, 40\)|20 x 40"):
         list(resumable.finish(work, pieces, log, ABOUT, 1))
     assert len(log.read_text().splitlines()) == 2  # the head and the first
+
+
+def ended(_: object) -> dict:
+    os.kill(os.getpid(), signal.SIGKILL)  # as a system does that runs out of memory
+    return {}
+
+
+def test_a_process_that_the_system_ends_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lack of memory"):
+        list(resumable.finish(ended, PIECES, tmp_path / "log.jsonl", ABOUT, 1))
 
 
 KILLED = """

@@ -4,6 +4,7 @@ De Lathauwer et al. 2000 (HOSVD). `gapscope.numerics.hosvd.singular_values` comp
 is kept. A near-rank count needs the values near zero, one by one; a figure needs the course of the others.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gapscope.config import Params, Threads, load_params
-from gapscope.errors import InputError
+from gapscope.errors import InputError, reading
 from gapscope.measures.quantity import Quantity
 from gapscope.numerics.hosvd.effective_ranks import effective_ranks
 from gapscope.numerics.hosvd.spectrum import METHODS, ModeSpectrum, SpectrumTail, mode_sizes
@@ -60,12 +61,31 @@ def measure_activations(*, activations: Path, out: Path) -> None:
     set_threads(settings.threads)
     device = pick_device()
     header, tensors = read_activations(activations)
-    header["forward_device"] = header.pop("device")
+    header |= {"status": header["status"], "forward_device": header["device"]}
+    del header["device"]
     layers = progress(tensors, activations.name)
-    found = list(spectra(layers, settings, device=device, errors=header.get("forward_error", {})))
+    try:
+        found = list(spectra(layers, settings, device=device, errors=forward_errors(header, activations)))
+    except InputError:
+        raise
+    except ValueError as error:  # such as values that are not finite
+        raise InputError(f"{activations}: {error}; run the activations stage again, or train again") from error
     kind = describe_device(device)
     write_spectra(out, header | {"spectra": vars(settings), "cut": settings.cut, "device": kind}, found)
     write_provenance(out, start, device=kind, threads=settings.threads)
+
+
+def forward_errors(header: Mapping[str, Any], activations: Path) -> dict[str, dict[str, float]]:
+    """Return sample -> layer -> norm of the error that a float32 forward pass left; empty after a float64 pass.
+
+    Raises:
+        InputError: the header of the activations has something else there.
+    """
+    with reading(activations, "a folder of activations", "run the activations stage again"):
+        errors: dict[str, dict[str, float]] = header.get("forward_error", {})
+        if not all(math.isfinite(error) and error >= 0 for of in errors.values() for error in of.values()):
+            raise ValueError(f"its forward_error is {errors}")
+        return errors
 
 
 def spectra(

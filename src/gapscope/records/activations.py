@@ -54,13 +54,20 @@ def read_activations(folder: Path) -> tuple[dict[str, Any], list[tuple[str, str,
     """
     header = read_record(folder / INDEX)  # it checks the whole folder, which is one output
     entries = header.pop("layers", None)
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) and {"sample", "layer", "file"} <= entry.keys() for entry in entries
-    ):
+    if not isinstance(entries, list) or not all(map(_is_layer, entries)):
         raise InputError(f"{folder / INDEX} is not an index of layers; run the activations stage again")
     layers = []
     for entry in entries:
         path = folder / entry["file"]
         with reading(path, "a complete array", "run the activations stage again"):
-            layers.append((entry["sample"], entry["layer"], np.load(path, mmap_mode="r", allow_pickle=False)))
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if array.dtype != np.float64 or array.ndim < 2 or not array.size:
+                raise ValueError(f"it holds {array.dtype} of shape {array.shape}")
+            layers.append((entry["sample"], entry["layer"], array))
     return header, layers
+
+
+def _is_layer(entry: Any) -> bool:
+    """Whether an entry of an index describes a layer, whose file is in the index's own folder."""
+    texts = isinstance(entry, dict) and all(isinstance(entry.get(name), str) for name in ("sample", "layer", "file"))
+    return texts and Path(entry["file"]).name == entry["file"]

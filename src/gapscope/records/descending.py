@@ -43,8 +43,8 @@ def encode(values: Iterable[float], *, digits: int, start: float) -> str:
     return " ".join(_repeated(words))
 
 
-def decode(text: str, *, digits: int, start: float) -> np.ndarray:
-    """Return the numbers of a text that `encode` has written; arguments as there.
+def decode(text: str, *, digits: int, start: float, most: int) -> np.ndarray:
+    """Return the numbers of a text that `encode` has written; arguments as there, and how many there may be at most.
 
     Raises:
         ValueError: the text is damaged.
@@ -53,6 +53,8 @@ def decode(text: str, *, digits: int, start: float) -> np.ndarray:
     for word in text.split():
         step, _, times = word.partition("*")
         code -= int(step, 36)
+        if not 1 <= int(times or 1) <= most - len(values):
+            raise ValueError(f"the text has not 1 to {most} numbers")
         values += [_value(code, digits)] * int(times or 1)
     return np.array(values, dtype=np.float64)
 

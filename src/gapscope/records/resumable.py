@@ -5,11 +5,13 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from gapscope.errors import InputError
 from gapscope.records.files import write_text
 from gapscope.runtime import cores
 
@@ -29,6 +31,9 @@ def finish(
         log: file that gets one line per finished piece. Remove it when the rows are written elsewhere.
         about: everything else that a row depends on; a log with another `about` is started again.
         workers: number of processes; None: one per core that this process may use.
+
+    Raises:
+        InputError: the system ended a process, as it does for lack of memory.
     """
     done = _read(log, about)
     yield from (done[piece] for piece in pieces if piece in done)
@@ -49,8 +54,17 @@ def finish(
                 file.flush()
                 os.fsync(file.fileno())
                 yield row
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a process of this stage ended at once, most likely for lack of memory; set runtime.workers to a smaller "
+            "number and run it again: finished pieces are kept"
+        ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        try:
+            pool.shutdown(cancel_futures=True)
+        except RuntimeError:  # for lack of memory its thread did not start, which would have ended the processes
+            for process in active_children():
+                process.kill()
 
 
 def _read(log: Path, about: Mapping[str, Any]) -> dict[Piece, Row]:

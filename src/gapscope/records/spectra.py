@@ -162,7 +162,7 @@ def parse_spectra(text: str) -> tuple[dict[str, Any], list[LayerRecord]]:
         raise ValueError(f"schema {header['schema']!r}; known: {ALL_VALUES}, {SCHEMA}")
     if header.pop("columns") != list(COLUMNS) or "cut" not in header:
         raise ValueError(f"it has no cut, or its columns are not {', '.join(COLUMNS)}")
-    if isinstance(header["cut"], bool) or not isinstance(header["cut"], int | float):
+    if not _is_number(header["cut"]):
         raise ValueError(f"its cut is {header['cut']!r}")
     return header, list(_layers(lines))
 
@@ -176,37 +176,48 @@ def _row(mode: ModeRecord) -> list[Any]:
     return [mode.method, *known, bounds, tail, encode(above, digits=FIGURE_DIGITS, start=largest)]
 
 
-def _mode(row: Sequence[Any]) -> ModeRecord:
+def _mode(row: Sequence[Any], count: int) -> ModeRecord:
     method, largest, smallest, *ranks, bounds, tail, quantiles = row
-    values = decode(tail, digits=DIGITS, start=largest)
+    values = decode(tail, digits=DIGITS, start=largest, most=count)
     counts, exponents = zip(*bounds, strict=True)
+    if not len(values) <= sum(counts) <= count:
+        raise ValueError(f"error bounds of {sum(counts)} values, for a tail of {len(values)} and a shape with {count}")
+    if not all(map(_is_number, (largest, smallest, *ranks))):
+        raise ValueError(f"{[largest, smallest, *ranks]} are not all finite numbers")
     error_bound = np.repeat([_bound(exponent) for exponent in exponents], counts)
     first = len(error_bound) - len(values)
     indices = [index for index in kept_indices(len(error_bound)) if 0 < index < first]
-    above = decode(quantiles, digits=FIGURE_DIGITS, start=largest).tolist()
+    above = decode(quantiles, digits=FIGURE_DIGITS, start=largest, most=POINTS).tolist()
     known = dict(zip(indices, above, strict=True)) | ({0: largest} if first else {})
     return ModeRecord(method, largest, smallest, error_bound, values, known, dict(zip(RANKS, ranks, strict=True)))
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _layers(lines: Iterable[Any]) -> Iterator[LayerRecord]:
     about: dict[str, Any] | None = None
-    modes: list[ModeRecord] = []
+    rows: list[Sequence[Any]] = []
     for line in lines:
         if isinstance(line, list):
-            modes.append(_mode(line))
+            rows.append(line)
             continue
         if about is not None:
-            yield _layer(about, modes)
-        about, modes = line, []
+            yield _layer(about, rows)
+        about, rows = line, []
     if about is not None:
-        yield _layer(about, modes)
+        yield _layer(about, rows)
 
 
-def _layer(about: Mapping[str, Any], modes: Sequence[ModeRecord]) -> LayerRecord:
-    lists = {name: _indices(about[name]) if name in about else None for name in ("dead_units", "duplicate_samples")}
+def _layer(about: Mapping[str, Any], rows: Sequence[Sequence[Any]]) -> LayerRecord:
     shape = tuple(about["shape"])
-    if len(modes) != (1 if len(shape) == 2 else len(shape)):
-        raise ValueError(f"{len(modes)} spectra for the shape {shape}")
+    size = math.prod(shape)
+    counts = [min(length, size // length) for length in (shape[:1] if len(shape) == 2 else shape)]
+    modes = [_mode(row, count) for row, count in zip(rows, counts, strict=True)]
+    lists = {
+        name: _indices(about[name], size) if name in about else None for name in ("dead_units", "duplicate_samples")
+    }
     return LayerRecord(about["sample"], about["layer"], shape, modes, about.get("batch_size"), **lists)
 
 
@@ -244,9 +255,13 @@ def ranges(indices: Iterable[int]) -> str:
     return " ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
 
 
-def _indices(text: str) -> list[int]:
-    pairs = (word.partition("-") for word in text.split())
-    return [index for first, _, last in pairs for index in range(int(first), int(last or first) + 1)]
+def _indices(text: str, size: int) -> list[int]:
+    found: list[int] = []
+    for first, _, last in (word.partition("-") for word in text.split()):
+        if int(last or first) >= size:
+            raise ValueError(f"index {last or first} of a tensor of {size} numbers")
+        found += range(int(first), int(last or first) + 1)
+    return found
 
 
 def _json(value: Any) -> str:

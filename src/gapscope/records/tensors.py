@@ -14,6 +14,7 @@ from gapscope.records.files import atomic_path
 from gapscope.records.integrity import check_written
 
 OS_ERROR = re.compile(r"os error (\d+)")  # its number, in safetensors' message
+BUFFER = 2**22  # bytes, more than safetensors' own buffer; where it gets none, it aborts the process
 
 
 def storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -36,8 +37,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 
     Raises:
         OSError: it cannot be written, as on a full disk.
+        MemoryError: there is no room for a buffer.
     """
     with atomic_path(path) as temporary:
+        bytearray(BUFFER)
         try:
             save_file(dict(tensors), temporary, metadata=metadata)
         except SafetensorError as error:

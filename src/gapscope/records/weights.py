@@ -9,11 +9,14 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
+from gapscope.config import LARGEST
 from gapscope.errors import InputError, reading
 from gapscope.records.integrity import check_written
 from gapscope.records.tables import Record
 from gapscope.records.tensors import storable, write_tensors
 
+STATUSES = ("ok", "diverged")
+WHOLE_NUMBERS = {"batch_size", "epochs", "seed"}
 AS_TRAINED = "as_trained."  # prefix of batch norm's running statistics as training left them
 
 
@@ -43,5 +46,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         header = json.loads((file.metadata() or {})["gapscope"], object_hook=partial(Record, path))
         if not isinstance(header, dict):
             raise InputError(f"{path} has no header of a network; remove it and train again")
+        for name in WHOLE_NUMBERS & header.keys():
+            if type(header[name]) is not int or abs(header[name]) > LARGEST:
+                raise InputError(f"{path} names {header[name]!r} as its {name}; remove it and train again")
+        if header.get("status", "ok") not in STATUSES:
+            raise InputError(f"{path} names {header['status']!r} as its status; remove it and train again")
         names = [name for name in file.keys() if not name.startswith(AS_TRAINED)]  # noqa: SIM118
         return {name: file.get_tensor(name) for name in names}, header
