@@ -20,6 +20,7 @@ LADDER = (16, 64, 256, 1024, 4096)  # batch sizes to choose from; at most half o
 EPOCHS = 20
 SHARPNESS_IMAGES = 2000  # training images in the sharpness, which else takes longer than the training
 PROBE_IMAGES = 512  # the default of activations.probe_images
+TASK_OF = {"numbers": "regression", "label sets": "multilabel_classification"}  # targets of the data -> train.task
 TEXT = """\
 {package}
 # How large may the batch of {source} be on {file}? Written by gapscope new.
@@ -72,7 +73,7 @@ def new(args: Namespace) -> None:
         package=PACKAGE, study=_yaml(args.study), source=args.model, file=Path(args.data).name,
         model=_yaml(model_name(args.model)), dataset=_yaml(dataset), data=_yaml(args.data), code=_yaml(code),
         sizes=", ".join(map(str, sizes)), first=sizes[0], epochs=args.epochs, images=_images(train_images),
-        task="task: regression, " if getattr(data, "targets", "") == "numbers" else "",
+        task=f"task: {TASK_OF[data.targets]}, " if data.targets in TASK_OF else "",
     )  # fmt: skip
     write_text(path, text)
     try:

@@ -2,11 +2,13 @@
 
 Tables of features are in `tabular`, tokens in `text`; whoever loads a data set gets what its file holds.
 
-An `.npz` holds the images x_train and x_test, (N, H, W) or (N, H, W, 3), and the labels y_train and y_test. `sources`
-finds data sets and writes these files.
+An `.npz` holds the images x_train and x_test, (N, H, W) or (N, H, W, 3), and the labels y_train and y_test: one for
+each image, (N,), or a set of labels that are 0 or 1 each, (N, labels). `sources` finds data sets and writes these
+files.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,9 @@ from gapscope.records.integrity import check_written
 from gapscope.runtime import memory
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-CLASSES = {  # or outputs, or different tokens
+CLASSES = {  # or labels of a set, outputs, or different tokens
     "digits": 10,
+    "digits_segments": 7,
     "mnist": 10,
     "fashion_mnist": 10,
     "cifar10": 10,
@@ -32,7 +35,7 @@ CLASSES = {  # or outputs, or different tokens
 
 @dataclass(frozen=True)
 class Dataset:
-    """Checked arrays: uint8 images (N, C, H, W) and int64 labels (N,), 0..classes-1."""
+    """Checked arrays: uint8 images (N, C, H, W) and int64 labels (N,), 0..classes-1, or label sets (N, classes)."""
 
     name: str
     classes: int
@@ -46,6 +49,11 @@ class Dataset:
         """Channels, height, width."""
         channels, height, width = self.x_train.shape[1:]
         return channels, height, width
+
+    @property
+    def targets(self) -> str:
+        """What y is: "labels", or "label sets"."""
+        return "labels" if self.y_train.ndim == 1 else "label sets"
 
     def digest(self) -> str:
         """Return a hash of the arrays, which tells what data a run was trained on."""
@@ -125,9 +133,10 @@ def checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
             raise InputError(f"{path}: x_{split} must be uint8 images (0..255), got {x.dtype}")
         if not (x.ndim == 3 or (x.ndim == 4 and x.shape[3] == 3)) or 0 in x.shape:
             raise InputError(f"{path}: x_{split} must have shape (N, H, W) or (N, H, W, 3), got {x.shape}")
-        if not np.issubdtype(y.dtype, np.integer) or y.shape != x.shape[:1]:
+        if not np.issubdtype(y.dtype, np.integer) or y.shape[:1] != x.shape[:1] or y.ndim > 2:
             raise InputError(
-                f"{path}: y_{split} must hold {len(x)} integer labels, one per image, got {y.dtype} of shape {y.shape}"
+                f"{path}: y_{split} must hold {len(x)} integer labels, one per image, or sets of labels ({len(x)}, "
+                f"labels), got {y.dtype} of shape {y.shape}"
             )
         images[split] = x[:, None] if x.ndim == 3 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     if images["train"].shape[1:] != images["test"].shape[1:]:
@@ -135,10 +144,48 @@ def checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
     declared = arrays.get("classes")
     if declared is not None and (declared.size != 1 or declared.dtype.kind not in "iu" or declared.min() < 1):
         raise InputError(f"{path}: classes must be one whole number >= 1, got {declared}")
+    labels = {split: arrays[f"y_{split}"].astype(np.int64) for split in ("train", "test")}
+    if any(y.ndim == 2 for y in labels.values()):
+        classes = checked_label_sets(path, labels, declared)
+        return Dataset(name, classes, images["train"], labels["train"], images["test"], labels["test"])
     classes = int(declared.item()) if declared is not None else CLASSES.get(name, int(arrays["y_train"].max()) + 1)
-    for split in ("train", "test"):
-        y = arrays[f"y_{split}"]
+    for split, y in labels.items():
         if y.min() < 0 or y.max() >= classes:
             raise InputError(f"{path}: y_{split} must lie in 0..{classes - 1}, found {y.min()}..{y.max()}")
-    labels = {split: arrays[f"y_{split}"].astype(np.int64) for split in ("train", "test")}
     return Dataset(name, classes, images["train"], labels["train"], images["test"], labels["test"])
+
+
+def checked_label_sets(path: Path, labels: Mapping[str, np.ndarray], declared: np.ndarray | None) -> int:
+    """Return the number of labels in a set.
+
+    Args:
+        path: of the file, for messages.
+        labels: split -> whole numbers, which should be 0 and 1, (N, labels).
+        declared: the number that the file gives; None where it gives none.
+
+    Raises:
+        InputError: other numbers, splits that differ, classes in one-hot form, or a label that is always the same.
+    """
+    train, test = labels["train"], labels["test"]
+    if train.shape[1:] != test.shape[1:]:
+        raise InputError(
+            f"{path}: y_train and y_test must hold sets of the same labels, got shapes {train.shape} and {test.shape}"
+        )
+    for split, y in labels.items():
+        if y.min() < 0 or y.max() > 1:
+            raise InputError(
+                f"{path}: y_{split} of shape {y.shape} must hold 0 and 1, a column for each label, found "
+                f"{y.min()}..{y.max()}; a single column of classes has the shape ({len(y)},)"
+            )
+    if all((y.sum(1) == 1).all() for y in labels.values()):
+        raise InputError(f"{path}: every example has exactly one label, so these are classes: store y.argmax(1)")
+    for label, values in enumerate(train.T):
+        if values.min() == values.max():
+            raise InputError(
+                f"{path}: label {label} is {values[0]} in all training examples, and nothing can be learned: leave its "
+                "column out"
+            )
+    count = int(train.shape[1])
+    if declared is not None and int(declared) != count:
+        raise InputError(f"{path}: classes is {int(declared)}, and y_train holds sets of {count} labels")
+    return count

@@ -60,14 +60,22 @@ def split_features(table: Table, split: str, device: str) -> Features:
 def random_features(  # noqa: PLR0917
     count: int, features: int, outputs: int, targets: str, draw: torch.Generator, device: str
 ) -> Images:
-    """Return examples whose features, and labels or targets (`targets` is "labels" or "numbers"), are random.
+    """Return random examples of a table for a network with so many outputs.
 
-    Where targets are "tokens", they are sequences of `features` tokens, out of `outputs` different ones.
+    Their targets are those of a task, `Task.targets`. Where they are "tokens", the examples are sequences of `features`
+    tokens, out of `outputs` different ones.
     """
     if targets == "tokens":
         return random_tokens(count, features, outputs, draw, device)
     x, y = torch.randn(count, features, generator=draw), torch.randn(count, outputs, generator=draw)
-    if targets == "labels":
-        y = torch.randint(0, outputs, (count,), generator=draw)
+    if targets != "numbers":
+        y = random_labels(count, outputs, targets, draw)
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     return Features(*(tensor.to(device) for tensor in (x, y, zero, one, zero, one)))
+
+
+def random_labels(count: int, outputs: int, targets: str, draw: torch.Generator) -> Tensor:
+    """Return random labels (count,), or with "label sets" (count, outputs), for a network with so many outputs."""
+    if targets == "label sets":
+        return torch.randint(0, 2, (count, outputs), generator=draw)
+    return torch.randint(0, max(outputs, 2), (count,), generator=draw)  # one logit is for two classes

@@ -1,8 +1,9 @@
 """A user's own `.npz`, as people have them -> the arrays of `datasets`: uint8 images and integer labels.
 
-Read are: other names of the arrays (MedMNIST's), labels (N, 1), channels last or first, one channel with an axis of its
-own, whole numbers 0..255 of any type. Flat images need `data.shapes`, and images in other numbers `data.ranges`. All
-that was changed is in the data set's record. What could mean two things is refused, with the line to type.
+Read are: other names of the arrays (MedMNIST's), labels (N, 1), sets of labels (N, labels), channels last or first, one
+channel with an axis of its own, whole numbers 0..255 of any type. Flat images need `data.shapes`, and images in other
+numbers `data.ranges`. All that was changed is in the data set's record. What could mean two things is refused, with the
+line to type.
 """
 
 from collections.abc import Mapping, Sequence
@@ -186,14 +187,15 @@ def _usual_range(x: np.ndarray, low: float, high: float) -> list[float]:
 
 
 def _labels(file: _File, name: str, y: np.ndarray, images: int) -> np.ndarray:
-    """Return integer labels (N,)."""
+    """Return integer labels (N,), or sets of labels (N, labels), which `datasets` checks."""
     if y.shape == (images, 1):
         file.notes.append("labels (N, 1)")
         y = y[:, 0]
     told = f"{name} must hold {images} integer labels, one per image, got {y.dtype} of shape {y.shape}"
-    if y.shape != (images,):
-        one_hot = y.ndim == 2 and len(y) == images and bool((y.astype(bool).sum(1) == 1).all())
-        raise file.refuse(told, f"take {name}.argmax(1)" if one_hot else "give one label per image")
+    pairs = y.ndim == 2 and len(y) == images
+    one_hot = pairs and bool((y.astype(bool).sum(1) == 1).all())
+    if one_hot or not (pairs or y.shape == (images,)):
+        raise file.refuse(told, f"take {name}.argmax(1)" if one_hot else "give one label per image, or a set of labels")
     if y.dtype.kind == "b":
         file.notes.append("labels of bool: 0 and 1")
         return y.astype(np.int64)
@@ -204,7 +206,12 @@ def _labels(file: _File, name: str, y: np.ndarray, images: int) -> np.ndarray:
 
 
 def _check_classes(file: _File, found: Arrays) -> None:
-    """Refuse labels below 0, classes without a training image unless the number of classes is known, a single class."""
+    """Refuse labels below 0, classes without a training image unless the number of classes is known, a single class.
+
+    Sets of labels are checked in `datasets`.
+    """
+    if found["y_train"].ndim == 2:
+        return
     present, seen = (np.unique(found[f"y_{split}"]) for split in ("train", "test"))
     for split, labels in (("train", present), ("test", seen)):
         if labels[0] < 0:

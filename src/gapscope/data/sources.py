@@ -4,8 +4,8 @@ The first source that has a data set is used:
 
 1. a file named in params (`data.files`);
 2. the folder named by the environment variable GAPSCOPE_DATA, with `<dataset>.npz` or torchvision's original files;
-3. data that come with a dependency: scikit-learn's digits, and its tables diabetes, breast_cancer and wine; the text
-   sympy_source;
+3. data that come with a dependency: scikit-learn's digits, also with made-up sets of labels (digits_segments), and its
+   tables diabetes, breast_cancer and wine; the text sympy_source;
 4. torchvision's download, MD5-checked.
 
 The variable is no param: it says where the bytes come from, not what they are.
@@ -42,6 +42,7 @@ TORCHVISION = {
     "cifar10": "CIFAR10",
     "cifar100": "CIFAR100",
 }
+SEGMENTS = ("abcdef", "bc", "abdeg", "abcdg", "bcfg", "acdfg", "acdefg", "abc", "abcdefg", "abcdfg")  # of a display
 SUBSET = re.compile(r"(?P<name>.+)_n(?P<images>\d+)", re.ASCII)  # cifar10_n5000
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 TIMEOUT_S = 30.0  # per connection; torchvision sets none, and would wait for minutes on a dead connection
@@ -130,6 +131,7 @@ def fetch(
         "classes": dataset.classes,
         "channel_mean": mean.tolist(),
         "channel_std": std.tolist(),
+        **({"targets": dataset.targets} if dataset.targets != "labels" else {}),
         **({"read_as": notes} if notes else {}),
     }
 
@@ -154,7 +156,7 @@ def _find(name: str, settings: DataSettings, scratch: Path) -> tuple[str, Path, 
         unit = "sequences" if subset["name"] == text.CORPUS else "images"
         path = _drawn(whole, subset["name"], int(subset["images"]), scratch / f"{name}.npz")
         return f"{subset['images']} training {unit} of {source}", path, notes
-    if name in ("digits", text.CORPUS, *tabular.BUNDLED):
+    if name in ("digits", "digits_segments", text.CORPUS, *tabular.BUNDLED):
         return *_bundled(name, scratch), []
     if name not in TORCHVISION:
         raise InputError(
@@ -169,6 +171,11 @@ def _bundled(name: str, scratch: Path) -> tuple[str, Path]:
     if name == "digits":
         words = "scikit-learn's bundled digits, 28 x 28, training part widened by one-pixel nudges"
         return words, _digits(scratch)
+    if name == "digits_segments":
+        words = (
+            "scikit-learn's bundled digits, 28 x 28, with made-up labels: the lit segments of a seven-segment display"
+        )
+        return words, _segments(_digits(scratch), scratch)
     return text.corpus(scratch) if name == text.CORPUS else tabular.bundled(name, scratch)
 
 
@@ -252,6 +259,15 @@ def _digits(scratch: Path) -> Path:
         x_test=x_test,
         y_test=y_test.astype(np.uint8),
     )
+    return path
+
+
+def _segments(digits: Path, scratch: Path) -> Path:
+    """Write digits with a set of labels in place of each class; return the file."""
+    arrays = read_arrays(digits)
+    lit = np.array([[segment in segments for segment in "abcdefg"] for segments in SEGMENTS], np.uint8)
+    path = scratch / "digits_segments.npz"
+    np.savez(path, **{name: lit[array] if name[0] == "y" else array for name, array in arrays.items()})  # type: ignore[arg-type]
     return path
 
 

@@ -1,7 +1,8 @@
 """Tables: floating-point features and targets, in an `.npz` like that of images; three come with scikit-learn.
 
 An `.npz` is a table where x_train and x_test are floating-point numbers of shape (N, features). Whole numbers in y are
-labels of classes. Floating-point numbers in y, of shape (N,) or (N, outputs), are targets of a regression.
+labels of classes (N,), or sets of labels that are 0 or 1 each (N, labels). Floating-point numbers in y, of shape (N,)
+or (N, outputs), are targets of a regression.
 
 Each feature is standardised when a batch is taken: minus its mean over the training set, divided by its standard
 deviation there. An array `standardise` that is false, in the file, leaves the features as they are. Targets of a
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.data.datasets import ARRAYS, Dataset
+from gapscope.data.datasets import ARRAYS, Dataset, checked_label_sets
 from gapscope.errors import InputError
 
 BUNDLED = {"diabetes": 110, "breast_cancer": 142, "wine": 45}  # scikit-learn's: test examples, a quarter of each
@@ -26,7 +27,7 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Table(Dataset):
-    """Checked arrays: float32 features (N, F); int64 labels (N,), or float32 targets (N, outputs).
+    """Checked arrays: float32 features (N, F); int64 labels (N,) or (N, labels), or float32 targets (N, outputs).
 
     Attributes:
         standardise: whether features are standardised when a batch is taken.
@@ -41,8 +42,8 @@ class Table(Dataset):
 
     @property
     def targets(self) -> str:
-        """What y is: "labels" or "numbers"."""
-        return "labels" if self.y_train.dtype.kind == "i" else "numbers"
+        """What y is: "labels", "label sets" or "numbers"."""
+        return super().targets if self.y_train.dtype.kind == "i" else "numbers"
 
     def digest(self) -> str:
         """Return a hash of the arrays, and of whether the features are standardised."""
@@ -90,10 +91,10 @@ def checked(path: Path, name: str, arrays: Arrays) -> Table:
                 f"{path}: x_{split} must hold floating-point features (N, {arrays['x_train'].shape[1]}), as x_train "
                 f"does, got {x.dtype} of shape {x.shape}"
             )
-        if y.shape[:1] != x.shape[:1] or y.dtype.kind not in "buif" or y.ndim > (2 if y.dtype.kind == "f" else 1):
+        if y.shape[:1] != x.shape[:1] or y.dtype.kind not in "buif" or y.ndim > 2:
             raise InputError(
-                f"{path}: y_{split} must hold {len(x)} whole numbers (labels), or floating-point targets ({len(x)},) "
-                f"or ({len(x)}, outputs), got {y.dtype} of shape {y.shape}"
+                f"{path}: y_{split} must hold {len(x)} whole numbers (labels), sets of labels ({len(x)}, labels), or "
+                f"floating-point targets ({len(x)},) or ({len(x)}, outputs), got {y.dtype} of shape {y.shape}"
             )
         found[f"x_{split}"] = _finite(path, f"x_{split}", x)
         found[f"y_{split}"] = _finite(path, f"y_{split}", y.reshape(len(y), -1)) if y.dtype.kind == "f" else y
@@ -124,7 +125,11 @@ def _check_targets(path: Path, found: dict[str, np.ndarray]) -> int:
 
 
 def _check_labels(path: Path, found: dict[str, np.ndarray], declared: np.ndarray | None) -> int:
-    """Return the number of classes; labels become int64."""
+    """Return the number of classes, or of labels in a set; labels become int64."""
+    if found["y_train"].ndim == 2:
+        for split in ("train", "test"):
+            found[f"y_{split}"] = found[f"y_{split}"].astype(np.int64)
+        return checked_label_sets(path, {split: found[f"y_{split}"] for split in ("train", "test")}, declared)
     present = np.unique(found["y_train"])
     classes = int(declared) if declared is not None else int(present[-1]) + 1
     for split in ("train", "test"):

@@ -35,7 +35,10 @@ Arrays = Mapping[str, np.ndarray]
 class Text(Dataset):
     """Checked arrays: tokens (N, L) in uint8 or int32, and the tokens that follow (N, L) in int32, or `IGNORED`."""
 
-    targets = "tokens"
+    @property
+    def targets(self) -> str:
+        """What y is: "tokens"."""
+        return "tokens"
 
     @property
     def image_shape(self) -> tuple[int, ...]:

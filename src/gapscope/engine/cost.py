@@ -23,7 +23,7 @@ import torch
 
 from gapscope import seeds
 from gapscope.config import Params
-from gapscope.data.features import random_features
+from gapscope.data.features import random_features, random_labels
 from gapscope.data.images import Augmentation, Images
 from gapscope.data.sources import SUBSET, DataSettings
 from gapscope.measures.activations import ActivationSettings, activation_bytes
@@ -65,6 +65,7 @@ class Size:
 
 SIZES = {  # of the built-in data sets, so that an estimate needs no download
     "digits": Size(2874, 360, (1, 28, 28), 10),
+    "digits_segments": Size(2874, 360, (1, 28, 28), 7),
     "mnist": Size(60_000, 10_000, (1, 28, 28), 10),
     "fashion_mnist": Size(60_000, 10_000, (1, 28, 28), 10),
     "cifar10": Size(50_000, 10_000, (3, 32, 32), 10),
@@ -246,7 +247,7 @@ def _random_images(spec: ModelSpec, task: Task, device: str) -> Images:
     if len(spec.image_shape) == 1:
         return random_features(LARGE, spec.image_shape[0], spec.classes, task.targets, draw, device)
     pixels = torch.randint(0, 256, (LARGE, *spec.image_shape), generator=draw, dtype=torch.uint8)
-    labels = torch.randint(0, spec.classes, (LARGE,), generator=draw)
+    labels = random_labels(LARGE, spec.classes, task.targets, draw)
     channels = spec.image_shape[0]
     mean, std = torch.full((channels,), 0.5, dtype=torch.float64), torch.full((channels,), 0.3, dtype=torch.float64)
     return Images(*(tensor.to(device) for tensor in (pixels, labels, mean, std)))

@@ -25,6 +25,7 @@ from gapscope.models.layers import blocks
 from gapscope.records.cells import Cell, cells
 from gapscope.runtime import RuntimeSettings, check_disk, pick_device
 from gapscope.tasks import TASKS, make_task
+from gapscope.tasks.classification import Classification
 from gapscope.training.batches import check_batches
 from gapscope.training.discarding import check_discarding
 from gapscope.training.distributed import requested_ranks
@@ -43,7 +44,8 @@ SETTINGS: dict[str, Any] = {  # of the measures that have a loss over training i
 }
 FEWEST_BATCHES = {"noise_scale": 3, "gradient_law": 4}  # of gradient_batch images, among the images of a measure
 
-OF_CLASSIFICATION = ("curvature_radius", "landscape", "warm_start")  # measures that know no other task
+OF_CLASSIFICATION = ("curvature_radius", "landscape", "warm_start")  # measures that know no other task ...
+OF_SOFTMAX = ("curvature_radius",)  # ... and of its losses only the cross-entropy of a softmax
 
 
 def check_task(params: Params, dataset: str, targets: str) -> None:
@@ -52,18 +54,22 @@ def check_task(params: Params, dataset: str, targets: str) -> None:
     Args:
         params: of the study.
         dataset: its name.
-        targets: what the data set has: "labels", "numbers" or "tokens".
+        targets: what the data set has: "labels", "label sets", "numbers" or "tokens".
     """
     name = params.section("train", TrainSettings).task
-    wanted = make_task(name).targets
+    task = make_task(name)
+    wanted = task.targets
     if wanted != targets:
         remedy = {
             "numbers": "set train.task=regression, or store y as whole numbers if they are classes",
             "labels": "set train.task=classification, or store y as floating-point numbers if they are no classes",
+            "label sets": "set train.task=multilabel_classification",
             "tokens": "set train.task=language_model",
         }[targets]
         raise InputError(f"{dataset} has {targets} as targets, and train.task={name} takes {wanted}: {remedy}")
-    if wanted != "labels" and (left := [of for of in OF_CLASSIFICATION if of in params.groups["measures"]]):
+    listed = params.groups["measures"]
+    unknown = OF_CLASSIFICATION if wanted != "labels" else () if type(task) is Classification else OF_SOFTMAX
+    if left := [of for of in unknown if of in listed]:
         raise InputError(f"measures: {', '.join(left)} cannot be taken with train.task={name}: leave it out")
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from gapscope import seeds
 from gapscope.config import Params
-from gapscope.data.features import random_features
+from gapscope.data.features import random_features, random_labels
 from gapscope.data.images import Images
 from gapscope.errors import InputError, reason, where_raised
 from gapscope.measures.activations import ActivationSettings, unit_bytes
@@ -68,7 +68,7 @@ def rehearse(params: Params, spec: ModelSpec, measured: dict[str, Any], device: 
         with _step(spec, "takes a batch of images"):
             model.train()
             outputs = task.outputs(model, task.batch(images, slice(0, IMAGES)))
-        if settings.task in TASKS and task.targets == "labels":
+        if settings.task in TASKS and task.targets in ("labels", "label sets"):
             _check_logits(spec, outputs)
         with _step(spec, "is trained"):
             make_update(model, make_optimizer_of(model, settings, images), images, settings, task=task)(
@@ -161,7 +161,8 @@ def _notes(params: Params, spec: ModelSpec, model: nn.Module) -> list[str]:
 
 def _check_logits(spec: ModelSpec, outputs: Any) -> None:
     wanted = (IMAGES, spec.classes)
-    if isinstance(outputs, torch.Tensor) and outputs.shape == wanted and outputs.is_floating_point():
+    shapes = [wanted, wanted[:1]] if spec.classes == 1 else [wanted]
+    if isinstance(outputs, torch.Tensor) and outputs.shape in shapes and outputs.is_floating_point():
         return
     shape = isinstance(outputs, torch.Tensor)
     got = f"{outputs.dtype} of shape {tuple(outputs.shape)}" if shape else f"a {type(outputs).__name__}"
@@ -189,7 +190,7 @@ def _random_images(spec: ModelSpec, task: Task, device: str) -> Images:
         return random_features(IMAGES, spec.image_shape[0], spec.classes, task.targets, features, device)
     pixels = torch.randint(0, 256, (IMAGES, *spec.image_shape), generator=draw, dtype=torch.uint8)
     statistics = (torch.full((spec.image_shape[0],), 0.5, dtype=torch.float64) for _ in range(2))
-    labels = torch.arange(IMAGES) % spec.classes
+    labels = random_labels(IMAGES, spec.classes, task.targets, draw)
     return Images(*(tensor.to(device) for tensor in (pixels, labels, *statistics)))
 
 

@@ -30,6 +30,9 @@ QUANTITIES = {
     "huber_loss": Quantity("Huber loss", "variances", EACH, "lower"),
     "token_error_pct": Quantity("token error", "%", EACH, "lower"),
     "token_cross_entropy": Quantity("cross-entropy per token", "nats per token", EACH, "lower"),
+    "label_error_pct": Quantity("label error", "%", EACH, "lower"),
+    "exact_match_pct": Quantity("exact match", "%", EACH, "higher"),
+    "label_cross_entropy": Quantity("cross-entropy per label", "nats per label", EACH, "lower"),
     "perplexity": Quantity("perplexity", "", EACH, "lower"),
     "loss": Quantity("cross-entropy + penalty", "nats", EACH, "lower"),
     "loss_keras": Quantity("cross-entropy + twice the penalty, as Keras adds it", "nats", ("split",), "lower"),
@@ -38,6 +41,7 @@ QUANTITIES = {
         "root mean square error at the best epoch", "% of SD", (*EACH, "chosen_on"), "lower"
     ),
     "best_epoch_token_error_pct": Quantity("token error at the best epoch", "%", (*EACH, "chosen_on"), "lower"),
+    "best_epoch_label_error_pct": Quantity("label error at the best epoch", "%", (*EACH, "chosen_on"), "lower"),
     "weight_norm": Quantity("norm of the weights", "", (), None),
     "distance_from_initial": Quantity("distance from the initial weights", "", (), None),
     "updates": Quantity("updates", "", (), None),
@@ -45,7 +49,7 @@ QUANTITIES = {
 }
 REESTIMATED = {"statistics": "reestimated"}
 ERRORS = tuple(dict.fromkeys(words.error for words in WORDS.values()))  # of all tasks; a run has one of them
-LOSSES = tuple(words.loss for words in WORDS.values())
+LOSSES = tuple(dict.fromkeys(words.loss for words in WORDS.values()))
 HEADLINES = [
     *((name, {"split": "test", **REESTIMATED}) for name in ERRORS),
     *((name, {"split": "train", **REESTIMATED}) for name in LOSSES),
@@ -54,7 +58,7 @@ SHOWN: list[tuple[str, dict[str, Any]]] = [
     ("updates", {}),
     *(
         (name, {"split": split, **REESTIMATED})
-        for name in (*ERRORS, "r2", *LOSSES, "perplexity")
+        for name in (*ERRORS, "r2", "exact_match_pct", *LOSSES, "perplexity")
         for split in ("train", "test")
     ),
     *((name, {}) for name in ("penalty", "weight_norm", "distance_from_initial")),

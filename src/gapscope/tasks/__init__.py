@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 TASKS = {  # name -> import path; `words` says how each one's numbers are called
     "classification": "gapscope.tasks.classification:Classification",
+    "binary_classification": "gapscope.tasks.logistic:BinaryClassification",
+    "multilabel_classification": "gapscope.tasks.logistic:MultilabelClassification",
     "regression": "gapscope.tasks.regression:Regression",
     "huber_regression": "gapscope.tasks.regression:HuberRegression",
     "language_model": "gapscope.tasks.language_model:LanguageModel",

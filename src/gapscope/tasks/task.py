@@ -26,8 +26,9 @@ class Task(ABC):
         unit: what a batch size counts: "image".
         loss_name: name of the mean loss in records and tables: "cross_entropy".
         error_name: name of the error in records and tables, with its unit: "error_pct".
-        beside_error: names of what `further` returns.
-        targets: what the targets of a table or a text are: "labels" (classes), "numbers" or "tokens" (of a text).
+        beside_error: names of what `further` and `further_sums` return.
+        targets: what the targets of the data are: "labels" (one class each), "label sets" (several labels each),
+            "numbers", or "tokens" (of a text).
     """
 
     unit: str
@@ -82,6 +83,24 @@ class Task(ABC):
             examples: of the split.
         """
         return {}
+
+    def further_sums(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return what else is averaged over the examples of one split, by its names in `beside_error`, each (b,).
+
+        As an error, it is divided by the total weight.
+        """
+        return {}
+
+    def network_outputs(self, classes: int) -> int:
+        """Return how many outputs a network has, its argument `classes`.
+
+        Args:
+            classes: of the data: classes, labels, numbers or different tokens.
+
+        Raises:
+            InputError: the task cannot take so many.
+        """
+        return classes
 
     def guessing_loss(self, examples: Any) -> float | None:
         """Return the loss of the best prediction that looks at no input; None where the number of classes tells it.

@@ -74,10 +74,21 @@ LANGUAGE_MODEL = Words(
         "images": "sequences", "error": "token error", "errors": "token errors", "error (%)": "token error (%)",
     },
 )  # fmt: skip
+MULTILABEL = Words(
+    "label_error_pct",
+    "label_cross_entropy",
+    "nats per label",
+    {
+        "cross-entropy": "cross-entropy per label", "nats": "nats per label", "image": "example",
+        "images": "examples", "error": "label error", "errors": "label errors", "error (%)": "label error (%)",
+    },
+)  # fmt: skip
 REGRESSION = _regression("squared_error", "squared error")
 HUBER = _regression("huber_loss", "Huber loss")
 WORDS = {  # by train.task
     "classification": CLASSIFICATION,
+    "binary_classification": CLASSIFICATION,
+    "multilabel_classification": MULTILABEL,
     "regression": REGRESSION,
     "huber_regression": HUBER,
     "language_model": LANGUAGE_MODEL,

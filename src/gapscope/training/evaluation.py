@@ -1,7 +1,9 @@
 """Error, cross-entropy and weight penalty of a network, each on its own; and batch norm's statistics re-estimated."""
 
 import math
+from collections import defaultdict
 from collections.abc import Collection
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,14 @@ def penalty(model: nn.Module, settings: TrainSettings, unused: Collection[str] =
     return 0.5 * settings.optimizer.weight_decay * squares
 
 
+class Evaluation(NamedTuple):
+    """What one pass over a split gives: error, mean loss, and further means by name."""
+
+    error: float
+    loss: float
+    further: dict[str, float]
+
+
 def evaluation_metrics(
     model: nn.Module,
     training: Images,
@@ -54,17 +64,23 @@ def evaluation_metrics(
     weight_penalty = penalty(model, settings, unused)
     row: dict[str, float] = {"penalty": weight_penalty}
     for split, images in (("train", training), ("test", test)):
-        error, loss = evaluate(model, images, settings.evaluation.eval_batch, task)
+        error, loss, further = evaluation(model, images, settings.evaluation.eval_batch, task)
         row[f"{split}_{task.error_name}{suffix}"] = error
         row[f"{split}_{task.loss_name}{suffix}"] = loss
         row[f"{split}_loss{suffix}"] = loss + weight_penalty
-        row |= {f"{split}_{name}{suffix}": value for name, value in task.further(error, loss, images).items()}
+        further |= task.further(error, loss, images)
+        row |= {f"{split}_{name}{suffix}": value for name, value in further.items()}
     return row
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, images: Images, batch: int, task: Task = CLASSIFICATION) -> tuple[float, float]:
-    """Return the error and the mean loss over all images, in eval mode, summed in float64.
+    """Return the error and the mean loss over all images; arguments as of `evaluation`."""
+    return evaluation(model, images, batch, task)[:2]
+
+
+@torch.no_grad()
+def evaluation(model: nn.Module, images: Images, batch: int, task: Task = CLASSIFICATION) -> Evaluation:
+    """Return error, mean loss and further means over all images, in eval mode, summed in float64.
 
     Args:
         model: on the device of the images; left in eval mode.
@@ -75,13 +91,17 @@ def evaluate(model: nn.Module, images: Images, batch: int, task: Task = CLASSIFI
     model.eval()
     errors = torch.zeros((), dtype=torch.float64, device=images.labels.device)
     losses = torch.zeros_like(errors)
+    further: dict[str, Tensor] = defaultdict(lambda: torch.zeros_like(errors))
     for start in range(0, len(images), batch):
         part = task.batch(images, slice(start, start + batch))
         outputs = task.outputs(model, part)
         losses += task.sum_loss(outputs.double(), part)
         errors += task.errors(outputs, part).sum()
+        for name, values in task.further_sums(outputs, part).items():
+            further[name] += values.sum()
     weight = task.total_weight(images)
-    return task.error(float(errors), weight), float(losses) / weight
+    means = {name: float(total) / weight for name, total in further.items()}
+    return Evaluation(task.error(float(errors), weight), float(losses) / weight, means)
 
 
 def reestimate_batch_norm(

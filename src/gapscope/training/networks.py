@@ -21,11 +21,16 @@ from gapscope.training.settings import TrainSettings
 
 
 def study_spec(params: Params, name: str, image_shape: tuple[int, ...], classes: int) -> ModelSpec:
-    """Return the spec of one of a study's models on a data set of this shape."""
+    """Return the spec of one of a study's models on a data set of this shape.
+
+    Raises:
+        InputError: the study's task cannot take so many classes.
+    """
     train = params.section("train", TrainSettings)
     own = params.section("code", CodeSettings).models
-    tokens = make_task(train.task).targets == "tokens"
-    return ModelSpec(name, image_shape, classes, *train.switches, own, tokens)
+    task = make_task(train.task)
+    outputs, tokens = task.network_outputs(classes), task.targets == "tokens"
+    return ModelSpec(name, image_shape, outputs, *train.switches, own, tokens)
 
 
 def initial(spec: ModelSpec, seed: int) -> nn.Module:
