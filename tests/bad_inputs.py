@@ -259,6 +259,7 @@ def pipe(folder: Path) -> None:
 
 
 X, Y = arrays()["x_train"], arrays()["y_train"]
+PAIRS, SETS = np.stack([Y, Y], 1), np.stack([Y % 2, Y // 2], 1)
 DATA = {
     "no file": (lambda folder: write(folder, params()), "there is no such file"),
     "a folder": (lambda folder: (write(folder, params()), (folder / "noise.npz").mkdir())[0], "no regular file"),
@@ -309,7 +310,15 @@ DATA = {
     "text labels": (data(y_train=np.array(["a", "b"] * 40)), "return_inverse=True"),
     "dates as labels": (data(y_train=Y.astype("datetime64[D]")), "integer labels"),
     "labels short": (data(y_train=Y[:79]), "80 integer labels"),
-    "labels of two columns": (data(y_train=np.stack([Y, Y], 1)), "integer labels"),
+    "labels of two columns": (data(y_train=np.stack([Y, Y], 1)), "sets of the same labels"),
+    "classes as sets of labels": (data(y_train=PAIRS, y_test=PAIRS[:20]), "must hold 0 and 1, a column for each label"),
+    "an unknown label in a set": (
+        data(y_train=SETS - 1, y_test=SETS[:20]),
+        "must hold 0 and 1, a column for each label",
+    ),
+    "a label that none has": (data(y_train=SETS * [1, 0], y_test=SETS[:20]), "label 1 is 0 in all training examples"),
+    "a label that all have": (data(y_train=SETS | [0, 1], y_test=SETS[:20]), "label 1 is 1 in all training examples"),
+    "sets of three axes": (data(y_train=SETS[:, None], y_test=SETS[:20, None]), "integer labels"),
     "classes too few": (data(classes=np.int64(3)), "must lie in 0..2"),
     "classes of text": (data(classes=np.array("four")), "classes must be one whole number"),
     "two numbers of classes": (data(classes=np.array([4, 5])), "classes must be one whole number"),

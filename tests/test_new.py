@@ -67,6 +67,19 @@ def test_it_writes_a_study_that_composes_and_passes_the_plan(
     assert (params.batch_sizes, params.epochs) == ((10, 20, 10), 3)
 
 
+def test_sets_of_labels_are_a_task_of_their_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = dict(np.load("blobs.npz"))
+    for split in ("train", "test"):
+        labels = arrays[f"y_{split}"]
+        arrays[f"y_{split}"] = np.stack([labels, 1 - labels, np.arange(len(labels)) % 3 == 0], 1).astype(np.uint8)
+    np.savez("blobs.npz", **arrays)
+    assert call(monkeypatch, *ASKED) == 0, capsys.readouterr().err
+    params, _ = composed(["study=mine"])
+    assert params.groups["train"]["task"] == "multilabel_classification"
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

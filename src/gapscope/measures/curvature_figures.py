@@ -22,11 +22,13 @@ SERIES = (  # panel, series, quantity
     (RISE, "L2 ball (SAM)", "ball_plain_rise"),
     (RISE, "adaptive ball (ASAM)", "ball_adaptive_rise"),
 )
+LARGEST, SMALLEST = "largest eigenvalue", "smallest eigenvalue"
 BY_LAYER = {  # quantity -> panel
-    "layer_hessian_largest": "largest eigenvalue",
-    "layer_hessian_smallest": "smallest eigenvalue",
+    "layer_hessian_largest": LARGEST,
+    "layer_hessian_smallest": SMALLEST,
     "layer_hessian_trace": "trace",
 }
+NEAR_ZERO = 0.01  # of the largest eigenvalue: nearer to 0, Lanczos's residual seldom tells a smallest one's sign
 LAYERS = 6  # in the figure; tables have all of them
 POINTS, WIDTH = 400, 0.01  # of a density: points, and the kernel's deviation as a part of the span
 
@@ -119,15 +121,22 @@ def by_layer_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
         "Each layer's block of the Hessian: second derivatives of the training cross-entropy in that layer's parameters"
-        f" alone, at the solutions. {drawing.runs_caption(rows)}"
+        " alone, at the solutions. Smallest eigenvalues within a few hundredths of the largest one are drawn near 0, because"
+        f" their sign is seldom known. {drawing.runs_caption(rows)}"
     )
 
 
 def draw_by_layer(rows: pd.DataFrame) -> Drawing:
     """Draw the extreme eigenvalues and the trace of each layer's block against batch size."""
     figure = drawing.against_batch_size(rows, "Curvature by layer")
+    largest = rows.loc[rows["panel"] == LARGEST, "value"].abs().max()
+    reach = 10.0 ** np.ceil(np.log10(NEAR_ZERO * largest)) if largest > 0 else NEAR_ZERO
     for axes in figure.axes:
-        if axes.dataLim.y0 > 0:
+        if axes.get_title().startswith(SMALLEST):
+            axes.set_yscale("symlog", linthresh=reach)
+            low, high = axes.get_ylim()
+            axes.set_ylim(min(low, -reach), max(high, reach))
+        elif axes.dataLim.y0 > 0:
             axes.set_yscale("log")
         else:
             axes.set_yscale("symlog", linthresh=0.1)

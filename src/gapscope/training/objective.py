@@ -233,10 +233,12 @@ class Objective:
         """
 
         def product(flat: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
-            u = torch.zeros_like(outputs, requires_grad=True)
-            (transposed,) = torch.autograd.grad(outputs, flat, u, create_graph=True)  # J^T u, linear in u ...
-            (forward,) = torch.autograd.grad(transposed, u, v, retain_graph=True)  # ... so its derivative is J v
-            del u, transposed  # of the logits' size, over a large vocabulary
+            # J^T u is linear in u, so its derivative J v is the same at any u. The outputs serve: over a large
+            # vocabulary, another tensor of their shape is half the memory of a training step
+            u = outputs.detach().requires_grad_()
+            (transposed,) = torch.autograd.grad(outputs, flat, u, create_graph=True)
+            (forward,) = torch.autograd.grad(transposed, u, v, retain_graph=True)
+            del u, transposed
             curved = self.task.hessian_product(outputs, batch, forward)
             del forward
             return torch.autograd.grad(outputs, flat, curved)[0]
