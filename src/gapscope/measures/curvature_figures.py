@@ -121,8 +121,8 @@ def by_layer_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
         "Each layer's block of the Hessian: second derivatives of the training cross-entropy in that layer's parameters"
-        " alone, at the solutions. Smallest eigenvalues within a few hundredths of the largest one are drawn near 0, because"
-        f" their sign is seldom known. {drawing.runs_caption(rows)}"
+        " alone, at the solutions. Smallest eigenvalues within a few hundredths of the largest one are drawn near 0,"
+        f" because their sign is seldom known. {drawing.runs_caption(rows)}"
     )
 
 
