@@ -1,8 +1,8 @@
-"""Second-order measures of four kinds of data, against dense Hessians and against two other libraries.
+"""Second-order measures of six kinds of data, against dense Hessians and against two other libraries.
 
-The data: images with labels, a table with numbers, batches that are dicts, and sequences of which some tokens do not
-count, for a network with tied weights. Every objective goes through its examples in micro-batches, of which the last is
-smaller.
+The data: images with labels, a table with numbers, one with two classes and one logit, one with sets of labels, batches
+that are dicts, and sequences of which some tokens do not count, for a network with tied weights. Every objective goes
+through its examples in micro-batches, of which the last is smaller.
 
 curvlinops (Dangel et al. 2025) and hessian-eigenthings (Golmant et al. 2018, version 1) have products with both
 matrices. hessian-eigenthings gives each batch the same weight, so that it gets the examples as one batch.
@@ -16,7 +16,7 @@ import oracles
 import pytest
 import torch
 from hessian_eigenthings import GGNOperator, HessianOperator
-from sklearn.datasets import load_diabetes, load_digits
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from torch import Tensor, nn
 from torch.func import functional_call, hessian, jacrev
 
@@ -33,6 +33,7 @@ from gapscope.numerics.loss_surface.noise_scale import noise_scale
 from gapscope.numerics.loss_surface.sharpness import Sharpness, keskar_sharpness
 from gapscope.tasks.classification import Classification
 from gapscope.tasks.language_model import LanguageModel
+from gapscope.tasks.logistic import BinaryClassification, MultilabelClassification
 from gapscope.tasks.regression import Regression
 from gapscope.tasks.task import Batch, Task
 from gapscope.training.objective import Objective
@@ -103,7 +104,7 @@ class Case:
         return jacobian.T @ curved @ jacobian
 
 
-# --- the four cases ---------------------------------------------------------------------------------------------------
+# --- the six cases ----------------------------------------------------------------------------------------------------
 
 
 def digits() -> Case:
@@ -128,6 +129,26 @@ def diabetes() -> Case:
         for values, mean, deviation in zip((inputs, targets[:, None]), means, deviations, strict=True)
     ]
     return Case(objective, model, *standard, nn.MSELoss(reduction="sum"))
+
+
+def logistic(labels: Tensor, outputs: int, task: Task, counted: Callable[[Tensor], int]) -> Case:
+    """Return a perceptron of the first features of breast cancer, with these labels."""
+    inputs = torch.from_numpy(load_breast_cancer().data[:25, :6])
+    mean, deviation, zero = inputs.mean(0), inputs.std(0), torch.zeros(1)
+    examples = Features(inputs, labels, mean, deviation, zero, zero + 1)
+    model = nn.Sequential(nn.Linear(6, 3), nn.Tanh(), nn.Linear(3, outputs)).double()
+    objective = Objective(model, examples, micro_batch=10, task=task)
+    targets = labels.view(25, outputs).double()
+    return Case(objective, model, (inputs - mean) / deviation, targets, nn.BCEWithLogitsLoss(reduction="sum"), counted)
+
+
+def one_logit() -> Case:
+    return logistic(torch.from_numpy(load_breast_cancer().target[:25]), 1, BinaryClassification(), len)
+
+
+def label_sets() -> Case:
+    labels = torch.randint(0, 2, (25, 4), generator=torch.Generator().manual_seed(2))
+    return logistic(labels, 4, MultilabelClassification(), Tensor.numel)
 
 
 class TwoInputs(nn.Module):
@@ -201,7 +222,7 @@ def sequences() -> Case:
     return Case(objective, model, inputs, targets, OfTokens(), of_tokens)
 
 
-CASES = (digits, diabetes, dicts, sequences)
+CASES = (digits, diabetes, one_logit, label_sets, dicts, sequences)
 
 
 @pytest.fixture(params=CASES, ids=lambda make: make.__name__)
