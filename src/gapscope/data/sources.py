@@ -2,7 +2,7 @@
 
 The first source that has a data set is used:
 
-1. a file named in params (`data.files`);
+1. a file or a function named in params (`data.files`);
 2. the folder named by the environment variable GAPSCOPE_DATA, with `<dataset>.npz` or torchvision's original files;
 3. data that come with a dependency: scikit-learn's digits, also with made-up sets of labels (digits_segments), and its
    tables diabetes, breast_cancer and wine; the text sympy_source;
@@ -29,10 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.data import tabular, text
+from gapscope.data import functions, tabular, text
 from gapscope.data.datasets import ARRAYS, CLASSES, checked, load, read_arrays
 from gapscope.data.own_files import Stated, standard
 from gapscope.errors import InputError, did_you_mean
+from gapscope.names import SOURCE
 from gapscope.records.files import atomic_path
 from gapscope.runtime import NO_ROOM
 
@@ -140,6 +141,9 @@ def _find(name: str, settings: DataSettings, scratch: Path) -> tuple[str, Path, 
     """Return in words where a data set is from, its file, and what was changed in it."""
     if name in settings.files:
         own = Path(settings.files[name])
+        if SOURCE.fullmatch(settings.files[name]) and not own.exists():
+            made = functions.written(settings.files[name], name, scratch)
+            return f"data.files ({settings.files[name]})", *_standard(made, name, settings, scratch)
         if not own.is_file():
             raise InputError(f"data.files gives {own} for {name}, but {_why_missing(own)}")
         return f"data.files ({own.name})", *_standard(own, name, settings, scratch)
