@@ -18,7 +18,12 @@ SHORT = (
 OF_LABELS = {"label_error_pct", "label_cross_entropy", "exact_match_pct"}
 OF_CLASSES = {"error_pct", "cross_entropy"}
 STUDIES = {
-    "one_logit": ["batch_sizes=[8,32]"],
+    "one_logit": [
+        "batch_sizes=[8,32]", "train.schedule.lr_start=0.05",
+        "measures=[evaluation,spectra,near_rank,effective_ranks,sharpness,curvature,noise_scale,gradient_law,landscape]",
+        "landscape.small=8", "landscape.large=32", "landscape.images=32", "landscape.alphas=4", "landscape.points=3",
+        "landscape.plane_points=3", "landscape.directions=2", "landscape.eigenvectors=2",
+    ],
     "multilabel": [
         "datasets=[digits_segments_n128]", "models=[lenet5_w0.25]", "batch_sizes=[8,32]", "gradient_law.batch_size=32",
     ],
