@@ -31,6 +31,39 @@ def test_the_quick_study_can_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert checked(tmp_path, *LANDSCAPE).startswith("study quick")
 
 
+@pytest.mark.parametrize(
+    ("task", "targets", "overrides", "said"),
+    [
+        ("classification", "labels", [RADIUS], None),
+        ("binary_classification", "labels", LANDSCAPE, None),
+        ("binary_classification", "labels", [RADIUS], "curvature_radius cannot be taken with train.task=binary"),
+        ("multilabel_classification", "label sets", [CURVATURE], None),
+        ("multilabel_classification", "label sets", LANDSCAPE, "landscape cannot be taken"),
+        ("classification", "label sets", [], "set train.task=multilabel_classification"),
+        ("multilabel_classification", "labels", [], "set train.task=classification"),
+        ("multilabel_classification", "numbers", [], "takes label sets: .*store y as whole numbers"),
+    ],
+)
+def test_task_data_and_measures_must_go_together(
+    task: str, targets: str, overrides: list[str], said: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "params.yaml"
+    asked = ["study=quick", f"train.task={task}", *overrides]
+    compose_and_dump(str(path), str(ROOT / "conf"), None, "config", str(ROOT), asked)
+    params = load_params(path, ROOT / "conf/config.yaml")
+    if said is None:
+        plan.check_task(params, "digits", targets)
+        return
+    with pytest.raises(InputError, match=said):
+        plan.check_task(params, "digits", targets)
+
+
+def test_one_logit_is_for_two_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="two classes, and the data have 10"):
+        checked(tmp_path, "train.task=binary_classification")
+
+
 def test_a_measure_of_what_was_not_observed_is_refused_before_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

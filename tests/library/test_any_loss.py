@@ -164,6 +164,8 @@ def refusals() -> list[tuple[str, Any, str]]:
         ("mean", lambda: gapscope.Objective(line, pair, **mean), r"shape \(6,\), got .*\(sum, number\)"),
         ("shuffled", lambda: gapscope.Objective(line, loader), "RandomSampler.*shuffle=False"),
         ("no labels", lambda: gapscope.Objective(line, pair[0]), r"needs pairs \(inputs, labels\)"),
+        ("one logit", lambda: gapscope.hessian(nn.Linear(3, 1), pair), r"two classes or more.*\(6, 1\); give loss="),
+        ("sets of labels", lambda: gapscope.hessian(line, (pair[0], pair[1][:, None])), "give loss= for another task"),
         ("no parameters", lambda: gapscope.Objective(nn.Tanh(), pair), "Tanh has no parameters"),
         ("unknown", lambda: gapscope.Objective(line, pair, parameters="wieght"), "'wieght'.*weight"),
         ("none", lambda: gapscope.Objective(line, pair, parameters=lambda *_: False), "chooses none of the 2"),

@@ -36,8 +36,12 @@ def cross_entropy(model: nn.Module, batch: Any) -> Tensor:
     if inputs.dtype == torch.uint8:
         raise InputError("inputs must be normalised as the model wants them, got uint8; give e.g. images.float() / 255")
     outputs = model(inputs)
-    if not (isinstance(outputs, Tensor) and outputs.ndim == 2):
-        raise InputError(f"classification needs logits (b, classes), the model returned {kind(outputs)}; give loss=")
+    # of a single logit the softmax is 1, and the loss 0 at any weights
+    if not (isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] > 1):
+        raise InputError(
+            "classification needs logits (b, classes) of two classes or more, the model returned "
+            f"{kind(outputs)}; give loss="
+        )
     classes = outputs.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
