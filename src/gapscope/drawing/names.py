@@ -17,7 +17,7 @@ NETWORKS = {
 }
 DATA = {
     "digits": "scikit-learn's digits",
-    "digits_segments": "scikit-learn's digits, as segments of a display",
+    "digits_segments": "scikit-learn's digits with made-up labels",
     "mnist": "MNIST",
     "fashion_mnist": "Fashion-MNIST",
     "cifar10": "CIFAR-10",
