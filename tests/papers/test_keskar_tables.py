@@ -69,7 +69,7 @@ def test_a_suspect_cell_is_said_and_no_other() -> None:
     text = keskar.markdown(keskar.beside(*measured()))
     marked = "sharpness (%), random manifold, p = 100, ε = 0.0005"
     assert f"| {marked} † | 0.05 ± 0 | 9.17 ± 0.14 | 183 |" in text
-    assert f"\n† {marked}: the large batch's 9.17 ± 0.14 is suspect: " in text
+    assert f"\n† {marked}: the large batch's 9.17 ± 0.14 is suspect. " in text
     assert text.count("†") == 2  # the row and its note
     assert "†" not in keskar.markdown(keskar.beside(*measured("c1")))
 

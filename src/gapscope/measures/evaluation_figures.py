@@ -168,7 +168,7 @@ def draw_curves(rows: pd.DataFrame) -> Drawing:
 
 
 FIGURES = [
-    Figure("gap", "Error and loss", gap_caption, gap, draw_gap),
     Figure("gap_by_width", "Gap against width", by_width_caption, by_width, draw_by_width, optional=True),
+    Figure("gap", "Error and loss", gap_caption, gap, draw_gap),
     Figure("curves", "Training curves", curves_caption, curves, draw_curves),
 ]

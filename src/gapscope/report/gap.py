@@ -91,9 +91,10 @@ def answer(table: pd.DataFrame) -> list[str]:
 def _safe(rows: pd.DataFrame) -> str:
     fits = np.logical_and.accumulate(rows["verdict"] == "within")
     smallest, tolerance = rows["smallest"].iloc[0], rows["tolerance"].iloc[0]
+    safe = f" (at most {tolerance:g} points more test error)"
     if fits.any():
-        return f"Largest batch shown to be safe at {tolerance:g} points: {rows['batch_size'][fits].max()}."
-    return f"No batch above {smallest} is shown to be safe at {tolerance:g} points."
+        return f"Largest batch shown to be safe{safe}: {rows['batch_size'][fits].max()}."
+    return f"No batch above {smallest} is shown to be safe{safe}."
 
 
 def _costly(rows: pd.DataFrame) -> str:

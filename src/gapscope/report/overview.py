@@ -12,20 +12,20 @@ import pandas as pd
 from gapscope import papers
 from gapscope.claims.claim import Claim
 from gapscope.claims.wording import SIGNS
-from gapscope.drawing import numbers
+from gapscope.drawing import names, numbers
 from gapscope.papers.paper import Item
 from gapscope.records.tables import read_table
 from gapscope.report import verdict_tables
 from gapscope.report.sections import Cell, Link, Section, Table, markdown
 
 KEY = (
-    ", ".join(f"{sign} {word}" for word, sign in SIGNS.items())
-    + ". A claim is decided at `claims.level` (default: 2 %), corrected for all claims that its study tests (Holm), and"
-    " needs at least 3 seeds. The number is the effect: the change from the smallest batch size (width, start) to the"
-    " largest. Its unit may be a factor (times) or a rank correlation within a seed. For a remedy it is the gap minus"
-    " that of the study without it, or minus half of it where that is the claim. Effects are means over seeds with 95 %"
-    " intervals."
+    ", ".join(f"{sign} {word}" for word, sign in SIGNS.items()) + ".",
+    "Each sign is the verdict on one claim in one study. The study's page has the effect, its interval and p. A claim"
+    " that was tested at several thresholds, box sizes or epochs has one sign for each.",
+    "A claim needs at least 3 seeds, and is decided at `claims.level` (default: 2 %). Primary claims and controls are"
+    " corrected for their number (Holm). Secondary claims are not: some will be significant by chance.",
 )
+REMEDY_COLUMNS = 4  # study, claim, verdict, effect; a study's page has the rest
 PAGES = ""  # how this page reaches the studies' pages
 
 
@@ -49,15 +49,15 @@ def sections(metrics: Path, plots: Path, pages: str = PAGES) -> list[Section]:
             1,
             ["Made from the committed records. Each study has a page of its own."],
         ),
-        Section("Verdicts", 2, [KEY if len(verdicts) else "No study has tested its claims yet."]),
-        *(_verdict_sections(verdicts) if len(verdicts) else []),
+        Section("Verdicts", 2, KEY if len(verdicts) else ["No study has tested its claims yet."]),
+        *(_verdict_sections(verdicts, pages) if len(verdicts) else []),
     ]
     gaps = gap_table(metrics, pages)
     found += [Section("Printed and measured gaps", 2, [gaps])] if gaps.rows else []
     return [*found, Section("What is printed, and what was run", 2, [status_table(metrics, plots, pages)])]
 
 
-def _verdict_sections(verdicts: pd.DataFrame) -> list[Section]:
+def _verdict_sections(verdicts: pd.DataFrame, pages: str) -> list[Section]:
     """Tables of the studies that change only the batch size, one per paper and one of others, and one of remedies."""
     arms = {claim.name: claim.arm for claim in papers.claims()}
     plain = verdicts["claim"].map(arms).eq("plain")
@@ -65,12 +65,24 @@ def _verdict_sections(verdicts: pd.DataFrame) -> list[Section]:
     for paper in papers.PAPERS.values():
         ours = left & verdicts["study"].isin({item.study for item in paper.items})
         left &= ~ours
-        found += [Section(paper.title, 3, [verdict_tables.matrix(verdicts[ours])])] if ours.any() else []
-    found += [Section("Other studies", 3, [verdict_tables.matrix(verdicts[left])])] if left.any() else []
-    remedies = verdicts[~plain]
-    return found + (
-        [Section("Remedies, widths and warm starts", 3, [verdict_tables.arms(remedies)])] if len(remedies) else []
-    )
+        found += [Section(paper.title, 3, [_signs(verdicts[ours], pages)])] if ours.any() else []
+    found += [Section("Other studies", 3, [_signs(verdicts[left], pages)])] if left.any() else []
+    if plain.all():
+        return found
+    remedies = verdict_tables.arms(verdicts[~plain])
+    short = Table(remedies.heads[:REMEDY_COLUMNS], [row[:REMEDY_COLUMNS] for row in remedies.rows])
+    return [*found, Section("Remedies, widths and warm starts", 3, [short])]
+
+
+def _signs(verdicts: pd.DataFrame, pages: str) -> Table:
+    """Return the verdicts' signs, with a column per study, or per network and data set of a study that has several."""
+    tested = verdicts.groupby("claim")["verdict"].transform(lambda of: of.ne(verdict_tables.NOT_TESTABLE).any())
+    several = verdicts.groupby("study")[["model", "dataset"]].nunique().gt(1).any(axis=1)
+    rows = verdicts[tested].to_dict("records")
+    own = [names.pair(row["model"], row["dataset"]) if several[row["study"]] else "" for row in rows]
+    columns = [f"{row['study']}{': ' if of else ''}{of}" for row, of in zip(rows, own, strict=True)]
+    heads = {column: Link(column, f"{pages}{row['study']}.html") for column, row in zip(columns, rows, strict=True)}
+    return verdict_tables.signs(verdicts[tested].assign(study=columns), heads)
 
 
 def gap_table(metrics: Path, pages: str = "reports/") -> Table:

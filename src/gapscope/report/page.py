@@ -196,11 +196,11 @@ def figures(plots: Path, measure: str) -> tuple[list[Shown], list[Shown]]:
 
     Args:
         plots: folder plots/STUDY.
-        measure: whose first figure the page opens with. One that only some studies have comes before the others.
+        measure: the page opens with its first figure that the study has.
     """
-    own = sorted(measures.figures(measure), key=lambda figure: not figure.optional)
+    own = [figure.name for figure in measures.figures(measure)]
     drawn = _drawn(plots)
-    first = next((figure.name for figure in own if any(shown.name == figure.name for shown in drawn)), "")
+    first = next((name for name in own if any(shown.name == name for shown in drawn)), "")
     return [shown for shown in drawn if shown.name == first], [shown for shown in drawn if shown.name != first]
 
 

@@ -22,6 +22,7 @@ from gapscope.report import opening
 from gapscope.report.sections import Cell, Link, Table
 
 ENDS = ("before", "after")
+NO_BREAK = "\N{NO-BREAK SPACE}"
 COLUMNS = ["study", "remedy", "pair", "size", "verdict", *(f"{what}_{end}" for end in ENDS for what in (
     "gap", "low", "high", "updates", "seconds", "device"))]  # fmt: skip
 
@@ -116,7 +117,8 @@ def table(found: pd.DataFrame) -> Table:
 def _cells(row: Mapping[Any, Any]) -> list[Cell]:
     cost = [" → ".join(numbers.number(round(row[f"updates_{end}"])) for end in ENDS), _seconds(row)]
     about: list[Cell] = [Link(row["remedy"], f"{row['study']}.html"), f"{row['pair']}, {row['size']}"]
-    return [*about, *(_gap(row, end) for end in ENDS), row["verdict"] or "not tested", *cost]
+    cells = [*(_gap(row, end) for end in ENDS), row["verdict"] or "not tested", *cost]
+    return [*about, *(cell.replace(" ", NO_BREAK) for cell in cells)]
 
 
 def _gap(row: Mapping[Any, Any], end: str) -> str:

@@ -22,7 +22,7 @@ Cell = str | Link
 class Table:
     """A table: its heads, its rows, and what is to be said below it."""
 
-    heads: Sequence[str]
+    heads: Sequence[Cell]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = field(default=())
 
@@ -83,7 +83,7 @@ def _escaped(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    heads = "".join(f'<th scope="col">{escape(head)}</th>' for head in table.heads)
+    heads = "".join(f'<th scope="col">{_cell(head)}</th>' for head in table.heads)
     rows = [
         f'<tr><th scope="row" class="long">{_cell(first)}</th>'
         f"{''.join(f'<td>{_cell(cell)}</td>' for cell in rest)}</tr>"
@@ -94,7 +94,10 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return f'<a href="{escape(cell.target)}">{escape(cell.text)}</a>' if isinstance(cell, Link) else _code(cell)
+    if not isinstance(cell, Link):
+        return _code(cell)
+    text = escape(cell.text).replace("_", "_<wbr>")  # a long name of a study breaks there
+    return f'<a href="{escape(cell.target)}">{text}</a>'
 
 
 def _paragraph(text: str) -> str:

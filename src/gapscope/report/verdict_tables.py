@@ -13,7 +13,7 @@ from gapscope.drawing import names, numbers
 from gapscope.errors import InputError
 from gapscope.records.long import axis_text
 from gapscope.records.tables import read_table
-from gapscope.report.sections import Table
+from gapscope.report.sections import Cell, Table
 
 NOT_TESTABLE = "not testable"
 
@@ -56,7 +56,7 @@ def matrix(verdicts: pd.DataFrame) -> Table:
     return Table(["claim", *heads], lines, notes)
 
 
-def signs(verdicts: pd.DataFrame, heads: Mapping[str, str]) -> Table:
+def signs(verdicts: pd.DataFrame, heads: Mapping[str, Cell]) -> Table:
     """Return a row per claim and a column per study, with the verdict's sign in each cell.
 
     A claim that was tested at several thresholds or box sizes has one sign for each, in the order of the statement.

@@ -15,7 +15,11 @@ BESIDE = {  # printed quantity -> the measured ones set beside it
     # the paper's "loss" seems to hold a weight penalty, of PyTorch's form (lambda / 2) or of Keras's (lambda)
     "loss": ["cross_entropy", "loss", "loss_keras"],
 }
-HEADS = {"cross_entropy": "cross-entropy", "loss": "+ penalty", "loss_keras": "+ Keras penalty"}
+GROUPS = {"error_pct": "error %", "loss": "loss"}
+HEADS = {
+    **{"error_pct": "measured", "cross_entropy": "measured cross-entropy"},
+    **{"loss": "+ penalty", "loss_keras": "+ Keras penalty"},
+}
 
 
 def printed(table: int) -> pd.DataFrame:
@@ -67,7 +71,7 @@ def beside(table: int, batches: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFra
 
 
 def markdown(rows: pd.DataFrame) -> str:
-    """Return `beside` as a Markdown table, printed and measured side by side; notes on printed cells below it (†)."""
+    """Return `beside` as a Markdown table, printed and measured values in pairs; notes on printed cells below (†)."""
     groups = list(rows.groupby(["model", "dataset"], sort=False))
     names = [f" ({model} on {dataset})" if len(groups) > 1 else "" for (model, dataset), _ in groups]
     return "\n".join(_table(group, name) for name, (_, group) in zip(names, groups, strict=True))
@@ -95,23 +99,21 @@ def _measured_rows(row: dict[str, Any], values: dict[Any, pd.DataFrame], size: i
 
 
 def _table(rows: pd.DataFrame, name: str) -> str:
-    errors, losses = ["train error %", "test error %"], []
-    for split in ("train", "test"):
-        losses += [f"{split} cross-entropy", *(HEADS[quantity] for quantity in BESIDE["loss"][1:])]
     uneven = rows.loc[rows["n"] > 0, "n"].nunique() > 1
-    heads = ["batch size", *errors, "train loss", "test loss", *(["n"] if uneven else []), *errors, *losses]
-    lines = [
-        f"| | paper |{' |' * 3} measured |{' |' * (len(heads) - 6)}",
-        "|---" * len(heads) + "|",
-        f"| {' | '.join(heads)} |",
-    ]
+    groups, heads = ["", *([""] if uneven else [])], ["batch size", *(["n"] if uneven else [])]
+    for quantity, split in PRINTED.values():
+        own = BESIDE[quantity]
+        groups += [f"{split} {GROUPS[quantity]}", *([""] * len(own))]
+        heads += ["paper", *(HEADS[measured] for measured in own)]
+    lines = [f"| {' | '.join(groups)} |", "|---" * len(heads) + "|", f"| {' | '.join(heads)} |"]
     for size, group in rows.groupby("batch_size", sort=False):
-        first = group.drop_duplicates(["printed_quantity", "split"]).to_dict("records")
-        whole = all(pd.notna(row["note"]) for row in first)
-        cells = [f"{size}{MARK if whole else ''}"]
-        cells += [_printed(row["printed"]) + (MARK if pd.notna(row["note"]) and not whole else "") for row in first]
-        cells += [f"{first[0]['n']}"] if uneven else []
-        lines.append(f"| {' | '.join([*cells, *(_measured(row) for row in group.to_dict('records'))])} |")
+        printed = [part.to_dict("records") for _, part in group.groupby(["printed_quantity", "split"], sort=False)]
+        whole = all(pd.notna(part[0]["note"]) for part in printed)
+        cells = [f"{size}{MARK if whole else ''}", *([f"{printed[0][0]['n']}"] if uneven else [])]
+        for part in printed:
+            mark = MARK if pd.notna(part[0]["note"]) and not whole else ""
+            cells += [_printed(part[0]["printed"]) + mark, *map(_measured, part)]
+        lines.append(f"| {' | '.join(cells)} |")
     of_notes = rows.dropna(subset=["note"]).drop_duplicates("batch_size").groupby("note", sort=False)["batch_size"]
     notes = "".join(f"† {', '.join(map(str, sizes))}: {note}.\n\n" for note, sizes in of_notes)
     return "\n".join(lines) + f"\n\n{notes}Measured{name}: {_spread(rows)}.\n{_stuck(rows)}"
