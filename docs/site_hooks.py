@@ -2,7 +2,7 @@
 
 - its contents: those of README.md;
 - the files outside docs/ that a page links to, at their own paths;
-- a reference page for each package that is called from outside, made from docstrings;
+- pages of reference, made from docstrings;
 - equations, as MathML, which browsers draw by themselves;
 - the studies' pages, as `gapscope site` writes them.
 """
@@ -24,17 +24,25 @@ LISTED = re.compile(r"^(?:\| |- )\[(.+?)\]\((\w+\.md)\)", re.MULTILINE)
 CODE_OR_MATH = re.compile(
     r"^```.*?^```|`[^`\n]+`|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+?)\$", re.DOTALL | re.MULTILINE
 )
-REFERENCE = {  # page -> modules
-    "Library": ("gapscope.library",),
-    "Extension points": (
-        "gapscope.tasks.task",
-        "gapscope.training.observers",
-        "gapscope.measures",
-        "gapscope.claims.claim",
+REFERENCE = {  # page -> what it documents: functions and classes by their names, modules with what they hold
+    "Library": (
+        *("gapscope.library.sharpness.sharpness", "gapscope.library.sharpness.SharpnessResult"),
+        *("gapscope.library.near_rank.near_rank", "gapscope.library.near_rank.NearRankResult"),
+        *("gapscope.library.spectra.spectra", "gapscope.library.spectra.SpectraResult"),
+        *("gapscope.library.hessian.hessian", "gapscope.library.hessian.HessianResult"),
+        *("gapscope.library.noise_scale.noise_scale", "gapscope.library.noise_scale.NoiseScaleResult"),
+        *("gapscope.library.study.load", "gapscope.library.study.StudyResult"),
+        "gapscope.library.objective.Objective",
     ),
-    "Training": ("gapscope.training.loop", "gapscope.training.objective", "gapscope.optim"),
+    "Extension points": (
+        *("gapscope.tasks.task.Task", "gapscope.tasks.task.Batch"),
+        *("gapscope.training.observers.Observer", "gapscope.optim.fused.FusedOptimizer"),
+        *("gapscope.measures", "gapscope.measures.quantity.Quantity", "gapscope.claims.claim"),
+    ),
+    "Training": ("gapscope.training.loop.train", "gapscope.training.objective.Objective", "gapscope.optim"),
     "Numerics": ("gapscope.numerics",),
 }
+WORDS_ALONE = ("gapscope.measures", "gapscope.claims.claim")  # the module's docstring says all that a user writes
 
 _equations: dict[str, str] = {}  # what stands for an equation in a page -> the equation
 _number = count()
@@ -56,8 +64,8 @@ def on_files(files: Any, config: Any) -> Any:
     pages = [file.content_string for file in files.documentation_pages()]
     for path in sorted({path for text in pages for path in OUTSIDE.findall(text)}):
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
-    for title, modules in REFERENCE.items():
-        text = "\n\n".join([f"# {title}", *(f"::: {module}" for module in modules)])
+    for title, listed in REFERENCE.items():
+        text = "\n\n".join([f"# {title}", *map(_documented, listed)])
         files.append(File.generated(config, _page(title), content=text))
     return files
 
@@ -78,6 +86,11 @@ def on_page_content(html: str, **_: Any) -> str:
 def on_post_build(config: Any) -> None:
     """Write the studies' pages into the site."""
     site.build(Path(config.site_dir, STUDIES), ROOT / "metrics", ROOT / "plots", ROOT / "conf/study")
+
+
+def _documented(name: str) -> str:
+    options = "{members: false, show_submodules: false}" if name in WORDS_ALONE else "{show_root_full_path: false}"
+    return f"::: {name}\n    options: {options}"
 
 
 def _page(title: str) -> str:

@@ -27,7 +27,8 @@ class NearRankResult(Result):
 
     Attributes:
         excess: singular values at or below the threshold, without structural zeros.
-        low, high: fewest and most values that the solver's error bounds allow.
+        low: fewest values that the solver's error bounds allow.
+        high: most values that they allow.
         structural: structural zeros, which the shapes of the activations force.
         singular_values: number of values, without structural zeros.
         threshold: of the count.

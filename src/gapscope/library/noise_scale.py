@@ -26,10 +26,12 @@ class NoiseScaleResult(Result):
 
     Attributes:
         noise_scale: tr(Sigma) / |G|^2, in examples; infinite where the estimate of |G|^2 is not positive.
-        low, high: its 95 % interval; `high` is infinite where |G|^2 cannot be told from zero.
+        low: lower end of its 95 % interval.
+        high: upper end; infinite where |G|^2 cannot be told from zero.
         trace: tr(Sigma), of one example's gradient.
         squared_gradient: unbiased estimate of |G|^2; may be negative.
-        batches, batch_size: number and size of the batches whose gradients were compared.
+        batches: number of batches whose gradients were compared.
+        batch_size: their size.
         loss: mean loss at the weights, with the same batch-norm statistics.
         examples: number of examples.
         batch_norm: which statistics batch norm used.

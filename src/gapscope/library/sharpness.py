@@ -90,8 +90,9 @@ def sharpness(
             tensors it takes, in a tuple or dict.
         loss: model, batch -> each example's loss (b,); by default the cross-entropy of logits (b, classes).
         parameters: which are moved, as in `gapscope.Objective`; None: all that are trainable.
-        epsilon: size of the box; the paper uses 1e-3 and 5e-4.
-        starts: starts are made until so many agree within 0.3 %, at most six times as many; the best one counts.
+        epsilon: size of the box, 1e-3 by default; the paper uses 1e-3 and 5e-4.
+        starts: starts are made until so many (6 by default) agree within 0.3 %, at most six times as many. The best
+            one counts.
         seed: draws the starts. At equal seeds the result is the same.
         micro_batch: examples in one pass; changes nothing but memory, unless batch norm uses them.
         precision: float64, or float32 where that is too slow; a maximisation then ends early.
