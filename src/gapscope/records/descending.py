@@ -49,7 +49,7 @@ def decode(text: str, *, digits: int, start: float, most: int) -> np.ndarray:
     Raises:
         ValueError: the text is damaged.
     """
-    code, values = _code(start, digits), []
+    code, values = _code(start, digits), list[float]()
     for word in text.split():
         step, _, times = word.partition("*")
         code -= int(step, 36)
