@@ -422,6 +422,86 @@ WEIGHTS = {
     "another model": (weights(ONE, headed(model=HEADER["model"] | {"name": "vgg16"})), "has not"),
     "other classes": (weights(ONE, headed(model=HEADER["model"] | {"classes": 5})), "another lenet5"),
     "other tensors": (weights(ONE, headed()), "other tensors"),
+    "unknown status": (weights(ONE, headed(status="weird")), "as its status"),
+    "no text for a status": (weights(ONE, headed(status=None)), "as its status"),
+    "text for a batch size": (weights(ONE, headed(batch_size="20")), "as its batch_size"),
+    "NaN for a batch size": (weights(ONE, headed(batch_size=NAN)), "as its batch_size"),
+    "half a seed": (weights(ONE, headed(seed=0.5)), "as its seed"),
+    "a seed of 31 digits": (weights(ONE, headed(seed=BIG)), "as its seed"),
+    "a folder": (lambda folder: (data()(folder), (folder / "w.safetensors").mkdir())[0], "not a complete weights file"),
+    "a pipe": (lambda folder: (data()(folder), os.mkfifo(folder / "w.safetensors"))[0], "no regular file"),
+    "a link to itself": (
+        lambda folder: (data()(folder), (folder / "w.safetensors").symlink_to("w.safetensors"))[0],
+        "w.safetensors",
+    ),
+}
+
+
+# --- activations: the stage spectra -----------------------------------------------------------------------------------
+
+LAYER = {"sample": "run", "layer": "conv1", "file": "run.000.conv1.npy"}
+INDEX = {"schema": 1, "status": "ok", "device": "cpu"}
+
+
+def layers(array: Any = None, entry: Any = None, **changes: Any) -> Arrange:
+    """Write a folder of activations with one layer; None takes an entry of the index out."""
+
+    def arrange(folder: Path) -> None:
+        write(folder, params())
+        (folder / "layers").mkdir()
+        np.save(folder / "layers" / LAYER["file"], np.eye(5) if array is None else array)
+        np.save(folder / "outside.npy", np.eye(5))
+        index = INDEX | {"layers": [LAYER | (entry or {})]} | changes
+        whole = {name: value for name, value in index.items() if value is not None}
+        (folder / "layers/index.json").write_text(json.dumps(whole))
+
+    return arrange
+
+
+def layers_with(change: Callable[[Path], object]) -> Arrange:
+    """Write a folder of activations, and change it."""
+
+    def arrange(folder: Path) -> None:
+        layers()(folder)
+        change(folder / "layers")
+
+    return arrange
+
+
+def pipe_for(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+ACTIVATIONS = {
+    "no index": (layers_with(lambda folder: (folder / "index.json").unlink()), "is missing"),
+    "cut index": (layers_with(lambda folder: (folder / "index.json").write_text("{")), "not a complete JSON record"),
+    "a pipe for a layer": (layers_with(lambda folder: pipe_for(folder / LAYER["file"])), "no regular file"),
+    "a layer lacks": (layers_with(lambda folder: (folder / LAYER["file"]).unlink()), "is missing"),
+    "a file of another folder": (layers(entry={"file": "../outside.npy"}), "not an index of layers"),
+    "a number for a file": (layers(entry={"file": 3}), "not an index of layers"),
+    "a list for a layer": (layers(entry={"layer": ["a"]}), "not an index of layers"),
+    "no sample": (layers(entry={"sample": None}), "not an index of layers"),
+    "no layers": (layers(**{"layers": None}), "not an index of layers"),
+    "no status": (layers(status=None), "lacks 'status'"),
+    "no device": (layers(device=None), "lacks 'device'"),
+    "number for errors": (layers(forward_error=3), "not a folder of activations"),
+    "text for an error": (layers(forward_error={"run": {"conv1": "x"}}), "not a folder of activations"),
+    "negative error": (layers(forward_error={"run": {"conv1": -1.0}}), "not a folder of activations"),
+    "NaN for an error": (layers(forward_error={"run": {"conv1": NAN}}), "not a folder of activations"),
+    "NaN": (layers(np.full((5, 5), NAN)), "holds NaN or infinity"),
+    "infinity": (layers(np.full((5, 5), INF)), "holds NaN or infinity"),
+    "beyond float64": (layers(np.full((5, 5), 1e308)), "beyond float64"),
+    "whole numbers": (layers(np.ones((5, 5), int)), "not a complete array"),
+    "half precision": (layers(np.ones((5, 5), np.float16)), "not a complete array"),
+    "complex": (layers(np.ones((5, 5), complex)), "not a complete array"),
+    "text": (layers(np.full((5, 5), "a")), "not a complete array"),
+    "dates": (layers(np.zeros((5, 5), "datetime64[D]")), "not a complete array"),
+    "structured": (layers(np.zeros((5, 5), [("a", "f8")])), "not a complete array"),
+    "objects": (layers(np.array([[None, None]])), "not a complete array"),
+    "no axis": (layers(np.float64(3)), "not a complete array"),
+    "one axis": (layers(np.zeros(5)), "not a complete array"),
+    "no samples": (layers(np.zeros((0, 5))), "not a complete array"),
 }
 
 
@@ -483,6 +563,21 @@ def second_line(change: Callable[[list[Any]], list[Any]]) -> Callable[[str], str
     return changed_lines
 
 
+def in_row(place: int, value: Any) -> Callable[[str], str]:
+    """Put a value into the first spectrum of a record, which has `gapscope.records.spectra.COLUMNS`."""
+    return second_line(lambda row: [*row[:place], value, *row[place + 1 :]])
+
+
+def of_layer(**changes: Any) -> Callable[[str], str]:
+    """Change what a record of spectra says of its first layer."""
+
+    def change(content: str) -> str:
+        head, about, rest = content.split("\n", 2)
+        return "\n".join([head, json.dumps(json.loads(about) | changes), rest])
+
+    return change
+
+
 def gone(_: str) -> None:
     return None
 
@@ -501,7 +596,22 @@ NEAR_RANK = {
     "text for the cut": (damaged(SPECTRA, field("cut", "x")), "its cut is 'x'"),
     "text for a value": (damaged(SPECTRA, second_line(lambda row: [row[0], "x", *row[2:]])), "record of spectra"),
     "values that end too soon": (damaged(SPECTRA, second_line(lambda row: row[:3])), "record of spectra"),
-}
+} | {
+    name: (damaged(SPECTRA, change), "not a whole record of spectra")
+    for name, change in {
+        "an infinite cut": field("cut", INF), "NaN for the largest": in_row(1, NAN),
+        "text for the smallest": in_row(2, "x"), "null for the smallest": in_row(2, None),
+        "NaN for a rank": in_row(3, NAN), "text for a rank": in_row(3, "x"), "no bounds": in_row(6, []),
+        "8 GB of bounds": in_row(6, [[10**9, -40]]), "a negative number of bounds": in_row(6, [[-1, -40]]),
+        "a tail of 10^10 values": in_row(7, "0*9999999999"), "a tail of no number": in_row(7, "!!"),
+        "a list for a tail": in_row(7, [1]), "10^11 dead units": of_layer(dead_units="0-99999999999"),
+        "text for dead units": of_layer(dead_units="a"),
+        "a duplicate beyond the end": of_layer(duplicate_samples="9" * 9),
+
+        "text for a shape": of_layer(shape="x"), "a shape of one axis": of_layer(shape=[3]),
+        "an empty shape": of_layer(shape=[]), "a shape with no length": of_layer(shape=[0, 5]),
+    }.items()
+}  # fmt: skip
 TRAIN, LONG = f"train/{CELL}.json", f"train/{CELL}.csv"
 TABLES = {
     "no record": (damaged(TRAIN, gone), "is missing"),
@@ -547,6 +657,7 @@ def cases() -> list[Case]:
         ("plan", plan, RECORDS),
         ("sharpness", sharpness, WEIGHTS),
         ("activations", activations, WEIGHTS),
+        ("spectra", ("--activations", "layers", "--out", "spectra.jsonl"), ACTIVATIONS),
         ("near_rank", ("--out", "near_rank.csv"), NEAR_RANK),
         ("tables", ("--out", "tables"), TABLES),
         ("claims", claims, CLAIMS),

@@ -38,5 +38,15 @@ def test_a_bad_input_is_answered_in_one_line(case: Case, tmp_path: Path, capsys:
     assert case.said in said
     assert "allow_pickle" not in said
     assert seconds < LONGEST_S
-    made = {"checked.yaml", "d", "plan.txt", "sharp.json", "acts", "near_rank.csv", "tables", "claims.csv"}
+    made = {
+        "checked.yaml",
+        "d",
+        "plan.txt",
+        "sharp.json",
+        "acts",
+        "spectra.jsonl",
+        "near_rank.csv",
+        "tables",
+        "claims.csv",
+    }
     assert not {path.name for path in tmp_path.iterdir()} & made

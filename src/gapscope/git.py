@@ -5,7 +5,7 @@ import subprocess
 
 def git(*arguments: str) -> str:
     """Return what a git command prints; empty where it fails, or there is no git."""
-    return git_bytes(*arguments).decode("utf-8")
+    return git_bytes(*arguments).decode("utf-8", errors="surrogateescape")  # names of files are any bytes
 
 
 def git_bytes(*arguments: str) -> bytes:

@@ -78,6 +78,8 @@ def composed(overrides: list[str], source: Path = PARAMS) -> tuple[Params, str]:
         try:
             params = load_params(out)
             check_groups(params, leave_out=["code"])  # whose class takes seconds to import; its names are checked
+            if "train" not in params.groups:
+                raise InputError("params have no group 'train'; leave ~train out")
             check_task(params.groups["train"]["task"])
             return params, out.read_text(encoding="utf-8")
         except InputError as error:
