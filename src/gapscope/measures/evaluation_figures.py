@@ -154,7 +154,7 @@ def draw_curves(rows: pd.DataFrame) -> Drawing:
             for size, runs in here.groupby("batch_size"):
                 drawing.draw_means(axes, runs.groupby("epoch")[column], band=True, **looks[size], label=f"b = {size}")
             axes.set(xlabel="epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))  # labels of three digits stay apart
             if here["epoch"].nunique() == 1:
                 axes.set_xticks(here["epoch"].unique())
             axes.set_yscale("log")
