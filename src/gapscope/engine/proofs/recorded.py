@@ -22,6 +22,7 @@ from gapscope.engine.proofs.processor import processor
 from gapscope.engine.proofs.versions import Version, Worker, in_history, present, unpacked
 from gapscope.errors import InputError
 from gapscope.git import git, git_bytes
+from gapscope.names import SOURCE
 from gapscope.records import proofs
 from gapscope.records.cells import Cell, cells
 from gapscope.records.closure import closure_hash
@@ -256,7 +257,8 @@ def prove(target: Target, params: Params, using: Worker, folder: Path, say: Call
     """
     old, new = unpacked(target.commit, folder / "of_commit"), present(folder / "of_present")
     borrowed = add_study(old, params.study)
-    files = {place: Path(place) for place in params.groups["data"]["files"].values()}
+    own = [place for place in params.groups["data"]["files"].values() if not SOURCE.fullmatch(place)]  # not a function
+    files = {place: Path(place) for place in own}
     if absent := [str(path) for path in files.values() if not path.exists()]:
         raise InputError(f"{', '.join(absent)} is missing; make it first (for examples: python examples/make_data.py)")
     overrides = tuple(item for item in target.overrides if all(is_declared(item, known(v)) for v in (old, new)))
