@@ -13,6 +13,7 @@ from gapscope.engine import kept_weights, locks, runner
 from gapscope.engine.cluster import runs
 from gapscope.engine.cluster.settings import ClusterSettings, read_cluster
 from gapscope.engine.time_left import TimeLeft, expected, training_seconds
+from gapscope.errors import InputError
 from gapscope.runtime import pick_device
 
 EXAMPLE = "example: gapscope run table06 -j 2 -S 'seeds=[0,1]'"
@@ -39,9 +40,12 @@ def run(study: str | None, overrides: list[str], jobs: int, cluster: str | None 
     """Compose if asked to, and run all stages that are not up to date.
 
     Raises:
-        InputError: an override that cannot be composed, an unknown cluster, a run that is under way, or a stage failed.
+        InputError: fewer than one job, an override that cannot be composed, an unknown cluster, a run that is under
+            way, or a stage failed.
         StoppedError: a signal came.
     """
+    if jobs < 1:
+        raise InputError(f"-j must be at least 1, got {jobs}")
     # `python` in dvc.yaml is the one that runs this, also where its environment is not activated
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     settings = read_cluster(cluster) if cluster else None

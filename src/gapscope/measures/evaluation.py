@@ -8,8 +8,10 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gapscope.errors import reading
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import RUN
+from gapscope.records.tables import AGAIN, Record
 from gapscope.tasks.words import WORDS, words_of
 
 if TYPE_CHECKING:  # pandas takes a second to import
@@ -162,8 +164,17 @@ def notes(study: "Study") -> "list[dict[str, Any]]":
     ]
 
 
-def status(record: Mapping[str, Any], table: "pd.DataFrame") -> str:
-    """Return "ok", "diverged" or `STUCK`, from a run's record and its long table."""
+def status(record: Record, table: "pd.DataFrame") -> str:
+    """Return "ok", "diverged" or `STUCK`, from a run's record and its long table.
+
+    Raises:
+        InputError: the record has something else where it should have numbers.
+    """
+    with reading(record.path, "the record of a run", AGAIN):
+        return _status(record, table)
+
+
+def _status(record: Mapping[str, Any], table: "pd.DataFrame") -> str:
     classes = record.get("model", {}).get("classes")
     if record["status"] != "ok" or classes is None:
         return str(record["status"])

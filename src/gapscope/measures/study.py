@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapscope.config import Params
+from gapscope.errors import InputError
 from gapscope.records.cells import cells, seed_records
 from gapscope.records.long import AXES, RUN, VALUES, read_long
-from gapscope.records.tables import read_record, read_table
+from gapscope.records.tables import AGAIN, Record, read_record, read_table
 from gapscope.tasks.words import Words, words_of
 
 if TYPE_CHECKING:  # pandas takes a second to import
@@ -78,23 +79,23 @@ class Study:
         path = self.folder / f"{name}.csv"
         return read_long(path) if path.exists() else pd.DataFrame()
 
-    def headers(self, stage: str) -> Iterator[tuple[Run, dict[str, Any]]]:
+    def headers(self, stage: str) -> Iterator[tuple[Run, Record]]:
         """Yield what identifies each run, and its record of a stage."""
         for cell in cells(self.params):
-            yield dict(cell.columns()), read_record(cell.record(stage, ".json"))
+            yield (about := dict(cell.columns())), _record(cell.record(stage, ".json"), about)
 
-    def records(self, stage: str) -> Iterator[tuple[Run, dict[str, Any], "pd.DataFrame"]]:
+    def records(self, stage: str) -> Iterator[tuple[Run, Record, "pd.DataFrame"]]:
         """Yield what identifies each run, and its record and long table of a stage."""
         for cell in cells(self.params):
-            paths = (cell.record(stage, suffix) for suffix in (".json", ".csv"))
-            yield dict(cell.columns()), read_record(next(paths)), read_long(next(paths), needed=RECORD)
+            record, table = (cell.record(stage, suffix) for suffix in (".json", ".csv"))
+            yield (about := dict(cell.columns())), _record(record, about), read_long(table, needed=RECORD)
 
     def seed_records(
         self, stage: str, seeds: Sequence[int] | None = None
-    ) -> Iterator[tuple[Run, dict[str, Any], "pd.DataFrame"]]:
+    ) -> Iterator[tuple[Run, Record, "pd.DataFrame"]]:
         """Yield identity, record and table of a stage that has one record per model, data set and seed."""
         for about, path in seed_records(self.params, stage, self.params.seeds if seeds is None else seeds):
-            yield about, read_record(Path(f"{path}.json")), read_long(Path(f"{path}.csv"), needed=RECORD)
+            yield about, _record(Path(f"{path}.json"), about), read_long(Path(f"{path}.csv"), needed=RECORD)
 
     def long(self, stage: str) -> "pd.DataFrame":
         """Return the long tables of all runs as one, with what identifies each run."""
@@ -102,3 +103,12 @@ class Study:
 
         frames = [table.assign(**run) for run, _, table in self.records(stage)]
         return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+
+
+def _record(path: Path, about: Run) -> Record:
+    """Return a record, which must be of the run that its file name says."""
+    record = read_record(path)
+    for name in ("dataset", "batch_size", "seed"):
+        if name in about and record.get(name, about[name]) != about[name]:
+            raise InputError(f"{path} says {name} {record[name]!r}, and by its name it is {about[name]!r}; {AGAIN}")
+    return record

@@ -38,7 +38,7 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
     )
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> Record:
     """Read a record that `write_record` has written.
 
     Raises:
@@ -47,7 +47,7 @@ def read_record(path: Path) -> dict[str, Any]:
     check_written(path)
     with reading(path, "a complete JSON record", AGAIN, "run the stage that makes it"):
         record = json.loads(path.read_text(encoding="utf-8"), object_hook=partial(Record, path))
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+    if not isinstance(record, Record) or record.get("schema") != SCHEMA:
         raise InputError(f"{path} is not a record of schema {SCHEMA}; remove it and run its stage again")
     return record
 

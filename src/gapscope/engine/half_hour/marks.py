@@ -42,7 +42,7 @@ def digest(path: Path) -> Digest:
 
 def marked(programme: Programme) -> dict[str, dict[str, Any]]:
     """Return the marks of a programme's stages: addressing -> mark; those of other commits do not count."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for stage in programme.stages:
         if mark_of(stage.addressing).exists():
             mark = read_record(mark_of(stage.addressing))
