@@ -30,7 +30,7 @@ def significance(row: Any) -> str:
     words = {"supported": "significant", "contradicted": "significant in the opposite direction"}
     verdict = str(row["verdict"])
     if verdict == "not comparable":
-        return "not compared, since the runs are from different kinds of device"
+        return f"not compared, since {str(row['why']).removesuffix(': not counted')}"
     if verdict not in {*words, "undecided", "no effect"}:
         return verdict
     corrected, p = "p_corrected", "p"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gapscope.claims.claim import OF_RECORDS, Claim, Measured
+from gapscope.claims.revisions import Revisions, made_by, read_revisions
 from gapscope.config import Params
 from gapscope.errors import InputError, reading
 from gapscope.records.cells import WIDENED, cells, seed_records
@@ -36,12 +37,14 @@ class Evidence:
             where it is known.
         measures: the measures that the study lists.
         records: measure -> its own records as one long table, with the device; of measures whose claims need them.
+        revisions: of the code that made each record.
     """
 
     values: pd.DataFrame
     runs: pd.DataFrame
     measures: frozenset[str] = frozenset()
     records: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    revisions: Revisions = field(default_factory=dict)
 
     def without_seeds(self, seeds: Sequence[int]) -> "Evidence":
         """Return the evidence of the runs of other seeds; all of it where there are none."""
@@ -52,13 +55,13 @@ class Evidence:
         return replace(self, values=self.values[~self.values["seed"].isin(seeds)], runs=self.runs[fresh], records=kept)
 
     def of_level(self, claim: Claim) -> "Evidence":
-        """Return the evidence whose `runs` have one row per seed and level of a claim.
+        """Return the evidence whose `runs` have one row per seed and level of a claim, with the revisions in `made`.
 
         That is this evidence, unless the claim's level is one of a measure's own records. Then it is those records. Of
         records with a batch size those of the smallest one are taken: initial weights are the same at all of them.
         """
         if claim.over not in OF_RECORDS:
-            return self
+            return replace(self, runs=self.runs.assign(made=made_by(claim, self.runs, self.revisions)))
         values = self.records.get(claim.measure, pd.DataFrame(columns=["quantity", "value"])).assign(none=0)
         if "batch_size" in values:
             smallest = values.groupby(["model", "dataset"])["batch_size"].transform("min")
@@ -66,9 +69,9 @@ class Evidence:
         rows = values[values["quantity"] == claim.measured.quantity]
         if claim.over not in rows or rows[claim.over].isna().all():
             return Evidence(values.iloc[:0], self.runs)
-        keys = ["model", "dataset", "seed", claim.over, "device"]
+        keys = [key for key in ("model", "dataset", "seed", claim.over, "device", "record") if key in rows]
         runs = rows[keys].dropna(subset=[claim.over]).drop_duplicates().reset_index(drop=True)
-        return Evidence(values, runs.assign(status="ok"))
+        return Evidence(values, runs.assign(status="ok", made=made_by(claim, runs, self.revisions)))
 
     def chosen(self, claim: Claim) -> Claim:
         """Return the claim about the first of its quantities that the study has; about the last one if it has none."""
@@ -148,11 +151,12 @@ def read_evidence(folder: Path, params: Params | None = None, claims: Sequence[C
     there = [path for path in paths if path.exists()] or paths[:1]
     values = pd.concat([_values(path) for path in there], ignore_index=True)
     runs = read_table(folder / "cells.csv", needed=(*ALWAYS, "status"))
+    revisions = read_revisions(folder)
     if params is None:
-        return Evidence(values, runs)
+        return Evidence(values, runs, revisions=revisions)
     listed = frozenset(params.groups["measures"])
     wanted = {claim.measure for claim in claims if claim.over in OF_RECORDS} & listed
-    return Evidence(values, runs, listed, {name: _records(params, name) for name in sorted(wanted)})
+    return Evidence(values, runs, listed, {name: _records(params, name) for name in sorted(wanted)}, revisions)
 
 
 def _values(path: Path) -> pd.DataFrame:
@@ -168,7 +172,9 @@ def _records(params: Params, measure: str) -> pd.DataFrame:
     of_runs = [(cell.columns(), f"{cell.record(measure, '')}") for cell in cells(params)]
     return pd.concat(
         [
-            read_long(Path(f"{place}.csv")).assign(**about, device=read_record(Path(f"{place}.json"))["device"])
+            read_long(Path(f"{place}.csv")).assign(
+                **about, device=read_record(Path(f"{place}.json"))["device"], record=Path(place).name
+            )
             for about, place in (*of_seeds, *of_runs)
             if Path(f"{place}.csv").exists()
         ],

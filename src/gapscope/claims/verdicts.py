@@ -94,7 +94,7 @@ def _entries(
     claim: Claim, at: Mapping[str, Any], studies: tuple[Evidence, Evidence], *, of: str, level: float
 ) -> list[Entry]:
     """Test a claim at its axes on each network and data set of the study, against the reference."""
-    evidence, reference = studies[0].of_level(claim), studies[1]
+    evidence, reference = studies[0].of_level(claim), studies[1].of_level(claim)
     runs = evidence.runs
     if claim.over == "width":
         runs = runs.assign(model=base_names(runs["model"]))
@@ -108,7 +108,7 @@ def _entries(
         own, ours, beside = _of_pair(runs, pair), _of_pair(table, pair), _of_pair(theirs, pair)
         finding, used = run_test(claim, ours, beside, level), own[own["status"] == "ok"]
         caution = wording.joined([claim.caution, *_cautions(own, beside, open_runs)])
-        mixed = wording.kinds_of_device(used, beside)
+        mixed = wording.not_comparable(used, beside)
         entries.append(Entry(claim, at, of, *pair, finding, wording.seeds(used), mixed, caution))
     return entries
 
@@ -124,6 +124,7 @@ def _reference_table(claim: Claim, reference: Evidence, at: Mapping[str, Any]) -
 
 def _cautions(runs: pd.DataFrame, reference: pd.DataFrame, open_runs: pd.Series) -> list[str]:
     cautions = [wording.failed(runs), wording.uncertain(open_runs, runs), wording.several_devices(runs)]
+    cautions.append(wording.unstated(runs))
     if len(reference):
         cautions += [wording.failed(reference, "runs of the reference"), wording.other_devices(runs, reference)]
     return cautions

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from gapscope.claims import hypothesis_tests
+from gapscope.claims import hypothesis_tests, revisions
 from gapscope.claims.finding import Finding
 from gapscope.drawing.numbers import number
 
@@ -80,12 +80,23 @@ def seeds(runs: pd.DataFrame) -> str:
     return ", ".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in found)
 
 
-def kinds_of_device(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
-    """Say where runs that are compared were trained on different kinds of device; empty if they were not."""
+def not_comparable(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
+    """Say why runs cannot be compared: different kinds of device, or revisions of the code; empty if they can."""
+    reasons = [_kinds_of_device(runs, reference), _revisions(runs, reference)]
+    return f"{_joined(*reasons)}: not counted" if any(reasons) else ""
+
+
+def _kinds_of_device(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
     kinds = {_kind(device) for table in (runs, reference) if "device" in table for device in table["device"].dropna()}
     if len(kinds) < 2:
         return ""
-    return f"the compared runs were trained on different kinds of device ({', '.join(sorted(kinds))}): not counted"
+    return f"the compared runs were trained on different kinds of device ({', '.join(sorted(kinds))})"
+
+
+def _revisions(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
+    found = revisions.mixed([runs, reference])
+    of = "; ".join(f"{stage}: {_listed(numbers)}" for stage, numbers in found.items())
+    return f"the compared runs were made by different revisions of the code ({of})" if found else ""
 
 
 def _kind(device: str) -> str:
@@ -104,6 +115,12 @@ def uncertain(open_runs: pd.Series, runs: pd.DataFrame) -> str:
     used = runs["status"] == "ok"
     count = int((open_runs[runs.index] & used).sum())
     return f"In {count} of {used.sum()} runs the error bounds of singular values leave a count open." if count else ""
+
+
+def unstated(runs: pd.DataFrame) -> str:
+    """Return for how many runs a record does not state the code revision that made it; empty if for none."""
+    count = sum(revision is None for made in runs.get("made", ()) for revision in dict(made).values())
+    return f"{count} records of these runs do not state their code revision." if count else ""
 
 
 def several_devices(runs: pd.DataFrame) -> str:

@@ -1,0 +1,84 @@
+"""Which revisions of the code made the runs that a claim is tested on. Runs of different revisions are not compared.
+
+A record's provenance names the revision of its stage. Provenance is no dependency of the stage that tests claims, so
+that a rerun which gives the same numbers makes no verdict stale.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gapscope import measures
+from gapscope.claims.claim import Claim, Measured
+from gapscope.records.provenance import read_provenance
+
+# stage -> name of a record -> revision; None where the record does not state it
+Revisions = Mapping[str, Mapping[str, int | None]]
+# of one run: stage and revision of each record that its value comes from; hashable
+Made = tuple[tuple[str, int | None], ...]
+
+
+def read_revisions(folder: Path) -> Revisions:
+    """Return the revisions that made the records of a folder metrics/STUDY."""
+    found: dict[str, dict[str, int | None]] = {}
+    for path in sorted(folder.glob("*/*.json*")):
+        found.setdefault(path.parent.name, {})[path.stem] = read_provenance(path).get("revision")
+    return found
+
+
+def made_by(claim: Claim, runs: pd.DataFrame, revisions: Revisions) -> "pd.Series[Any]":
+    """Return the revisions that each run's value in a claim comes from (`Made`), indexed as the runs."""
+    known = [stage for stage in stages(claim, warm_starts="start_epoch" in runs) if stage in revisions]
+    made = [
+        tuple((stage, revisions[stage][name]) for stage in known for name in _names(run) if name in revisions[stage])
+        for run in runs.to_dict("records")
+    ]
+    return pd.Series(made, index=runs.index, dtype=object)
+
+
+def stages(claim: Claim, *, warm_starts: bool) -> list[str]:
+    """Return the stages whose records a claim's values come from; some of them may not have run.
+
+    Args:
+        claim: the claim.
+        warm_starts: whether the runs are warm starts, which a measure of seeds gives.
+    """
+    tested = [of for of in (claim.measured, claim.compared_with, claim.correlated_with, claim.untrained) if of]
+    found = {stage for of in tested for stage in _stages_of(of, claim.measure, "seed" if warm_starts else "cell")}
+    return sorted(found)
+
+
+def mixed(tables: Iterable[pd.DataFrame]) -> dict[str, list[str]]:
+    """Return the stages whose records several revisions made, with these revisions.
+
+    A record that does not state its revision counts as one of a revision of its own.
+
+    Args:
+        tables: compared runs, with what made them in `made`.
+    """
+    found: dict[str, set[str]] = {}
+    for stage, revision in (pair for table in tables for made in table.get("made", ()) for pair in made):
+        found.setdefault(stage, set()).add("not stated" if revision is None else f"{revision}")
+    return {stage: sorted(of) for stage, of in sorted(found.items()) if len(of) > 1}
+
+
+def _stages_of(measured: Measured, measure: str, runs_on: str) -> Collection[str]:
+    candidates = [measure] if measure else [name for name, of in measures.MEASURES.items() if runs_on == of.RUNS_ON]
+    given = [name for name in candidates if measured.quantity in measures.MEASURES[name].QUANTITIES]
+    found = {measures.stage(needed) for name in given for needed in (name, *_needs(name))}
+    if any(measures.MEASURES[name].RUNS_ON == "cell" for name in given):
+        found.add("train")
+    return found | ({"controls"} if measured.where.get("sample") in measures.MEASURES["controls"].CONTROLS else set())
+
+
+def _needs(name: str) -> tuple[str, ...]:
+    return tuple(getattr(measures.MEASURES[name], "NEEDS", ()))
+
+
+def _names(run: Mapping[Any, Any]) -> list[str]:
+    """Return the names of a run's records: its own, and that of its seed."""
+    pair, seed = f"{run['model']}-{run['dataset']}", f"s{run['seed']}"
+    own = run.get("record", f"{pair}-b{run.get('batch_size')}-{seed}")
+    return list(dict.fromkeys([own, f"{pair}-{seed}"]))
