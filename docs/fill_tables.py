@@ -50,10 +50,10 @@ def gaps() -> str:
 
 
 def signs() -> str:
-    """Return the verdicts of selected claims, one column per study."""
+    """Return verdicts and evidence of selected claims, one column per study."""
     heads = {study: head for study, head in HEADS.items() if study in set(VERDICTS["study"])}
     chosen = VERDICTS[VERDICTS["study"].isin(heads) & VERDICTS["claim"].isin(SHOWN)]
-    return sections.table_markdown(verdict_tables.signs(shown(chosen), heads))
+    return sections.table_markdown(verdict_tables.matrix(shown(chosen), heads))
 
 
 def unseen() -> str:
@@ -68,7 +68,7 @@ def layers() -> str:
     heads = {study: head for study, head in LAYERS.items() if study in set(VERDICTS["study"])}
     of = VERDICTS[VERDICTS["study"].isin(heads) & (VERDICTS["paper"] == "gao_zhong") & (VERDICTS["family"] != "twin")]
     tested = of.groupby("claim")["verdict"].transform(lambda verdicts: (verdicts != "not testable").any())
-    return sections.table_markdown(verdict_tables.signs(of[tested], heads))
+    return sections.table_markdown(verdict_tables.matrix(of[tested], heads))
 
 
 def arms() -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from facts.records import ROOT
 from facts.words import table as markdown
 
+from gapscope.claims.claim import CORRECTED
 from gapscope.claims.wording import SIGNS
 from gapscope.records.long import axis_text
 
@@ -30,7 +31,6 @@ NEW = {  # verdicts that 0.1 did not have
 }
 LEVEL = 0.02  # `claims.level` of all studies
 VERDICTS = ("supported", "contradicted", "undecided")  # of 0.1
-DIVIDED = ("primary", "exploratory", "control")  # families that share a level
 
 
 @functools.cache
@@ -54,7 +54,7 @@ def reason(row: Mapping[Any, Any]) -> str:
     if row["before"] != "undecided" and row["p_slope"] > LEVEL:
         return "the slope, which may differ between seeds, is not significant"
     if row["before"] == "undecided":
-        return "fewer claims share the level" if row["family"] in DIVIDED else "secondary claims are not corrected"
+        return "fewer claims share the level" if row["family"] in CORRECTED else "secondary claims are not corrected"
     return "the exact p value is larger, or the family is another one"
 
 

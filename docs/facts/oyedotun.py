@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from gapscope.claims.wording import SIGNS, evidence
 from gapscope.drawing import numbers
 
 from .records import (
@@ -26,7 +27,7 @@ from .records import (
     values,
     with_status,
 )
-from .words import listed, significance, table, with_interval
+from .words import listed, table, with_interval
 
 
 def near_rank_06() -> dict[str, float]:
@@ -146,11 +147,15 @@ def sharpness() -> str:
         "full space": ("full", "sharpness_rises"),
     }
     rows = [
-        (what, words, f"{sharpness_means(study, space).idxmax()}", significance(claim(study, name)))
+        (what, words, f"{sharpness_means(study, space).idxmax()}", *_decided(claim(study, name)))
         for study, what in named.items()
         for words, (space, name) in spaces.items()
     ]
-    return table(["table", "space", "largest at b", "rise over all b"], rows)
+    return table(["table", "space", "largest at b", "rise over all b", "effect, slope, p and n"], rows)
+
+
+def _decided(row: Any) -> tuple[str, str]:
+    return f"{SIGNS[row['verdict']]} {row['verdict']}", evidence(row)
 
 
 def matrices() -> dict[str, str]:

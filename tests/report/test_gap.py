@@ -118,3 +118,15 @@ def test_one_batch_size_has_no_gap_but_a_whole_table(tmp_path: Path) -> None:
     read = read_table(tmp_path / "gap.csv")
     assert list(read) == list(gap.gap_table(*runs(GROWING), tolerance=0.5)) == gap.COLUMNS
     assert gap.answer(read) == []
+
+
+@pytest.mark.parametrize("column", ["device", "made"])
+def test_batch_sizes_of_other_devices_or_revisions_are_not_counted(column: str) -> None:
+    values, cells = runs(GROWING)
+    kinds = {"device": ("cpu (a)", "cpu (b)", "cuda (c)"), "made": ((("train", 1),), (("train", 1),), (("train", 2),))}
+    first, same, other = kinds[column]
+    for at_1024, said in ((same, "beyond"), (other, "not comparable")):
+        marked = cells.assign(**{column: [at_1024 if b == 1024 else first for b in cells["batch_size"]]})
+        table = gap.gap_table(values, marked, tolerance=0.5).set_index("batch_size")
+        assert table["verdict"].to_dict() == {64: "within", 256: "undecided", 1024: said, 4096: "failed"}
+        assert table["gap"][1024] == pytest.approx(np.mean([2.1, 2.0, 2.0]))  # it is still shown

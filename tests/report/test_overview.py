@@ -4,10 +4,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from gapscope.claims.wording import SIGNS
+from gapscope.claims.wording import SIGNS, evidence, p_value
 from gapscope.errors import InputError
 from gapscope.records.tables import write_table
 from gapscope.report import overview, sections, verdict_tables
@@ -15,30 +16,34 @@ from gapscope.report.sections import Link, Section, Table
 
 ROOT = Path(__file__).parents[2]
 NONE = SIGNS["not testable"]
+SLOPE = "points, slope +0.5 (0.25 to 0.75) points, p = 0.01"
 
 
 def verdicts(study: str, verdict: str, effect: float, model: str = "lenet5") -> pd.DataFrame:
     about = {"claim": "test_error_rises", "statement": "Test error rises", "model": model, "dataset": "mnist", "n": 3}
     rest = {"effect": effect, "effect_low": effect - 1, "effect_high": effect + 1, "effect_unit": "points"}
+    tested = {"family": "primary", "p": 0.002, "p_corrected": 0.01, "p_none": 0.001, "p_none_corrected": 0.004}
+    slope = {"p_slope": 0.003, "slope": 0.5, "slope_low": 0.25, "slope_high": 0.75, "slope_unit": "points per doubling"}
     said = {"levels": "128, 512, 8192", "verdict": verdict, "why": "reason", "also": None, "study": study}
-    return pd.DataFrame([{**about, **rest, **said}])
+    return pd.DataFrame([{**about, **rest, **tested, **slope, **said}])
 
 
 def counted(study: str, threshold: float, verdict: str, effect: float) -> pd.DataFrame:
-    return verdicts(study, verdict, effect).assign(claim="excess_rises", threshold=threshold, effect_unit="values")
+    rows = verdicts(study, verdict, effect).assign(claim="excess_rises", threshold=threshold, effect_unit="values")
+    return rows.assign(p_slope=np.nan)
 
 
 def test_claims_are_rows_and_studies_columns_with_sign_and_effect() -> None:
     both = pd.concat([verdicts("table05", "supported", 2.0), verdicts("table06", "contradicted", -2.0, "wide")])
     table = verdict_tables.matrix(both)
     assert table.heads == ["claim", "table05: LeNet-5 on MNIST, n = 3", "table06: wide on MNIST, n = 3"]
-    assert [line[1:] for line in table.rows] == [["✔ +2 (1 to 3) points", "✘ −2 (−3 to −1) points"]]
+    assert [line[1:] for line in table.rows] == [[f"✔ +2 (1 to 3) {SLOPE}", f"✘ −2 (−3 to −1) {SLOPE}"]]
 
 
 def test_a_claim_of_fewer_seeds_than_its_studys_says_so() -> None:
     other = counted("table05", 1e-4, "undecided", 0.5).assign(n=1)
     table = verdict_tables.matrix(pd.concat([verdicts("table05", "supported", 2.0), other]))
-    assert [line[1] for line in table.rows] == ["✔ +2 (1 to 3) points", "? +0.5 (−0.5 to 1.5) values, n = 1"]
+    assert [line[1] for line in table.rows] == [f"✔ +2 (1 to 3) {SLOPE}", "? +0.5 (−0.5 to 1.5) values, n = 1"]
 
 
 def test_the_thresholds_of_a_claim_stand_side_by_side() -> None:
@@ -47,29 +52,48 @@ def test_the_thresholds_of_a_claim_stand_side_by_side() -> None:
     table = verdict_tables.matrix(pd.concat([*rows, other], ignore_index=True))
     ((statement, both, one),) = table.rows
     assert "1e-4, 1e-5" in str(statement)
-    assert both == "1e-4: ✔ +2 (1 to 3) values; 1e-5: ? +1 (0 to 2) values"
-    assert one == "1e-4: ✘ −2 (−3 to −1) values"
-    signs = verdict_tables.signs(pd.concat([*rows, other], ignore_index=True), {"table06": "6", "table05": "5"})
-    assert [line[1:] for line in signs.rows] == [[f"✘ {NONE}", "✔ ?"]]
+    assert both == "1e-4: ✔ +2 (1 to 3) values, p = 0.01; 1e-5: ? +1 (0 to 2) values, p = 0.01"
+    assert one == "1e-4: ✘ −2 (−3 to −1) values, p = 0.01"
 
 
 def test_what_no_study_can_test_is_named_below_and_what_one_cannot_is_marked() -> None:
     tested = pd.concat([verdicts("table05", "supported", 2.0), verdicts("table06", "not testable", 0.0)])
     other = verdicts("table05", "not testable", 0.0).assign(claim="hessian_rises", statement="The Hessian rises")
     table = verdict_tables.matrix(pd.concat([tested, other]))
-    assert [line[1:] for line in table.rows] == [["✔ +2 (1 to 3) points", NONE]]
+    assert [line[1:] for line in table.rows] == [[f"✔ +2 (1 to 3) {SLOPE}", NONE]]
     assert "Hessian" in table.notes[0]
 
 
-def test_signs_stand_in_the_order_of_the_claims_and_of_the_heads_asked_for() -> None:
+def test_columns_stand_in_the_order_of_the_heads_asked_for() -> None:
     late = counted("table06", 1e-4, "contradicted", -2.0)
     both = pd.concat([late, verdicts("table05", "supported", 2.0)])
-    table = verdict_tables.signs(both, {"table06": "6", "table05": "5"})
-    assert table.heads == ["claim", "6", "5"]
-    assert [line[1:] for line in table.rows] == [["", "✔"], ["✘", ""]]
+    table = verdict_tables.matrix(both, {"table06": "6", "table05": "5"})
+    assert table.heads == ["claim", "6, n = 3", "5, n = 3"]
+    assert [[cell[:1] for cell in line[1:]] for line in table.rows] == [["", "✔"], ["✘", ""]]
     two = pd.concat([both, verdicts("table05", "supported", 2.0, "wide")])
-    with pytest.raises(InputError, match="one model"):
-        verdict_tables.signs(two, {"table05": "5"})
+    with pytest.raises(InputError, match="one network"):
+        verdict_tables.matrix(two, {"table05": "5"})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "family", "n", "shown"),
+    [
+        ("supported", "primary", 3, "p = 0.01"),
+        ("undecided", "secondary", 3, "raw p = 0.002"),
+        ("no effect", "control", 3, "p = 0.004"),  # that of the verdict, not that of a change
+        ("no effect", "twin", 3, "raw p = 0.001"),
+        ("undecided", "primary", 2, ""),
+        ("by construction", "primary", 3, ""),
+        ("not comparable", "secondary", 3, ""),
+    ],
+)
+def test_the_p_value_of_a_cell_is_the_one_that_its_verdict_rests_on(
+    verdict: str, family: str, n: int, shown: str
+) -> None:
+    row = verdicts("table05", verdict, 2.0).assign(family=family, n=n).iloc[0].to_dict()
+    assert p_value(row) == shown
+    assert ("slope" in evidence(row)) == (verdict not in ("by construction", "not comparable"))
+    assert evidence(row).endswith(f", n = {n}")
 
 
 def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None:
@@ -90,13 +114,14 @@ def test_printed_and_measured_gaps_are_those_of_the_ends(tmp_path: Path) -> None
         (row,) = overview.gap_table(tmp_path).rows
         return list(row)
 
+    said = "? slope +0.5 (0.25 to 0.75) points, p = 0.01"
     assert only_row()[0] == Link("Table 5", "reports/table05.html")
-    assert only_row()[2:] == ["128 → 8192", "1.00 → 3.00", "2.00 → 2.50 ‡", "3", "+2", "+0.5 (0.1 to 0.9)", "?"]
+    assert only_row()[2:] == ["128 → 8192", "1.00 → 3.00", "2.00 → 2.50 ‡", "3", "+2", "+0.5 (0.1 to 0.9)", said]
     write_table(tmp_path / "claims/table05.csv", verdicts("table05", "undecided", 0.5).assign(levels="128, 512"))
-    assert only_row()[-1] == "? (to 512)"  # of another range than this row's
+    assert only_row()[-1] == f"? to 512: +0.5 (−0.5 to 1.5) {SLOPE}, n = 3"  # of another range than this row's
     another = verdicts("table05", "supported", 0.5, "another")
     write_table(tmp_path / "claims/table05.csv", pd.concat([another, verdicts("table05", "undecided", 0.5)]))
-    assert only_row()[-1] == "?"
+    assert only_row()[-1] == said
     smaller = [{**gaps, "smallest": 64, "batch_size": b, "gap": 9} for b in (128, 512, 8192)]
     write_table(tmp_path / "table05/gap.csv", smaller)  # another gap than that between the ends of this row
     assert only_row()[-3:] == ["+2", "", ""]

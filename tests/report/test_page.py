@@ -93,8 +93,8 @@ def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> N
     assert "✔ supported Large batches generalise worse." in text
     assert "The interval lies above 0. Nobody 2000, section 1. Here: f1" in text
     slope = "+0.25 (0.1 to 0.4) points per doubling of b"
-    assert f"+1.25 (0.5 to 2) percentage points {slope} 5 0.018" in text
-    assert f"+1.25 (−1 to 2) percentage points {slope} 5 1" in text
+    assert f"+1.25 (0.5 to 2) percentage points {slope} 5 p = 0.018" in text
+    assert f"+1.25 (−1 to 2) percentage points {slope} 5 p = 1" in text
     assert "✘ contradicted" in text
     assert f"−250,000 {slope} 5 " in text  # neither interval nor p
 
@@ -123,11 +123,10 @@ def test_claims_stand_by_family_with_the_primary_ones_first_and_open(tmp_path: P
     assert all(family.title in rest for family in families[1:])
 
 
-def test_a_secondary_claim_shows_its_uncorrected_p(tmp_path: Path) -> None:
+def test_a_secondary_claim_shows_that_its_p_is_not_corrected(tmp_path: Path) -> None:
     secondary = {**CLAIM, "family": "secondary", "p_corrected": ""}
     text = text_of(page(**study(tmp_path, "quick", [secondary])))
-    assert "5 0.001" in text
-    assert "uncorrected" in text
+    assert "5 raw p = 0.001" in text
 
 
 def test_what_must_be_read_with_care_is_said_and_how_large_a_batch_may_be(tmp_path: Path) -> None:
@@ -364,5 +363,21 @@ def test_a_table_of_sharpness_has_one_note_on_its_starts_and_images(tmp_path: Pa
             write_record(place, record)
         (note,) = measures.MEASURES["sharpness"].table_notes(tmp_path / f"{number}")
         assert "1,500" in note
+        (label,) = measures.MEASURES["sharpness"].table_labels(tmp_path / f"{number}").values()
+        assert ("one start, lower bound" in label) == ("One start, lower bound" in note) == (settings["restarts"] == 1)
         found.append(note)
     assert len(set(found)) == len(kinds)
+
+
+def test_a_sharpness_from_one_start_is_labelled_as_its_records_say(tmp_path: Path) -> None:
+    """Committed studies of one start, of two, and of warm starts."""
+    for name, starts in (("keskar_table3", "one start"), ("example", "best of 2"), ("keskar_warmstart_n5000", "one")):
+        cells = [
+            cell.text
+            for table in measure_tables.of_study(ROOT / "metrics" / name)
+            for row in [*table.heads, *table.rows]
+            for cell in row
+        ]
+        shown = [text for text in cells if text.startswith("sharpness φ, ten iterations")]
+        assert shown
+        assert all(f"{starts}" in text and "lower bound" in text for text in shown)

@@ -80,6 +80,7 @@ TESTS = ("rises", "falls", "rises_with", "u_shaped", *STATED, *OF_REFERENCE)
 OF_RECORDS = ("images", "discarded", "none")  # levels that are read from a measure's own records
 LEVELS = ("batch_size", "width", "start_epoch", *OF_RECORDS)
 FAMILIES = ("primary", "secondary")
+CORRECTED = ("primary", "exploratory", "control")  # families of tests; each is corrected for its own number of claims
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapscope.claims import hypothesis_tests, wording
-from gapscope.claims.claim import Claim
+from gapscope.claims.claim import CORRECTED, Claim
 from gapscope.claims.finding import Finding
 
-CORRECTED = ("primary", "exploratory", "control")  # families; each is corrected for its own number of claims
 NOT_CORRECTED = float("nan")
 # a corrected p value for the claim, against it, and for no effect as large as the margin
 PValues = tuple[float, float, float]

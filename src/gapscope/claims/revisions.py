@@ -30,9 +30,14 @@ def read_revisions(folder: Path) -> Revisions:
 
 def made_by(claim: Claim, runs: pd.DataFrame, revisions: Revisions) -> "pd.Series[Any]":
     """Return the revisions that each run's value in a claim comes from (`Made`), indexed as the runs."""
-    known = [stage for stage in stages(claim, warm_starts="start_epoch" in runs) if stage in revisions]
+    return of_runs(runs, stages(claim, warm_starts="start_epoch" in runs), revisions)
+
+
+def of_runs(runs: pd.DataFrame, stages: Iterable[str], revisions: Revisions) -> "pd.Series[Any]":
+    """Return the revisions that made each run's records of some stages (`Made`), indexed as the runs."""
+    known = {stage: revisions[stage] for stage in stages if stage in revisions}
     made = [
-        tuple((stage, revisions[stage][name]) for stage in known for name in _names(run) if name in revisions[stage])
+        tuple((stage, of[name]) for stage, of in known.items() for name in _names(run) if name in of)
         for run in runs.to_dict("records")
     ]
     return pd.Series(made, index=runs.index, dtype=object)

@@ -1,12 +1,14 @@
 """The sentences of a table of claims: why a verdict is what it is, and what a reader has to take care of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from gapscope.claims import hypothesis_tests, revisions
+from gapscope.claims.claim import CORRECTED
 from gapscope.claims.finding import Finding
+from gapscope.drawing import numbers
 from gapscope.drawing.numbers import number
 
 SIGNS = {  # verdict -> sign
@@ -19,6 +21,8 @@ SIGNS = {  # verdict -> sign
     "not tested": "·",
     "not testable": "\u2013",
 }
+
+WITHOUT_P = ("by construction", "not comparable", "not tested", "not testable")  # verdicts that rest on no p value
 
 LEVELS = {"batch_size": "b", "start_epoch": "start", "seed": "seed"}  # how runs on several devices are told apart
 
@@ -56,6 +60,39 @@ def verdict(finding: Finding, p: tuple[float, float, float], level: float, kind:
     slope = f"the slope alone is, p = {number(p_slope, 2)}" if p_slope is not None and p_slope <= level else ""
     one_way = "the opposite direction is not tested" if finding.one_way else ""
     return "undecided", _joined(f"not significant, {said}", slope, one_way)
+
+
+def p_value(row: Mapping[Any, Any]) -> str:
+    """Return the p value that the verdict of a row of a table of claims rests on; empty where it rests on none.
+
+    Example:
+        >>> p_value({"verdict": "no effect", "n": 3, "family": "primary", "p_none": 0.004, "p_none_corrected": 0.016})
+        'p = 0.016'
+        >>> p_value({"verdict": "supported", "n": 3, "family": "secondary", "p": 0.004, "p_corrected": None})
+        'raw p = 0.004'
+    """
+    if row["verdict"] in WITHOUT_P or row["n"] < hypothesis_tests.ENOUGH:
+        return ""
+    what = "p_none" if row["verdict"] == "no effect" else "p"
+    corrected = row["family"] in CORRECTED
+    p = row[f"{what}_corrected"] if corrected else row[what]
+    return "" if pd.isna(p) else f"{'' if corrected else 'raw '}p = {number(p, 2)}"
+
+
+def evidence(row: Mapping[Any, Any], *, effect: bool = True, n: bool = True) -> str:
+    """Return what stands beside the sign of a row of a table of claims: effect, slope where it is tested too, p and n.
+
+    Effect and slope have their 95 % intervals.
+
+    Args:
+        row: the row.
+        effect: False where the effect stands elsewhere.
+        n: False where the number of seeds stands elsewhere, such as in a head.
+    """
+    untested = row["verdict"] in WITHOUT_P or pd.isna(row["p_slope"])
+    slope = "" if untested else f"slope {numbers.slope(row, per=False)}"
+    parts = [numbers.effect(row) if effect else "", slope, p_value(row), f"n = {row['n']:.0f}" if n else ""]
+    return ", ".join(filter(None, parts))
 
 
 def seeds_needed(needed: int | None) -> str:

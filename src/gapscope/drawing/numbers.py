@@ -40,6 +40,12 @@ def seeds(counts: Iterable[int]) -> str:
     return f"n = {low}{'' if low == high else f' to {high}'}{'' if high == 1 else ' seeds'}"
 
 
+def starts(counts: Iterable[int]) -> str:
+    """Return from how many starts of a search a number comes: `one start`, `best of 2 starts`."""
+    found = sorted(set(counts))
+    return "one start" if found == [1] else f"best of {' or '.join(map(str, found))} starts"
+
+
 def effect(row: Mapping[Any, Any]) -> str:
     """Return the effect of a row of a table of claims: mean, 95 % interval where there is one, unit."""
     if pd.isna(row["effect"]):
@@ -50,10 +56,16 @@ def effect(row: Mapping[Any, Any]) -> str:
     return f"{mean}{between} {unit}".rstrip()
 
 
-def slope(row: Mapping[Any, Any]) -> str:
-    """Return the slope of a row of a table of claims with its 95 % interval; empty where there is none."""
+def slope(row: Mapping[Any, Any], *, per: bool = True) -> str:
+    """Return the slope of a row of a table of claims with its 95 % interval; empty where there is none.
+
+    Args:
+        row: the row.
+        per: with what the slope is per, such as a doubling of b.
+    """
     if pd.isna(row["slope"]):
         return ""
-    mean = number(row["slope"], 3) if str(row["slope_unit"]).startswith(UNSIGNED) else signed(row["slope"])
+    unit = str(row["slope_unit"])
+    mean = number(row["slope"], 3) if unit.startswith(UNSIGNED) else signed(row["slope"])
     between = "" if pd.isna(row["slope_low"]) else f" ({interval(row['slope_low'], row['slope_high'])})"
-    return f"{mean}{between} {row['slope_unit']}"
+    return f"{mean}{between} {unit if per else unit.partition(' per ')[0]}"

@@ -8,6 +8,7 @@ A module here is a measure if it has a line `RUNS_ON = ...`; so a new one needs 
 records), `run_rows`
   (its rows in `runs.csv`; by default every row of its records), `study_table` (a table of a measure that does not run
   on cells), `notes` (what it says of each run that is no number), `table_notes` (what stands below a reader's table),
+  `table_labels` (labels of its rows that depend on a study's records),
   `HEADLINES` (quantities in `summary.json`), `SHOWN` (rows of a reader's table; by default every quantity), and in the
   measure that gives the test error `gap_columns` (column of the gap's table -> quantity and axes);
 - `FIGURES`: its figures, in the module or in its sibling `NAME_figures`, so that a stage that only measures does not

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # a page is drawn without torch
 RUNS_ON = "cell"
 WHERE = ("split", "statistics", "space", "dimension", "epsilon")
 QUANTITIES = {
-    "sharpness_pct": Quantity("sharpness φ, lower bound by ten iterations", "%", WHERE, "lower"),
+    "sharpness_pct": Quantity("sharpness φ, ten iterations, lower bound", "%", WHERE, "lower"),
     "sharpness_converged_pct": Quantity("sharpness φ, lower bound after convergence", "%", WHERE, "lower"),
     "sharpness_least_start_pct": Quantity("sharpness φ after convergence, least start", "%", WHERE, None),
     "sharpness_median_start_pct": Quantity("sharpness φ after convergence, median start", "%", WHERE, None),
@@ -218,24 +218,50 @@ def run_rows(study: "Study") -> "pd.DataFrame":
 
 
 def notes(study: "Study") -> "list[dict[str, Any]]":
-    """Return the number of training images in each run's loss."""
+    """Return the number of training images in each run's loss, and of starts of ten iterations."""
     return [
-        {**run, "sharpness_images": record.get("conditions", {}).get("train", {}).get("images")}
+        {
+            **run,
+            "sharpness_images": record.get("conditions", {}).get("train", {}).get("images"),
+            "sharpness_starts": record["settings"]["restarts"],
+        }
         for run, record in study.headers("sharpness")
     ]
 
 
+def table_labels(folder: Path) -> dict[str, str]:
+    """Return the label of the paper's number with its starts, from the records in a folder metrics/STUDY."""
+    return labels(record["settings"]["restarts"] for record in _records(folder))
+
+
+def labels(counts: Iterable[int]) -> dict[str, str]:
+    """Return the label of the paper's number by its quantity; none where there are no records.
+
+    Args:
+        counts: number of starts of each record.
+    """
+    from gapscope.drawing.numbers import starts  # it imports pandas, which no stage that measures needs
+
+    found = set(counts)
+    text = f"sharpness φ, ten iterations, {starts(found)}, lower bound"
+    return {"sharpness_pct": text} if found else {}
+
+
 def table_notes(folder: Path) -> list[str]:
     """Return what a reader of the table must know, from the records in a folder metrics/STUDY."""
-    found = [read_record(path) for path in sorted((folder / "sharpness").glob("*.json"))]
-    return list(dict.fromkeys(_in_words(record) for record in found if "conditions" in record))
+    return list(dict.fromkeys(_in_words(record) for record in _records(folder) if "conditions" in record))
+
+
+def _records(folder: Path) -> list[dict[str, Any]]:
+    return [read_record(path) for path in sorted((folder / "sharpness").glob("*.json"))]
 
 
 def _in_words(record: Mapping[str, Any]) -> str:
+    from gapscope.drawing.numbers import starts
+
     settings, images = record["settings"], record["conditions"].get("train", {}).get("images")
-    restarts, starts = settings["restarts"], settings.get("converged_starts", 0)
-    several = "one start" if restarts == 1 else f"the best of {restarts} starts"
-    said = f"Sharpness is a lower bound of the maximum: ten iterations from {several}"
-    if starts:
-        said += f". After convergence: the best of at least {starts} starts, and of more where they disagree"
+    restarts, converged = settings["restarts"], settings.get("converged_starts", 0)
+    said = f"{starts([restarts]).capitalize()}, lower bound: the largest rise that ten iterations found"
+    if converged:
+        said += f". After convergence: the best of at least {converged} starts, and of more where they disagree"
     return f"{said}.{f' The training loss covers {images:,} images.' if images else ''}"

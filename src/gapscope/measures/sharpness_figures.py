@@ -38,7 +38,8 @@ def caption(rows: pd.DataFrame) -> str:
     first = "Test accuracy" if ACCURACY in set(rows["panel"]) else "Test error"
     return (
         f"{first}, and the largest rise of the loss found in a small box around the weights, in per cent of"
-        " 1 + loss (Keskar et al. 2017). The rise is a lower bound, found by ten iterations of L-BFGS-B."
+        " 1 + loss (Keskar et al. 2017). The rise is a lower bound, found by ten iterations of L-BFGS-B. The table of"
+        " sharpness says from how many starts."
         f" {drawing.runs_caption(rows)}"
     )
 

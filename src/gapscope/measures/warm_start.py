@@ -5,6 +5,7 @@ The training itself is in `warm_start_runs`.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapscope.config import Count, Epochs, Threads
@@ -12,6 +13,7 @@ from gapscope.errors import InputError
 from gapscope.measures import sharpness
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import axis_text
+from gapscope.records.tables import read_record
 
 if TYPE_CHECKING:  # a page is drawn without torch
     import pandas as pd
@@ -80,6 +82,12 @@ def study_table(study: "Study") -> "pd.DataFrame":
         sizes = {phase: record["settings"][phase] for phase in PHASES}
         frames.append(table.assign(**about, batch_size=table["phase"].map(sizes)))
     return pd.concat(frames, ignore_index=True)
+
+
+def table_labels(folder: Path) -> dict[str, str]:
+    """Return the label of the sharpness with its starts, from the records in a folder metrics/STUDY."""
+    found = [read_record(path) for path in sorted((folder / "warmstart").glob("*.json"))]
+    return sharpness.labels(record["sharpness"]["restarts"] for record in found)
 
 
 def starts_table(study: "Study") -> "pd.DataFrame":

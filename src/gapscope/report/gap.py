@@ -13,6 +13,7 @@ import pandas as pd
 
 from gapscope import measures
 from gapscope.claims import hypothesis_tests
+from gapscope.claims.wording import not_comparable
 from gapscope.config import Within
 from gapscope.drawing import names
 from gapscope.drawing.numbers import number
@@ -36,15 +37,17 @@ def gap_table(values: pd.DataFrame, cells: pd.DataFrame, tolerance: float) -> pd
 
     Args:
         values: long table of runs.
-        cells: one row per run, with its status. Where a run failed, its seed is left out at that batch size.
+        cells: one row per run, with its status, and where they are known its device and in `made` the revisions of the
+            code (`gapscope.claims.revisions`). Where a run failed, its seed is left out at that batch size.
         tolerance: points of test error that may be lost.
 
     Returns:
         Columns model, dataset, batch_size, smallest, n (seeds), updates, train_error_pct, smallest_updates,
         smallest_train_error_pct (means over the runs that did not fail), gap (mean, points), gap_low, gap_high (95 %
         interval by Student's t), tolerance, and verdict: within (the interval ends at or below the tolerance), beyond
-        (it begins above it), failed (a run at that batch size diverged or learned nothing), undecided (none of these,
-        fewer than 3 seeds, or a run at the smallest batch size failed).
+        (it begins above it), failed (a run at that batch size diverged or learned nothing), not comparable (the runs at
+        both batch sizes are from different kinds of device or revisions of the code), undecided (none of these, fewer
+        than 3 seeds, or a run at the smallest batch size failed).
     """
     rows = []
     runs = _wide(values, cells)
@@ -59,19 +62,20 @@ def gap_table(values: pd.DataFrame, cells: pd.DataFrame, tolerance: float) -> pd
             both = errors.reindex(columns=[smallest, size]).dropna()
             gaps = (both[size] - both[smallest]).to_numpy(dtype=float)
             found = hypothesis_tests.interval(gaps) if len(gaps) else hypothesis_tests.Effect(None)
+            mixed = bool(not_comparable(*(here[here["batch_size"] == of] for of in (smallest, size))))
             rows.append(
                 {"model": model, "dataset": dataset, "batch_size": size, "smallest": smallest, "n": len(gaps)}
                 | trained.loc[size].to_dict()
                 | trained.loc[smallest].add_prefix("smallest_").to_dict()
                 | {"gap": found.mean, "gap_low": found.low, "gap_high": found.high, "tolerance": tolerance}
-                | {"verdict": _verdict(found, len(gaps), tolerance, [b in failed for b in (smallest, size)])}
+                | {"verdict": _verdict(found, len(gaps), tolerance, [b in failed for b in (smallest, size)], mixed)}
             )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _wide(values: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Return the runs with their updates and errors in columns; NaN where a run has none."""
-    runs = cells[[*RUN, "status"]]
+    runs = cells[[*RUN, "status", *(name for name in ("device", "made") if name in cells)]]
     for name, (quantity, axes) in measures.gap_columns(set(values["quantity"])).items():
         column = by_run(values, quantity, axes).rename(name).astype(float)
         runs = runs.join(column, on=[*RUN])
@@ -123,6 +127,8 @@ def _largest(rows: pd.DataFrame) -> str:
     cost = f"At {row['batch_size']}: {'+' if row['gap'] > 0 else ''}{number(row['gap'], 2)} points{between}"
     if row["n"] < hypothesis_tests.ENOUGH:
         return f"{cost}, n = {row['n']}: fewer than {hypothesis_tests.ENOUGH} seeds decide nothing."
+    if row["verdict"] == "not comparable":
+        return f"{cost}, between runs of different devices or revisions of the code: not counted."
     if row["verdict"] == "undecided":
         return f"{cost}; whether that is more than {row['tolerance']:g} is undecided."
     return f"{cost}."
@@ -141,9 +147,11 @@ def trained(row: Mapping[Any, Any] | pd.Series, end: Literal["batch_size", "smal
     return f"b = {row[end]}: {updates} updates, train error {error} %"
 
 
-def _verdict(found: hypothesis_tests.Effect, n: int, tolerance: float, failed: Sequence[bool]) -> str:
+def _verdict(found: hypothesis_tests.Effect, n: int, tolerance: float, failed: Sequence[bool], mixed: bool) -> str:
     if any(failed):
         return "undecided" if failed[0] else "failed"
+    if mixed:
+        return "not comparable"
     if n < hypothesis_tests.ENOUGH or found.low is None or found.high is None:
         return "undecided"
     return "within" if found.high <= tolerance else "beyond" if found.low > tolerance else "undecided"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pandas as pd
@@ -52,7 +52,7 @@ def of_study(folder: Path) -> list[Table]:
     for path in sorted(folder.glob("*.csv")) if "start_epoch" in cells else []:
         values = read_table(path)
         if {"quantity", "start_epoch"} <= set(values.columns):
-            tables += of_starts(values, cells)
+            tables += of_starts(values, cells, measures.MEASURES["warm_start"].table_labels(folder))
     return tables
 
 
@@ -64,13 +64,14 @@ def of_batch_sizes(batches: pd.DataFrame, cells: pd.DataFrame, folder: Path | No
     Args:
         batches: `metrics/STUDY/batch_sizes.csv`.
         cells: `metrics/STUDY/cells.csv`.
-        folder: metrics/STUDY, for a measure's notes on its records.
+        folder: metrics/STUDY, for a measure's notes on its records, and labels that depend on them.
     """
     tables = []
     for (model, dataset), group in batches.groupby(["model", "dataset"], sort=False):
         runs = cells[(cells["model"] == model) & (cells["dataset"] == dataset)]
         for module in measures.MEASURES.values():
-            if module.RUNS_ON == "cell" and (table := _of_measure(module, group, runs)):
+            labels = module.table_labels(folder) if folder and hasattr(module, "table_labels") else {}
+            if module.RUNS_ON == "cell" and (table := _of_measure(module, group, runs, labels)):
                 notes = module.table_notes(folder) if folder and hasattr(module, "table_notes") else []
                 tables.append(
                     replace(
@@ -80,11 +81,15 @@ def of_batch_sizes(batches: pd.DataFrame, cells: pd.DataFrame, folder: Path | No
     return tables
 
 
-def _of_measure(module: ModuleType, batches: pd.DataFrame, runs: pd.DataFrame) -> Table | None:
+def _of_measure(
+    module: ModuleType, batches: pd.DataFrame, runs: pd.DataFrame, labels: Mapping[str, str]
+) -> Table | None:
     """Return a measure's table of one model and data set; None where it was not taken."""
     sizes = list(runs["batch_size"].drop_duplicates())
     rows = [
-        (label, of) for quantity, where in shown(module) for label, of in _rows_of(module, batches, quantity, where)
+        (label, of)
+        for quantity, where in shown(module)
+        for label, of in _rows_of(module, batches, quantity, where, labels)
     ]
     if not rows:
         return None
@@ -118,7 +123,7 @@ def shown(module: ModuleType) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _rows_of(
-    module: ModuleType, batches: pd.DataFrame, quantity: str, where: Mapping[str, Any]
+    module: ModuleType, batches: pd.DataFrame, quantity: str, where: Mapping[str, Any], labels: Mapping[str, str]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield label and values of each row of a quantity: one per combination of axes that do not stand side by side."""
     rows = batches[batches["quantity"] == quantity]
@@ -126,7 +131,7 @@ def _rows_of(
         rows = rows[rows[axis] == value] if axis in rows else rows.iloc[:0]
     axes = [name for name in AXES if name in rows and name not in BESIDE and rows[name].notna().any()]
     rows = rows.assign(twin=[" ".join(filter(None, map(_axis, of.items()))) for of in _axes_of(rows, BESIDE)])
-    label = module.QUANTITIES[quantity].label
+    label = labels.get(quantity, module.QUANTITIES[quantity].label)
     unit = module.QUANTITIES[quantity].unit
     for key, of in rows.groupby(axes, sort=False, dropna=False) if axes else [((), rows)]:
         if len(of):
@@ -176,14 +181,17 @@ def _run_counts(runs: pd.DataFrame, sizes: Sequence[int], span: int) -> list[lis
     return made
 
 
-def of_starts(values: pd.DataFrame, starts: pd.DataFrame) -> list[Table]:
+def of_starts(
+    values: pd.DataFrame, starts: pd.DataFrame, labels: Mapping[str, str] = MappingProxyType({})
+) -> list[Table]:
     """Return one table per model and data set: a row per start, mean ± standard deviation of what was measured there.
 
     Args:
         values: long table with an axis `start_epoch`.
         starts: one row per start, with its status.
+        labels: quantity -> its label, where that depends on the study's records.
     """
-    quantities = measures.quantities()
+    quantities = {name: labels.get(name, quantity.label) for name, quantity in measures.quantities().items()}
     axes = [name for name in AXES if name in values and name not in ("start_epoch", "statistics")]
     tables = []
     for (model, dataset), pair in starts.groupby(["model", "dataset"], sort=False):
@@ -191,7 +199,7 @@ def of_starts(values: pd.DataFrame, starts: pd.DataFrame) -> list[Table]:
         here = here[here["quantity"].isin(quantities)].merge(pair[["seed", "start_epoch", "status"]])
         here = here[here["status"] == "ok"]
         columns = {
-            key: ", ".join(filter(None, [quantities[key[0]].label, *map(_axis, zip(axes, key[1:], strict=True))]))
+            key: ", ".join(filter(None, [quantities[key[0]], *map(_axis, zip(axes, key[1:], strict=True))]))
             for key, of in here.groupby(["quantity", *axes], sort=False, dropna=False)
             if key[0] in ("error_pct", "sharpness_pct")
         }

@@ -14,6 +14,7 @@ import pandas as pd
 from gapscope import measures, papers
 from gapscope.claims.claim import REMOVED, Claim
 from gapscope.claims.hypothesis_tests import ENOUGH
+from gapscope.claims.wording import evidence
 from gapscope.drawing import names, numbers
 from gapscope.records.cells import WIDENED
 from gapscope.records.tables import read_table
@@ -105,7 +106,7 @@ def opening(study: str, params: Mapping[str, Any], metrics: Path, claims: Sequen
 
 
 def verdict(path: Path) -> str:
-    """Return the verdict on the claim that a remedy shrinks the gap; empty where it was not tested.
+    """Return verdict and evidence of the claim that a remedy shrinks the gap; empty where it was not tested.
 
     Args:
         path: the study's table of claims.
@@ -115,7 +116,7 @@ def verdict(path: Path) -> str:
     for row in table.to_dict("records"):
         claim = known.get(row["claim"])
         if claim and _of_test_error(claim) and (claim.test in ("shrinks", "recovers") or claim.of == "gap"):
-            return str(row["verdict"])
+            return f"{row['verdict']}: {evidence(row)}"
     return ""
 
 
@@ -213,12 +214,10 @@ def _sentence(row: Row, *, lead: bool) -> str:
     """Return a claim's verdict as a sentence."""
     reason = str(row["why"]).partition("; ")[0]
     effect = f"{numbers.effect(row)}; " if row["effect"] is not None else ""
+    n = "" if reason.startswith("n = ") or row["verdict"] == "not testable" else f", n = {row['n']}"
     said = f"“{row['statement']}”"
-    return (
-        f"{LEADS[row['verdict']]} {said}: {effect}{reason}."
-        if lead
-        else f"{said} is {row['verdict']}: {effect}{reason}."
-    )
+    begin = f"{LEADS[row['verdict']]} {said}" if lead else f"{said} is {row['verdict']}"
+    return f"{begin}: {effect}{reason}{n}."
 
 
 def _cells(printed: pd.DataFrame) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gapscope import papers
 from gapscope.claims.claim import Claim
-from gapscope.claims.wording import SIGNS
+from gapscope.claims.wording import SIGNS, evidence
 from gapscope.drawing import names, numbers
 from gapscope.papers.paper import Item
 from gapscope.records.tables import read_table
@@ -20,12 +20,15 @@ from gapscope.report.sections import Cell, Link, Section, Table, markdown
 
 KEY = (
     ", ".join(f"{sign} {word}" for word, sign in SIGNS.items()) + ".",
-    "Each sign is the verdict on one claim in one study. The study's page has the effect, its interval and p. A claim"
-    " that was tested at several thresholds, box sizes or epochs has one sign for each.",
+    "Each sign is the verdict on one claim in one study. A claim that was tested at several thresholds, box sizes or"
+    " epochs has one sign for each. Open a sign to read its evidence: the effect, for a trend its slope per doubling of"
+    " the batch size, p, and n where it is smaller than that of the study. Effects and slopes are means over seeds with"
+    " 95 % intervals.",
     "A claim needs at least 3 seeds, and is decided at `claims.level` (default: 2 %). Primary claims and controls are"
-    " corrected for their number (Holm). Secondary claims are not: some will be significant by chance.",
+    " corrected for their number (Holm). Secondary claims have a raw p: some will be significant by chance."
+    " For no effect it is the p of a change as large as the margin.",
 )
-REMEDY_COLUMNS = 4  # study, claim, verdict, effect; a study's page has the rest
+SHORT = (0, 1, 2, 3, 5)  # study, claim, verdict, effect with slope and p, n; a study's page has the rest
 PAGES = ""  # how this page reaches the studies' pages
 
 
@@ -70,7 +73,8 @@ def _verdict_sections(verdicts: pd.DataFrame, pages: str) -> list[Section]:
     if plain.all():
         return found
     remedies = verdict_tables.arms(verdicts[~plain])
-    short = Table(remedies.heads[:REMEDY_COLUMNS], [row[:REMEDY_COLUMNS] for row in remedies.rows])
+    heads, *rows = ([row[place] for place in SHORT] for row in (remedies.heads, *remedies.rows))
+    short = Table(heads, rows)
     return [*found, Section("Remedies, widths and warm starts", 3, [short])]
 
 
@@ -82,7 +86,7 @@ def _signs(verdicts: pd.DataFrame, pages: str) -> Table:
     own = [names.pair(row["model"], row["dataset"]) if several[row["study"]] else "" for row in rows]
     columns = [f"{row['study']}{': ' if of else ''}{of}" for row, of in zip(rows, own, strict=True)]
     heads = {column: Link(column, f"{pages}{row['study']}.html") for column, row in zip(columns, rows, strict=True)}
-    return verdict_tables.signs(verdicts[tested].assign(study=columns), heads)
+    return verdict_tables.matrix(verdicts[tested].assign(study=columns), heads, folded=True)
 
 
 def gap_table(metrics: Path, pages: str = "reports/") -> Table:
@@ -132,7 +136,7 @@ def _gap(row: pd.Series) -> str:
 
 
 def _rises(path: Path, own: pd.Series, largest: str) -> str:
-    """Return the sign of the verdict that test error rises, and the largest batch size that it is about, if another."""
+    """Return the verdict that test error rises, with its evidence: the effect too, if it is about other batch sizes."""
     if not path.exists():
         return ""
     found = read_table(path)
@@ -140,8 +144,11 @@ def _rises(path: Path, own: pd.Series, largest: str) -> str:
     rows = found[(found[list(own.index)] == own).all(axis=1) & found["claim"].isin(names)]
     if rows.empty:
         return ""
-    sign, tested = SIGNS[str(rows["verdict"].iloc[0])], str(rows["levels"].iloc[0]).rpartition(", ")[2]
-    return sign if tested == largest else f"{sign} (to {tested})"
+    row = rows.iloc[0].to_dict()
+    sign, tested = SIGNS[row["verdict"]], str(row["levels"]).rpartition(", ")[2]
+    if tested == largest:
+        return f"{sign} {evidence(row, effect=False, n=False)}".rstrip()
+    return f"{sign} to {tested}: {evidence(row)}"
 
 
 def _is_gap(claim: Claim) -> bool:

@@ -19,8 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gapscope import measures
-from gapscope.claims.hypothesis_tests import ENOUGH
-from gapscope.claims.wording import SIGNS
+from gapscope.claims.wording import SIGNS, p_value
 from gapscope.config import read_yaml
 from gapscope.drawing import names, numbers, svg
 from gapscope.errors import InputError
@@ -109,7 +108,6 @@ def page(
             several=len({(row["model"], row["dataset"]) for row in tested}) > 1,
             key=KEY,
             signs=SIGNS,
-            enough=ENOUGH,
             answers=[said(answer) for answer in answers(metrics / "gap.csv")],
             tables=[table.in_words(said) for table in measure_tables.of_study(metrics)],
             first=first,
@@ -137,9 +135,9 @@ def environment() -> Environment:
     script = Markup(made.loader.get_source(made, "report.js")[0])  # type: ignore[union-attr]
     made.globals |= {"script": script, "script_hash": content_hash(script)}
     made.filters |= {
-        "sized": numbers.number,
         "effect": numbers.effect,
         "slope": numbers.slope,
+        "p_value": p_value,
         "pair": lambda row: names.pair(row["model"], row["dataset"]),
         "at_odds": opening.at_odds,
     }

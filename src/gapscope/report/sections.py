@@ -15,7 +15,15 @@ class Link:
     target: str
 
 
-Cell = str | Link
+@dataclass(frozen=True)
+class Folded:
+    """A cell of which a page shows a short text, and the whole where a reader opens it; Markdown has the whole."""
+
+    text: str
+    whole: str
+
+
+Cell = str | Link | Folded
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ def html(sections: Iterable[Section]) -> str:
 
 
 def _row(cells: Sequence[Cell]) -> str:
-    texts = [_link(cell) if isinstance(cell, Link) else _plain(cell) or " " for cell in cells]
+    wholes = [cell.whole if isinstance(cell, Folded) else cell for cell in cells]
+    texts = [_link(cell) if isinstance(cell, Link) else _plain(cell) or " " for cell in wholes]
     columns = " | ".join(text.replace("|", r"\|") for text in texts)
     return f"| {columns} |"
 
@@ -94,6 +103,9 @@ def _table(table: Table) -> str:
 
 
 def _cell(cell: Cell) -> str:
+    if isinstance(cell, Folded):
+        folded = f"<details><summary>{_code(cell.text)}</summary>{_code(cell.whole)}</details>"
+        return folded if cell.whole != cell.text else _code(cell.text)
     if not isinstance(cell, Link):
         return _code(cell)
     text = escape(cell.text).replace("_", "_<wbr>")  # a long name of a study breaks there

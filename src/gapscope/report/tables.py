@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from gapscope import measures, papers
+from gapscope.claims import revisions
 from gapscope.config import Params
 from gapscope.measures.study import Study
 from gapscope.records.files import write_text
@@ -29,7 +30,8 @@ def write_tables(params: Params, out: Path) -> None:
     write_table(out / "batch_sizes.csv", means)
     write_table(out / "layers.csv", layers(study))
     write_table(out / "paper.csv", printed)
-    write_table(out / "gap.csv", gap.gap_table(values, every_run, tolerance))
+    made = every_run.assign(made=revisions.of_runs(every_run, ["train"], revisions.read_revisions(study.folder)))
+    write_table(out / "gap.csv", gap.gap_table(values, made, tolerance))
     write_summary(out / "summary.json", summary(means))
     write_text(out / "paper.md", markdown or "This study repeats no printed table.\n")
 

@@ -1,4 +1,7 @@
-"""The verdicts of several studies as tables: claims by studies, signs alone, and one row per claim and study."""
+"""The verdicts of several studies as tables: claims by studies, and one row per claim and study.
+
+Each sign stands beside its evidence: effect and interval, slope where it is tested too, p and n.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +11,12 @@ import pandas as pd
 
 from gapscope import papers
 from gapscope.claims.claim import Claim
-from gapscope.claims.wording import SIGNS
-from gapscope.drawing import names, numbers
+from gapscope.claims.wording import SIGNS, evidence
+from gapscope.drawing import names
 from gapscope.errors import InputError
 from gapscope.records.long import axis_text
 from gapscope.records.tables import read_table
-from gapscope.report.sections import Cell, Table
+from gapscope.report.sections import Cell, Folded, Link, Table
 
 NOT_TESTABLE = "not testable"
 
@@ -30,19 +33,32 @@ def read_verdicts(folder: Path) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def matrix(verdicts: pd.DataFrame) -> Table:
-    """Return a row per claim and a column per study, with sign and effect in each cell; claims in the papers' order.
+def matrix(verdicts: pd.DataFrame, heads: Mapping[str, Cell] | None = None, *, folded: bool = False) -> Table:
+    """Return a row per claim and a column per study, with sign and evidence in each cell; claims in the papers' order.
 
     A claim that was tested at several thresholds or box sizes has all of them in its row. A claim that none of the
     studies can test is named below the table.
+
+    Args:
+        verdicts: rows of claims tables, with a column `study`.
+        heads: study -> head of its column, in the order of the columns; default: the studies by their names, with
+            network and data set.
+        folded: a page shows the signs alone, and the evidence where a reader opens the cell.
+
+    Raises:
+        InputError: heads for a study of several networks or data sets, which has several columns.
     """
     groups = verdicts[["study", "model", "dataset"]].drop_duplicates().to_dict("records")
+    if heads is not None:
+        if len(groups) > verdicts["study"].nunique():
+            raise InputError("a head is for one column: give it studies of one network on one data set")
+        groups = sorted((g for g in groups if g["study"] in heads), key=lambda g: list(heads).index(g["study"]))
     found = [_of(verdicts, group) for group in groups]
     seeds = [rows["n"].max() for rows in found]
-    heads = [
-        f"{g['study']}: {names.pair(g['model'], g['dataset'])}, n = {n:.0f}" for g, n in zip(groups, seeds, strict=True)
+    named: list[Cell] = [
+        heads[g["study"]] if heads else f"{g['study']}: {names.pair(g['model'], g['dataset'])}" for g in groups
     ]
-    lines: list[list[str]] = []
+    lines: list[list[Cell]] = []
     untested: list[str] = []
     for claim, rows in _by_claim(verdicts):
         tested = rows[rows["verdict"] != NOT_TESTABLE]
@@ -50,34 +66,21 @@ def matrix(verdicts: pd.DataFrame) -> Table:
             untested.append(_statement(claim, rows))
             continue
         values = _axis_values(claim, tested)
-        cells = [_effects(_of(rows, group), values, most) for group, most in zip(groups, seeds, strict=True)]
+        own = [_of(rows, group) for group in groups]
+        cells: list[Cell] = [_cells(of, values, most) for of, most in zip(own, seeds, strict=True)]
+        if folded:
+            cells = [Folded(_signs(of, values), f"{cell}") for of, cell in zip(own, cells, strict=True)]
         lines.append([_statement(claim, tested), *cells])
     notes = [f"Not testable in any of these studies: {'; '.join(untested)}."] if untested else []
-    return Table(["claim", *heads], lines, notes)
+    return Table(["claim", *(_counted(head, n) for head, n in zip(named, seeds, strict=True))], lines, notes)
 
 
-def signs(verdicts: pd.DataFrame, heads: Mapping[str, Cell]) -> Table:
-    """Return a row per claim and a column per study, with the verdict's sign in each cell.
+def _head(group: Mapping[Any, Any]) -> Cell:
+    return f"{group['study']}: {names.pair(group['model'], group['dataset'])}"
 
-    A claim that was tested at several thresholds or box sizes has one sign for each, in the order of the statement.
 
-    Args:
-        verdicts: rows of claims tables, with a column `study`.
-        heads: study -> head of its column.
-
-    Raises:
-        InputError: a study of several models or data sets, which would need several columns.
-    """
-    if len(verdicts[["study", "model", "dataset"]].drop_duplicates()) > verdicts["study"].nunique():
-        raise InputError("a table of signs has one column per study: give it studies of one model on one data set")
-    lines = []
-    for claim, rows in _by_claim(verdicts):
-        tested = rows[rows["verdict"] != NOT_TESTABLE]
-        shown = tested if len(tested) else rows
-        values = _axis_values(claim, shown)
-        cells = [_signs(_of(rows, {"study": study}), values) for study in heads]
-        lines.append([_statement(claim, shown), *cells])
-    return Table(["claim", *heads.values()], lines)
+def _counted(head: Cell, n: float) -> Cell:
+    return Link(f"{head.text}, n = {n:.0f}", head.target) if isinstance(head, Link) else f"{head}, n = {n:.0f}"
 
 
 def arms(verdicts: pd.DataFrame) -> Table:
@@ -92,8 +95,8 @@ def arms(verdicts: pd.DataFrame) -> Table:
         beside = f"{row['why']}; {row['also']}" if isinstance(row["also"], str) and row["also"] else ""
         one = not isinstance(row["levels"], str)  # which the table is read with as a number
         levels = f"{row['levels']:g}" if one else row["levels"]
-        lines.append([about, row["statement"], verdict, numbers.effect(row), levels, f"{row['n']:.0f}", beside])
-    return Table(["study", "claim", "verdict", "effect", "levels", "n", ""], lines)
+        lines.append([about, row["statement"], verdict, evidence(row, n=False), levels, f"{row['n']:.0f}", beside])
+    return Table(["study", "claim", "verdict", "effect, slope, p", "levels", "n", ""], lines)
 
 
 def _by_claim(verdicts: pd.DataFrame) -> list[tuple[Claim | None, pd.DataFrame]]:
@@ -119,7 +122,7 @@ def _statement(claim: Claim | None, rows: pd.DataFrame) -> str:
     return claim.stated({axis: ", ".join(axis_text(of[axis]) for of in values) for axis in values[0]})
 
 
-def _effects(rows: pd.DataFrame, values: list[dict[str, Any]], most: int) -> str:
+def _cells(rows: pd.DataFrame, values: list[dict[str, Any]], most: int) -> str:
     if rows.empty:
         return ""
     cells = []
@@ -128,15 +131,12 @@ def _effects(rows: pd.DataFrame, values: list[dict[str, Any]], most: int) -> str
         label = f"{', '.join(map(axis_text, at.values()))}: " if len(values) > 1 else ""
         if len(found) and found["verdict"].iloc[0] != NOT_TESTABLE:
             row = found.iloc[0].to_dict()
-            fewer = f", n = {row['n']:.0f}" if row["n"] < most else ""
-            cells.append(f"{label}{SIGNS[row['verdict']]} {numbers.effect(row)}{fewer}")
+            cells.append(f"{label}{SIGNS[row['verdict']]} {evidence(row, n=row['n'] < most)}")
     return "; ".join(cells) or SIGNS[NOT_TESTABLE]
 
 
 def _signs(rows: pd.DataFrame, values: list[dict[str, Any]]) -> str:
-    if rows.empty or (rows["verdict"] == NOT_TESTABLE).all():
-        return SIGNS[NOT_TESTABLE] if len(rows) else ""
-    found = [_of(rows, at)["verdict"] for at in values]
+    found = [_of(rows, at)["verdict"] for at in values] if len(rows) else []
     return " ".join(SIGNS[of.iloc[0]] if len(of) else SIGNS[NOT_TESTABLE] for of in found)
 
 

@@ -5,11 +5,13 @@ from typing import Any
 
 import pandas as pd
 
+from gapscope.drawing.numbers import starts as counted_starts
 from gapscope.errors import InputError
 from gapscope.papers.paper import counts, measured, of_pair, table_file
 
 SIDES = {"sb": "small", "lb": "large"}
 AXES = ("split", "statistics", "space", "dimension", "epsilon")  # of the quantities set beside it
+NOTES = ("sharpness_images", "sharpness_starts")  # what the sharpness says of each run beside its numbers
 DIMENSION = 100  # of Table 4's random manifolds
 SPACES: dict[str, dict[str, Any]] = {
     "full": {"space": "full"},
@@ -68,7 +70,8 @@ def beside(_: str, batches: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
         for line in paper.to_dict("records"):
             size = sizes[line["side"]]
             about = {"model": model, "dataset": dataset, "batch_size": size, "n": own[size]}
-            about["sharpness_images"] = _images(cells, model, dataset, size)
+            for name in NOTES:
+                about[name] = _note(cells, name, model, dataset, size)
             rows.append({**about, **{str(key): value for key, value in line.items()}, **_measured(line, found, size)})
     return pd.DataFrame(rows)
 
@@ -103,9 +106,9 @@ def _measured(line: Mapping[Hashable, Any], found: pd.DataFrame, size: int) -> d
     return {"mean": 100 - mean if line["table"] == 2 else mean, "std": std}  # Table 2 prints accuracies
 
 
-def _images(cells: pd.DataFrame, model: Any, dataset: Any, size: int) -> Any:
+def _note(cells: pd.DataFrame, name: str, model: Any, dataset: Any, size: int) -> Any:
     own = of_pair(cells, model, dataset)
-    return own.loc[own["batch_size"] == size, "sharpness_images"].max() if "sharpness_images" in cells else None
+    return own.loc[own["batch_size"] == size, name].max() if name in cells else None
 
 
 def _notes(found: pd.DataFrame) -> str:
@@ -114,9 +117,10 @@ def _notes(found: pd.DataFrame) -> str:
 
 
 def _sizes(found: pd.DataFrame) -> str:
-    images = found["sharpness_images"].iloc[0]
+    images, starts = (found[name].iloc[0] for name in NOTES)
     over = "" if pd.isna(images) else f"; measured: sharpness over {images:,.0f} training images, or all test images"
-    return f"Mean ± standard deviation; paper: n = 5, all training images{over}."
+    bound = "" if pd.isna(starts) else f". Measured sharpness: {counted_starts([int(starts)])}, lower bound"
+    return f"Mean ± standard deviation; paper: n = 5, all training images{over}{bound}."
 
 
 def _cells(sides: Mapping[str, Mapping[Hashable, Any]], mean: str, std: str) -> list[str]:
