@@ -23,7 +23,9 @@ PRINTED = {  # column -> its head in a LaTeX table, which has no room for all of
     },
     "verdicts": {
         **{name: name for name in ("claim", "family", "model", "dataset", "n", "effect", "low", "high")},
-        **{"effect_unit": "unit", "p": "p", "p_corrected": "corrected p", "verdict": "verdict"},
+        **{"effect_unit": "unit", "slope": "slope", "slope_low": "slope, low", "slope_high": "slope, high"},
+        **{"p": "p", "p_corrected": "corrected p", "p_none": "p of no effect", "p_none_corrected": "corrected"},
+        "verdict": "verdict",
     },
 }
 
