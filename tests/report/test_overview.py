@@ -138,7 +138,11 @@ def test_studies_stand_under_their_paper_remedies_apart_and_the_quick_study_nowh
     write_table(tmp_path / "claims/table11.csv", switched)
     found = titled(overview.sections(tmp_path, tmp_path / "plots"))
     where = {
-        study: [title for title, text in found.items() if f"[{study}]({study}.html)" in text or f"`{study}`: " in text]
+        study: [
+            title
+            for title, text in found.items()
+            if f"[{study}, n = 3]({study}.html)" in text or f"`{study}`: " in text
+        ]
         for study in ("table05", "keskar_table3", "mine", "table11", "quick")
     }
     assert where == {
