@@ -18,7 +18,7 @@ STEP, DIFFERENCES = 1e-6, 1e-5  # central differences in float64; relative, wher
 STUDY = [
     "study=lm_tiny", "measures=[evaluation,spectra,near_rank,sharpness,curvature]", "datasets=[mine]",
     "+data.files.mine=mine.npz", "+data.lengths.mine=8", "models=[gpt2]", "code.model=gpt2.py",
-    "+code.models.gpt2='gpt2:GPT2'", "batch_sizes=[4]", "batch_size=4", "seeds=[0]", "epochs=1",
+    "+code.models.gpt2='gpt2:GPT2'", "batch_sizes=[4]", "batch_size=4", "seeds=[3]", "epochs=1",
     "activations.probe_images=4", "train.evaluation.history_images=8", "sharpness.images=8",
     "sharpness.manifold_dimension=3", "sharpness.restarts=1", "sharpness.converged_starts=0", "curvature.images=8",
     "curvature.steps=3", "curvature.trace_probes=2",

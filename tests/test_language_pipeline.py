@@ -8,7 +8,7 @@ import pytest
 from test_pipeline import ran, run, tracked_copy
 
 SHORT = (
-    "datasets=[sympy_source_n64]", "models=[gpt_tiny_w0.25]", "batch_sizes=[8,32]", "seeds=[0]", "epochs=1",
+    "datasets=[sympy_source_n64]", "models=[gpt_tiny_w0.25]", "batch_sizes=[8,32]", "seeds=[3]", "epochs=1",
     "train.evaluation.history_images=16", "activations.probe_images=8", "sharpness.images=16",
     "sharpness.manifold_dimension=5", "curvature.images=16", "curvature.steps=4", "curvature.trace_probes=2",
     "noise_scale.epochs=1", "noise_scale.images=48",
@@ -26,7 +26,7 @@ def test_a_shortened_lm_tiny_runs_from_the_text_to_the_page(tmp_path: Path) -> N
     quantities = set(runs["quantity"])
     assert {"token_error_pct", "token_cross_entropy", "perplexity", "near_rank_excess"} <= quantities
     assert not {"error_pct", "cross_entropy"} & quantities
-    record = json.loads((folder / "metrics/lm_tiny/train/gpt_tiny_w0.25-sympy_source_n64-b8-s0.json").read_text())
+    record = json.loads((folder / "metrics/lm_tiny/train/gpt_tiny_w0.25-sympy_source_n64-b8-s3.json").read_text())
     data = json.loads((folder / "data/datasets/sympy_source_n64.json").read_text())
     assert record["baselines"]["bigram"]["token_cross_entropy"] == pytest.approx(data["bigram_cross_entropy"])
     page = (folder / "reports/lm_tiny.html").read_text()
