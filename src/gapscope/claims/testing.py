@@ -125,7 +125,7 @@ def _by_construction(claim: Claim, table: pd.DataFrame, found: pd.DataFrame) -> 
     change, own = (float((of.iloc[:, -1] - of.iloc[:, 0]).agg(how)) for of, how in ((found, "mean"), (without, "min")))
     if math.isnan(own) or own <= 0 or own < HALF * change or change <= 0:
         return ""
-    return f"of the change of {change:+,.0f}, at least {own:+,.0f} is there without training ({claim.untrained})"
+    return f"of the change of {change:+,.0f}, at least {own:+,.0f} is there without training"
 
 
 def _all_of(*seeds: int | None) -> int | None:
