@@ -19,6 +19,8 @@ from gapscope.errors import InputError
 from gapscope.records import integrity
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # DVC's
+ROOT = Path(__file__).parents[2]
+COMMITTED = ("metrics/", "plots/", "provenance/")  # the folders of results that are in git
 FLIPS = 12
 MAKE = """
 import sys
@@ -249,3 +251,12 @@ def test_the_library_refuses_a_changed_record(tmp_path: Path, name: str) -> None
     flip(path, path.read_bytes().index(b"0") if name != "train/x.json" else 11)
     with pytest.raises(InputError, match="not what its stage wrote"):
         gapscope.load("a", tmp_path).runs, gapscope.load("a", tmp_path).records
+
+
+def test_every_committed_result_is_what_its_lock_says() -> None:
+    """Whoever clones the repository could not read it otherwise, and it would count as stale."""
+    locks = [ROOT / "dvc.lock", *(ROOT / "locks").glob("*.lock")]
+    entries = {entry for lock in locks for entry in integrity.FILE.findall(lock.read_text(encoding="utf-8"))}
+    there = [(name, known) for name, known in entries if name.startswith(COMMITTED) and (ROOT / name).exists()]
+    assert len(there) > 1000
+    assert [name for name, known in there if integrity.md5(ROOT / name) != known] == []
