@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gapscope.engine.differences import Difference, results, with_committed
+from gapscope.engine.differences import Difference, Results, results, with_committed
 
 RUNS = [
     {"model": "net", "dataset": "dots", "batch_size": size, "seed": seed, "quantity": quantity, "value": value} | axes
@@ -98,7 +98,16 @@ def test_changed_verdicts_are_named(committed: tuple[pd.DataFrame, pd.DataFrame]
     write(moved(runs, 0.25), claims.assign(verdict=["supported", "supported", "undecided"]), "B")
     said = with_committed("made")
     assert said[0].startswith("near")
-    assert said[1] == "verdicts: 1 of 3 changed: rises (undecided -> supported)"
+    assert said[1:] == ["verdicts: 1 of 3 changed", "  rises: undecided -> supported"]
+
+
+def test_a_changed_verdict_stands_with_its_evidence(committed: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    runs, claims = committed
+    found = {"effect": 0.5, "effect_low": 0.25, "effect_high": 0.75, "effect_unit": "points", "p_slope": None, "n": 3}
+    found |= {"family": "secondary", "p": 0.004, "p_corrected": None, "p_none": None}
+    new = claims.assign(**found, verdict=["supported", "supported", "undecided"])
+    said = Difference(Results(runs, claims, {}), Results(runs, new, {})).verdict_lines()
+    assert all(part in said[1] for part in ("+0.5", "0.25 to 0.75", "raw p = 0.004", "n = 3"))
 
 
 def test_other_runs_thresholds_and_params_are_told(committed: tuple[pd.DataFrame, pd.DataFrame]) -> None:

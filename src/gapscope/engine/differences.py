@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from gapscope.claims.wording import evidence
 from gapscope.drawing.numbers import number
 from gapscope.git import git
 from gapscope.records.long import RUN, VALUES, axis_text
@@ -120,15 +121,14 @@ class Difference:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """The claims that both have: `claim`, `model`, `dataset`, `verdict` (new) and `verdict_old`."""
+        """The claims that both have: the new table, with `verdict_old`."""
         if self.old.claims.empty or self.new.claims.empty:
             return pd.DataFrame(columns=["verdict", "verdict_old"])
         key = ["claim", "model", "dataset"]  # a claim at several thresholds is paired in their order
         old, new = (
-            side.claims[[*key, "verdict"]].assign(place=side.claims.groupby(key, dropna=False).cumcount())
-            for side in (self.old, self.new)
+            side.claims.assign(place=side.claims.groupby(key, dropna=False).cumcount()) for side in (self.old, self.new)
         )
-        return new.merge(old, on=[*key, "place"], suffixes=("", "_old"))
+        return new.merge(old[[*key, "place", "verdict"]], on=[*key, "place"], suffixes=("", "_old"))
 
     @property
     def changed_verdicts(self) -> pd.DataFrame:
@@ -166,9 +166,9 @@ class Difference:
         total = len(self.verdicts)
         found = []
         if changed := len(self.changed_verdicts):
-            rows = self.changed_verdicts.to_dict("records")
-            named = [f"{row['claim']} ({row['verdict_old']} -> {row['verdict']})" for row in rows]
-            found.append(f"verdicts: {changed} of {total} changed: {_listed(named)}")
+            found.append(f"verdicts: {changed} of {total} changed")
+            found += [f"  {_changed(row)}" for row in self.changed_verdicts.head(LISTED).to_dict("records")]
+            found += [f"  and {changed - LISTED} more"] if changed > LISTED else []
         elif total:
             found.append(f"verdicts: all {total} same")
         one_sided = len(self.new.claims) - total, len(self.old.claims) - total
@@ -228,6 +228,12 @@ def compared(study: str, difference: Difference) -> list[str]:
         "near the committed results, but not all verdicts are equal" if changed else "agrees with the committed results"
     )
     return [f"{how}: {facts}; {_why(study)}", *(difference.verdict_lines() if changed else [])]
+
+
+def _changed(row: Mapping[Any, Any]) -> str:
+    """Return a verdict that changed, with the evidence for the new one; a table of an early version has none."""
+    change = f"{row['claim']}: {row['verdict_old']} -> {row['verdict']}"
+    return f"{change}, {evidence(row)}" if {"effect", "family", "p_slope", "p_none", "n"} <= row.keys() else change
 
 
 def _why(study: str) -> str:
