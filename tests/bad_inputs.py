@@ -61,6 +61,16 @@ def write(folder: Path, found: dict[str, Any]) -> None:
 # --- values of params: the stage check --------------------------------------------------------------------------------
 
 
+def both(first: Arrange, second: Arrange) -> Arrange:
+    """Do one after the other."""
+
+    def arrange(folder: Path) -> None:
+        first(folder)
+        second(folder)
+
+    return arrange
+
+
 def changed(name: str, value: Any) -> Arrange:
     """Put a value into params, by its full name."""
 
@@ -378,6 +388,8 @@ RECORDS = {
     "text for a shape": (found_json(FOUND | {"image_shape": "28"}), "found.json"),
     "shape of two": (found_json(FOUND | {"image_shape": [28, 28], "train_images": 2874}), "found.json"),
     "null": (found_json(FOUND | {"classes": None}), "found.json"),
+    "unknown measure": (both(found_json(FOUND), changed("measures", ["flatness"])), "unknown measure"),
+    "no measure": (both(found_json(FOUND), changed("measures", [])), "measures is empty"),
 }
 
 

@@ -76,6 +76,7 @@ def check_task(params: Params, dataset: str, targets: str) -> None:
 def check_measures(params: Params, train_images: int) -> None:
     """Raise InputError if a measure of the study cannot be taken, before hours of training."""
     listed, settings = params.groups["measures"], {}
+    measures.check(listed)
     _check_observers(params)
     for name, kind in SETTINGS.items():
         if name in listed:
