@@ -96,8 +96,10 @@ WORDS = {  # by train.task
 
 
 def words_of(quantities: Collection[str]) -> Words:
-    """Return the words of the task whose loss is among the quantities of a record or a table.
+    """Return the words of the task whose loss is among the quantities of a record or a table, and whose error if any is.
 
     A task of one's own has those of classification, and what is not measured stays empty.
     """
-    return next((words for words in WORDS.values() if words.loss in quantities), CLASSIFICATION)
+    errors = {words.error for words in WORDS.values()} & set(quantities)
+    of_loss = [words for words in WORDS.values() if words.loss in quantities]
+    return next((words for words in of_loss if words.error in errors or not errors), CLASSIFICATION)
