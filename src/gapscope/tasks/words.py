@@ -96,7 +96,7 @@ WORDS = {  # by train.task
 
 
 def words_of(quantities: Collection[str]) -> Words:
-    """Return the words of the task whose loss is among the quantities of a record or a table, and whose error if any is.
+    """Return the words of the task whose loss is among the quantities of a table, and whose error if there is one.
 
     A task of one's own has those of classification, and what is not measured stays empty.
     """
