@@ -97,7 +97,10 @@ def _safe(rows: pd.DataFrame) -> str:
     smallest, tolerance = rows["smallest"].iloc[0], rows["tolerance"].iloc[0]
     safe = f" (at most {tolerance:g} points more test error)"
     if fits.any():
-        return f"Largest batch shown to be safe{safe}: {rows['batch_size'][fits].max()}."
+        last = rows["batch_size"][fits].max()
+        gaps = rows.loc[(rows["batch_size"] > last) & (rows["verdict"] == "undecided"), "batch_size"]
+        beyond = f" At {names.listed(map(str, gaps))} it is undecided." if len(gaps) else ""
+        return f"Largest batch up to which all are shown to be safe{safe}: {last}.{beyond}"
     return f"No batch above {smallest} is shown to be safe{safe}."
 
 

@@ -107,10 +107,10 @@ def _of_measure(
         for size in sizes:
             here = of[of["batch_size"] == size].set_index("twin")
             if len(beside) > 1 and set(here.index) == {""}:
-                cells.append(replace(cell_of(_spread(here.iloc[0], whole[size])), span=len(beside)))
+                cells.append(_value(_spread(here.iloc[0], whole[size]), len(beside)))
             else:
                 names = [own] if len(beside) == 1 else beside
-                cells += [cell_of(_spread(_at(here, name), whole[size])) for name in names]
+                cells += [_value(_spread(_at(here, name), whole[size])) for name in names]
         made.append(cells)
     caption = re.split(r":|\.(?=\s)(?!\s\d)", module.__doc__ or "", maxsplit=1)[0]  # "et al. 2017"
     return Table(caption, heads, made, [counted(whole)])
@@ -159,6 +159,11 @@ def _axis(item: tuple[str, Any]) -> str:
     return WORDS.get(axis, {}).get(value, f"{SIGNS.get(axis, f'{axis} ')}{axis_text(value)}")
 
 
+def _value(text: str, span: int = 1) -> Cell:
+    """Return a cell that stands at the right with the numbers of its column, also where it says that there is none."""
+    return replace(cell_of(text), span=span, number=True)
+
+
 def _at(rows: pd.DataFrame, name: str) -> Any:
     return rows.loc[name] if name in rows.index else None
 
@@ -191,7 +196,8 @@ def of_starts(
         starts: one row per start, with its status.
         labels: quantity -> its label, where that depends on the study's records.
     """
-    quantities = {name: labels.get(name, quantity.label) for name, quantity in measures.quantities().items()}
+    known = measures.quantities()
+    quantities = {name: f"{labels.get(name, of.label)} ({of.unit})" for name, of in known.items()}
     axes = [name for name in AXES if name in values and name not in ("start_epoch", "statistics")]
     tables = []
     for (model, dataset), pair in starts.groupby(["model", "dataset"], sort=False):

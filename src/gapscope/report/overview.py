@@ -23,12 +23,14 @@ KEY = (
     "Each sign is the verdict on one claim in one study. A claim that was tested at several thresholds, box sizes or"
     " epochs has one sign for each. Open a sign to read its evidence: the effect, for a trend its slope per doubling of"
     " the batch size, p, and n where it is smaller than that of the study. Effects and slopes are means over seeds with"
-    " 95 % intervals.",
+    " 95 % intervals. An empty cell: the study does not measure it.",
     "A claim needs at least 3 seeds, and is decided at `claims.level` (default: 2 %). Primary claims and controls are"
     " corrected for their number (Holm). Secondary claims have a raw p: some will be significant by chance."
     " For no effect it is the p of a change as large as the margin.",
 )
 SHORT = (0, 1, 2, 3, 5)  # study, claim, verdict, effect with slope and p, n; a study's page has the rest
+OTHERS = "Other studies"
+MARKED = "‡ Runs that learned nothing are left out."
 PAGES = ""  # how this page reaches the studies' pages
 
 
@@ -64,18 +66,31 @@ def _verdict_sections(verdicts: pd.DataFrame, pages: str) -> list[Section]:
     """Tables of the studies that change only the batch size, one per paper and one of others, and one of remedies."""
     arms = {claim.name: claim.arm for claim in papers.claims()}
     plain = verdicts["claim"].map(arms).eq("plain")
-    found, left = [], plain.copy()
-    for paper in papers.PAPERS.values():
-        ours = left & verdicts["study"].isin({item.study for item in paper.items})
-        left &= ~ours
-        found += [Section(paper.title, 3, [_signs(verdicts[ours], pages)])] if ours.any() else []
-    found += [Section("Other studies", 3, [_signs(verdicts[left], pages)])] if left.any() else []
+    tables = _tables(verdicts).where(plain)
+    found = [
+        Section(title, 3, [_signs(verdicts[tables == title], pages)])
+        for title in (*(paper.title for paper in papers.PAPERS.values()), OTHERS)
+        if (tables == title).any()
+    ]
     if plain.all():
         return found
     remedies = verdict_tables.arms(verdicts[~plain])
     heads, *rows = ([row[place] for place in SHORT] for row in (remedies.heads, *remedies.rows))
     short = Table(heads, rows)
     return [*found, Section("Remedies, widths and warm starts", 3, [short])]
+
+
+def _tables(verdicts: pd.DataFrame) -> "pd.Series[str]":
+    """Return the title of the table of each verdict: that of the paper that its study repeats.
+
+    A claim of another paper that only one of these studies tests stands in the table of its own paper.
+    """
+    studies = {item.study: paper.title for paper in reversed(papers.PAPERS.values()) for item in paper.items}
+    owners = {claim.name: paper.title for paper in papers.PAPERS.values() for claim in paper.claims}
+    tables, own = verdicts["study"].map(studies).fillna(OTHERS), verdicts["claim"].map(owners)
+    tested_by, of = (verdicts.groupby(keys)["study"].transform("nunique") for keys in ([tables, "claim"], tables))
+    foreign = (tested_by == 1) & (of > 1) & own.notna() & (tables != OTHERS)
+    return tables.mask(foreign, own)
 
 
 def _signs(verdicts: pd.DataFrame, pages: str) -> Table:
@@ -101,7 +116,9 @@ def gap_table(metrics: Path, pages: str = "reports/") -> Table:
     """
     heads = ["", "network, data", "b", "test error %, printed", "measured", "n", "gap, printed", "measured, points"]
     rows = [_gap_row(item, metrics, pages) for _, item in papers.items() if item.as_printed]
-    return Table([*heads, "rises"], [row for row in rows if row])
+    found = [row for row in rows if row]
+    notes = [MARKED] if any("‡" in f"{cell}" for row in found for cell in row) else []
+    return Table([*heads, "does test error rise?"], found, notes)
 
 
 def _gap_row(item: Item, metrics: Path, pages: str) -> list[Cell]:

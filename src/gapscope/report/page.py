@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from gapscope import measures
 from gapscope.claims.wording import SIGNS, p_value
@@ -26,6 +26,7 @@ from gapscope.errors import InputError
 from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
 from gapscope.report import gap, measure_tables, opening, page_tables
+from gapscope.report.sections import unbroken
 from gapscope.tasks.words import Words, words_of
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
@@ -114,8 +115,8 @@ def page(
             figures=others,
             made=made(metrics),
             proved=proofs.standing(study) if (proofs.VERIFIED / f"{study}.csv").exists() else (),
-            configuration=configuration,
-            params=every.read_text(encoding="utf-8") if every.exists() else "",
+            configuration=escape(configuration),  # to be copied as it is
+            params=escape(every.read_text(encoding="utf-8")) if every.exists() else "",
         )
     )
 
@@ -130,9 +131,14 @@ def words(metrics: Path) -> Words:
 def environment() -> Environment:
     """Return the templates of pages."""
     made = Environment(
-        loader=PackageLoader("gapscope.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("gapscope.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=lambda shown: unbroken(shown) if type(shown) is str else shown,
     )
     script = Markup(made.loader.get_source(made, "report.js")[0])  # type: ignore[union-attr]
+    known = measures.quantities()
     made.globals |= {"script": script, "script_hash": content_hash(script)}
     made.filters |= {
         "effect": numbers.effect,
@@ -140,6 +146,7 @@ def environment() -> Environment:
         "p_value": p_value,
         "pair": lambda row: names.pair(row["model"], row["dataset"]),
         "at_odds": opening.at_odds,
+        "quantity": lambda row: known[row["quantity"]].label if row["quantity"] in known else row["quantity"],
     }
     return made
 

@@ -61,7 +61,8 @@ def of_markdown(text: str, caption: str) -> list[Table]:
         heads = [*map(_spanned, groups), [Cell(text, number=n) for text, n in zip(last, numeric, strict=True)]]
         after = takewhile(lambda lines: not lines[0].startswith("|"), blocks[start + 1 :])
         notes = [" ".join(lines) for lines in after]
-        tables.append(Table(caption, heads, [[cell_of(text) for text in row] for row in rows], notes))
+        cells = [[replace(cell_of(text), number=n) for text, n in zip(row, numeric, strict=True)] for row in rows]
+        tables.append(Table(caption, heads, cells, notes))
     return tables
 
 
@@ -132,6 +133,7 @@ def row_of(name: str, values: Sequence[str]) -> list[Cell]:
 def cell_of(text: str) -> Cell:
     """Return a cell; `**` around its text marks it."""
     plain = POWER.sub(lambda found: f"{float(found[0]):,.0f}", text.replace("**", ""))
+    plain = re.sub(r"^-(?=[\d.])", "−", plain)  # a minus, not a hyphen
     return Cell(plain, number=bool(NUMBER.fullmatch(plain)), strong="**" in text)
 
 

@@ -44,6 +44,16 @@ class Section:
     parts: Sequence[str | Table] = field(default=())
 
 
+def unbroken(text: str) -> str:
+    r"""Return a text in which no line ends inside `n = 3` or `0.5 %`.
+
+    Example:
+        >>> unbroken("train error 0 % (n = 3)") == "train error 0\xa0% (n\xa0=\xa03)"
+        True
+    """
+    return re.sub(r"\b([bnpε]) = (?=\d)", "\\1\xa0=\xa0", re.sub(r"(?<=\d) (?=%)|(?<=≤) (?=\d)", "\xa0", text))
+
+
 def table_markdown(table: Table) -> str:
     """Return a table, and its notes, as Markdown."""
     lines = [_row(table.heads), "|---" * len(table.heads) + "|", *map(_row, table.rows)]
@@ -108,7 +118,7 @@ def _cell(cell: Cell) -> str:
         return folded if cell.whole != cell.text else _code(cell.text)
     if not isinstance(cell, Link):
         return _code(cell)
-    text = escape(cell.text).replace("_", "_<wbr>")  # a long name of a study breaks there
+    text = escape(unbroken(cell.text)).replace("_", "_<wbr>")  # a long name of a study breaks there
     return f'<a href="{escape(cell.target)}">{text}</a>'
 
 
@@ -118,7 +128,7 @@ def _paragraph(text: str) -> str:
 
 def _code(text: str) -> str:
     """Text with what stands in backticks as code."""
-    parts = escape(text).split("`")
+    parts = escape(unbroken(text)).split("`")
     if len(parts) % 2 == 0:  # an odd backtick is one
         return "`".join(parts)
     return "".join(f"<code>{part}</code>" if odd else part for part, odd in zip(parts, (False, True) * len(parts)))
