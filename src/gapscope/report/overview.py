@@ -114,7 +114,7 @@ def gap_table(metrics: Path, pages: str = "reports/") -> Table:
         metrics: folder of all studies' tables.
         pages: how the text reaches the studies' pages.
     """
-    heads = ["", "network, data", "b", "test error %, printed", "measured", "n", "gap, printed", "measured, points"]
+    heads = ["printed", "network, data", "b", "test error %, printed", "measured", "n", "gap, printed", "measured, points"]
     rows = [_gap_row(item, metrics, pages) for _, item in papers.items() if item.as_printed]
     found = [row for row in rows if row]
     notes = [MARKED] if any("‡" in f"{cell}" for row in found for cell in row) else []
