@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gapscope import papers
 from gapscope.claims.wording import SIGNS, evidence, p_value
 from gapscope.errors import InputError
 from gapscope.records.tables import write_table
@@ -149,6 +150,18 @@ def test_studies_stand_under_their_paper_remedies_apart_and_the_quick_study_nowh
         "table05": ["Oyedotun et al. 2022"], "keskar_table3": ["Keskar et al. 2017"], "mine": ["Other studies"],
         "table11": ["Remedies, widths and warm starts"], "quick": [],
     }  # fmt: skip
+
+
+def test_a_claim_of_another_paper_that_one_study_tests_stands_in_the_table_of_its_own_paper(tmp_path: Path) -> None:
+    other = papers.PAPERS["gao_zhong"].claims[0]
+    rows = verdicts("table05", "undecided", 0.5)
+    write_table(tmp_path / "claims/table05.csv", pd.concat([rows, rows.assign(claim=other.name)]))
+    write_table(tmp_path / "claims/table06.csv", verdicts("table06", "undecided", 0.5))
+    found = titled(overview.sections(tmp_path, tmp_path / "plots"))
+    oyedotun, gao = found["Oyedotun et al. 2022"], found["Gao & Zhong"]
+    assert ["[table05, n" in oyedotun, "[table06, n" in oyedotun] == [True, True]
+    assert ["[table05, n" in gao, "[table06, n" in gao] == [True, False]
+    assert [text.count("\n| ") for text in (oyedotun, gao)] == [2, 2]  # heads and one claim
 
 
 def test_without_a_verdict_there_are_no_tables_of_them(tmp_path: Path) -> None:

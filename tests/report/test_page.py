@@ -91,7 +91,7 @@ def test_the_page_allows_its_own_script_alone(html: str) -> None:
 def test_verdicts_are_said_in_words_with_effect_interval_n_and_p(html: str) -> None:
     text = text_of(html)
     assert "✔ supported Large batches generalise worse." in text
-    assert "The interval lies above 0. Nobody 2000, section 1. Here: f1" in text
+    assert "The interval lies above 0. Nobody 2000, section 1. Here: F1" in text
     slope = "+0.25 (0.1 to 0.4) points per doubling of b"
     assert f"+1.25 (0.5 to 2) percentage points {slope} 5 p = 0.018" in text
     assert f"+1.25 (−1 to 2) percentage points {slope} 5 p = 1" in text

@@ -86,7 +86,7 @@ def _tables(verdicts: pd.DataFrame) -> "pd.Series[str]":
     A claim of another paper that only one of these studies tests stands in the table of its own paper.
     """
     studies = {item.study: paper.title for paper in reversed(papers.PAPERS.values()) for item in paper.items}
-    owners = {claim.name: paper.title for paper in papers.PAPERS.values() for claim in paper.claims}
+    owners = {claim.name: paper.title for paper in papers.PAPERS.values() if paper.items for claim in paper.claims}
     tables, own = verdicts["study"].map(studies).fillna(OTHERS), verdicts["claim"].map(owners)
     tested_by, of = (verdicts.groupby(keys)["study"].transform("nunique") for keys in ([tables, "claim"], tables))
     foreign = (tested_by == 1) & (of > 1) & own.notna() & (tables != OTHERS)
@@ -114,7 +114,16 @@ def gap_table(metrics: Path, pages: str = "reports/") -> Table:
         metrics: folder of all studies' tables.
         pages: how the text reaches the studies' pages.
     """
-    heads = ["printed", "network, data", "b", "test error %, printed", "measured", "n", "gap, printed", "measured, points"]
+    heads = [
+        "printed",
+        "network, data",
+        "b",
+        "test error %, printed",
+        "measured",
+        "n",
+        "gap, printed",
+        "measured, points",
+    ]
     rows = [_gap_row(item, metrics, pages) for _, item in papers.items() if item.as_printed]
     found = [row for row in rows if row]
     notes = [MARKED] if any("‡" in f"{cell}" for row in found for cell in row) else []
