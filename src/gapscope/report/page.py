@@ -138,7 +138,6 @@ def environment() -> Environment:
         finalize=lambda shown: unbroken(shown) if type(shown) is str else shown,
     )
     script = Markup(made.loader.get_source(made, "report.js")[0])  # type: ignore[union-attr]
-    known = measures.quantities()
     made.globals |= {"script": script, "script_hash": content_hash(script)}
     made.filters |= {
         "effect": numbers.effect,
@@ -146,7 +145,6 @@ def environment() -> Environment:
         "p_value": p_value,
         "pair": lambda row: names.pair(row["model"], row["dataset"]),
         "at_odds": opening.at_odds,
-        "quantity": lambda row: known[row["quantity"]].label if row["quantity"] in known else row["quantity"],
     }
     return made
 
