@@ -12,6 +12,7 @@ from gapscope.measures import effective_ranks, evaluation, near_rank
 from gapscope.measures.spectra import methods
 from gapscope.records.long import RUN, select
 from gapscope.records.spectra import LayerRecord, ModeRecord
+from gapscope.records.tables import Record
 from gapscope.report import tables
 
 CELL = {"model": "lenet5", "dataset": "fashion_mnist"}
@@ -46,7 +47,10 @@ CELLS = [(128, 0, 7.0), (128, 1, 9.0), (512, 0, 10.0), (512, 1, None)]
 def study(cells: list[tuple[int, int, float | None]] = CELLS, **values: float) -> Made:
     runs = []
     for size, seed, error in cells:
-        header = {"status": "diverged" if error is None else "ok", "device": "cpu (test)", "model": {"classes": 10}}
+        header = Record(
+            Path("made-up.json"),
+            {"status": "diverged" if error is None else "ok", "device": "cpu (test)", "model": {"classes": 10}},
+        )
         runs.append(({**CELL, "batch_size": size, "seed": seed}, header, trained(error, **values)))
     made = Made(stages={"train": runs})
     made.cells = pd.DataFrame(evaluation.notes(made))
@@ -93,7 +97,7 @@ def test_best_epochs_are_a_run_s_own_and_the_one_of_the_other_seeds() -> None:
         history = [{"epoch": i + 1, "test_error_pct_running": float(error)} for i, error in enumerate(errors)]
         status = "diverged" if (size, seed) == (512, 1) else "ok"
         table = pd.DataFrame(evaluation.rows(history, {"penalty": 0.0, "train_cross_entropy": 1.0}))
-        header = {"status": status, "device": "cpu", "model": {}}
+        header = Record(Path("made-up.json"), {"status": status, "device": "cpu", "model": {}})
         runs.append(({**CELL, "batch_size": size, "seed": seed}, header, table))
     made = Made(stages={"train": runs})
     made.cells = pd.DataFrame(evaluation.notes(made))
