@@ -34,7 +34,7 @@ def significance(row: Any) -> str:
     if verdict not in {*words, "undecided", "no effect"}:
         return verdict
     if verdict == "undecided" and "slope" in str(row["why"]):  # a trend whose two tests do not agree
-        return f"undecided, since {str(row['why']).partition('; about')[0]}"
+        return f"undecided ({str(row['why']).partition('; about')[0]})"
     corrected, p = "p_corrected", "p"
     if verdict == "no effect":
         words[verdict], corrected, p = f"no effect as large as {row['margin']}", "p_none_corrected", "p_none"
