@@ -21,7 +21,7 @@ from gapscope.engine.proofs.numbers import absent, compare, read_numbers
 from gapscope.errors import InputError
 from gapscope.git import git
 from gapscope.records import closure, proofs
-from gapscope.records.proofs import CodeProof, StudyProof
+from gapscope.records.proofs import CodeProof, SameCode, StudyProof
 
 ROOT = Path(__file__).parents[2]
 UNIT = 2.0**-24
@@ -302,6 +302,22 @@ def test_a_new_row_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     assert [(row.case, row.code) for row in proofs.read_rows(path, CodeProof)] == [("a", "2"), ("b", "1")]
 
 
+def test_code_is_the_same_only_if_all_cases_gave_the_same_numbers() -> None:
+    rows = [code_row("train", case, "1" * 16) for case in ("a", "b")]
+    wanted = [SameCode("train", "1" * 16, "0" * 16, 2, "2026-12-01")]
+    assert proofs.same_code(rows, {"train": ["a", "b"]}) == wanted
+    assert (
+        proofs.same_code([*rows, code_row("spectra", "a", "3" * 16)], {"train": ["a", "b"], "spectra": ["a", "b"]})
+        == wanted
+    )
+    assert proofs.same_code(rows, {"train": ["a", "b", "c"]}) == []
+    assert proofs.same_code(rows, {}) == []
+    for verdict in (proofs.DIFFERENT, proofs.NEW_REVISION, proofs.NEW_STAGE):
+        assert proofs.same_code([rows[0], code_row("train", "b", "1" * 16, verdict)], {"train": ["a", "b"]}) == []
+    other = replace(rows[1], against_code="2" * 16)  # the two cases were not proved against the same code
+    assert proofs.same_code([rows[0], other], {"train": ["a", "b"]}) == []
+
+
 # --- classes of recomputed cells ------------------------------------------------------------------------------------
 
 RECORD = {10: {"updates": 10.0, "test_cross_entropy": 0.5}, 20: {"updates": 20.0, "test_cross_entropy": 0.25}}
@@ -464,18 +480,13 @@ def test_standing_says_what_is_proved_and_what_is_not(project: Path) -> None:
     assert not any("changed" in line for line in proofs.standing("quick", project))
     edit(project / "src/gapscope/measures/spectra.py", "set_threads(settings.threads)", "set_threads(1)")
     assert any("changed" in line and "spectra" in line for line in proofs.standing("quick", project))
-    # proved since, against the code of that row
-    later = CodeProof(
-        "spectra", "lenet5", 1, closure.closure_hash("spectra", project), "abc", code, proofs.SAME_BITS, 1, 0.0, "", ""
-    )
-    proofs.write_code_proofs([later], project / proofs.CODE)
-    assert not any("changed" in line for line in proofs.standing("quick", project))
-    # proved at a code in between, which was then proved equal to the same older code
-    between = replace(study_row("spectra", "between"), same_as=code)
-    proofs.write_rows(table, [between], StudyProof, key=key)
-    assert not any("changed" in line for line in proofs.standing("quick", project))
-    proofs.write_rows(table, [replace(between, same_as="")], StudyProof, key=key)
+    # tied to that row's code by two proofs: only both together do it
+    present, ties = closure.closure_hash("spectra", project), project / proofs.SAME_CODE
+    proofs.write_same_code([SameCode("spectra", present, "between", 1, "")], ties)
+    proofs.write_same_code([SameCode("train", "between", code, 1, "")], ties)
     assert any("changed" in line for line in proofs.standing("quick", project))
+    proofs.write_same_code([SameCode("spectra", "between", code, 1, "")], ties)
+    assert not any("changed" in line for line in proofs.standing("quick", project))
     proofs.write_rows(table, [study_row("spectra", code, proofs.DIFFERENT)], StudyProof, key=key)
     assert "not proved" in proofs.standing("quick", project)[0]
     result = study_row("train", code, proofs.WITHIN_SPREAD, proofs.RESULT_KIND)

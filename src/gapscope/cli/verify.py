@@ -131,6 +131,8 @@ def prove_code(against: str, stages: Sequence[str], names: Sequence[str], *, eve
                 wrong += [f"{row.stage} in {row.case}" for row in rows if row.verdict == proofs.DIFFERENT]
                 if rows:
                     del left[rows[0].case]
+    every = cases.by_stage(cases.read_cases())
+    proofs.write_same_code(proofs.same_code(proofs.read_rows(proofs.CODE, proofs.CodeProof), every))
     if wrong or left or lacking:
         failed = f"; not proved: {', '.join([*left, *lacking])}" if left or lacking else ""
         raise InputError(f"not the same numbers as {against}: {', '.join(wrong) or 'none'}{failed}")

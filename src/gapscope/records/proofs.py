@@ -1,12 +1,15 @@
 """What has been proved: `verified/code.csv`, code proofs of every stage, and `verified/STUDY.csv`, those of a study.
 
+`verified/same_code.csv` keeps which versions of a stage's code gave the same numbers in all cases. A chain of its rows
+ties the code that a study was proved with to the present code.
+
 A *code proof* ran an old and the present code of a stage on one machine on the same inputs and got the same bits. A
 *result proof* computed a committed cell again and says how far it lies from the record. Only a code proof says that the
 code is right; a result proof also depends on the processor, and "within seed spread" would pass wrong code.
 """
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,13 +20,15 @@ from gapscope.records.files import write_text
 
 VERIFIED = Path("verified")
 CODE = VERIFIED / "code.csv"
+SAME_CODE = VERIFIED / "same_code.csv"
 
 SAME_BITS = "same bits"
 SAME_VALUES = "same values"  # the form has changed: every number of the old output stands in the new one
 DIFFERENT = "different"
 NEW_REVISION = "new revision"  # the stage's numbers were changed on purpose
 NEW_STAGE = "new stage"  # the old version has no such stage
-PROVED = frozenset({SAME_BITS, SAME_VALUES, NEW_REVISION, NEW_STAGE})
+SAME = frozenset({SAME_BITS, SAME_VALUES})
+PROVED = SAME | {NEW_REVISION, NEW_STAGE}
 
 CODE_KIND, RESULT_KIND = "code", "result"
 ROUNDING, WITHIN_SPREAD = "same up to rounding", "within seed spread"
@@ -64,10 +69,20 @@ class StudyProof:
     largest_difference: str  # relative to the value
     verdict: str
     date: str
-    same_as: str = ""  # hash of the older code that `verified/code.csv` then proved equal to `code`
 
 
-Row = TypeVar("Row", bound=CodeProof | StudyProof)
+@dataclass(frozen=True)
+class SameCode:
+    """Two versions of a stage's code that gave the same numbers in all cases: a row of `verified/same_code.csv`."""
+
+    stage: str
+    code: str  # hash of the newer code
+    same_as: str  # hash of the older code
+    cases: int
+    date: str
+
+
+Row = TypeVar("Row", bound=CodeProof | StudyProof | SameCode)
 
 
 def read_rows(path: Path, kind: type[Row]) -> list[Row]:
@@ -106,6 +121,30 @@ def write_code_proofs(rows: Sequence[CodeProof], path: Path = CODE) -> None:
     write_rows(path, rows, CodeProof, key=("stage", "revision", "case"))
 
 
+def same_code(rows: Iterable[CodeProof], cases: Mapping[str, Collection[str]]) -> list[SameCode]:
+    """Return the pairs of code that these proofs show to be the same: in all cases of the stage.
+
+    Args:
+        rows: of `verified/code.csv`.
+        cases: stage -> names of the cases that have it.
+    """
+    found: dict[tuple[str, str, str], list[CodeProof]] = {}
+    for row in rows:
+        found.setdefault((row.stage, row.code, row.against_code), []).append(row)
+    return [
+        SameCode(stage, code, old, len(proved), max(row.date for row in proved))
+        for (stage, code, old), proved in found.items()
+        if all(row.verdict in SAME for row in proved)
+        and {row.case for row in proved} >= set(cases.get(stage, [""]))
+        and old not in ("", code)
+    ]
+
+
+def write_same_code(rows: Sequence[SameCode], path: Path = SAME_CODE) -> None:
+    """Add rows to `verified/same_code.csv`."""
+    write_rows(path, rows, SameCode, key=("stage", "code", "same_as"))
+
+
 def write_study_proofs(study: str, rows: Sequence[StudyProof]) -> None:
     """Add proofs to a study's table."""
     write_rows(VERIFIED / f"{study}.csv", rows, StudyProof, key=("kind", "stage", "cell", "against"))
@@ -138,7 +177,7 @@ def standing(study: str, root: Path = Path()) -> list[str]:
 
 
 def _code_standing(rows: Sequence[StudyProof], root: Path) -> list[str]:
-    later = _proved_since(root)
+    same = read_rows(root / SAME_CODE, SameCode)
     said = []
     for (verdict, against, date, conditions, cell), stages in _grouped(
         rows, "verdict", "against", "date", "conditions", "cell"
@@ -148,39 +187,26 @@ def _code_standing(rows: Sequence[StudyProof], root: Path) -> list[str]:
             said.append(f"Code proved on {date}: {names} as in {against} gave the same bits ({cell}, {conditions}).")
         else:
             said.append(f"Code not proved: {names} differed on {date} from {against} ({cell}, {conditions}).")
-    changed = sorted({row.stage for row in rows if not _holds(row, root, later)})
+    changed = sorted({row.stage for row in rows if not _holds(row, root, same)})
     if changed:
         said.append(f"Since then the code of {', '.join(changed)} has changed, and is not proved.")
     return said
 
 
-def proved_equal(stage: str, code: str, path: Path = CODE) -> str:
-    """Return the hash of the older code that a stage's code was proved equal to; "" where there is no such proof.
-
-    A study's proof keeps it. It still holds where the code changed later and was proved against the same older code.
-    """
-    for row in read_rows(path, CodeProof):
-        if row.stage == stage and row.code == code and row.verdict in (SAME_BITS, SAME_VALUES):
-            return row.against_code
-    return ""
-
-
-def _proved_since(root: Path) -> Mapping[str, set[str]]:
-    """Return for each stage the hashes of code that code proofs tie to one another."""
-    found: dict[str, set[str]] = {}
-    for row in read_rows(root / CODE, CodeProof):
-        if row.verdict in (SAME_BITS, SAME_VALUES):
-            found.setdefault(row.stage, set()).update({row.code, row.against_code})
+def _tied(stage: str, code: str, rows: Iterable[SameCode]) -> set[str]:
+    """Return the hashes of all code of a stage that a chain of proofs ties to one hash, and that hash."""
+    pairs = [{row.code, row.same_as} for row in rows if row.stage == stage]
+    found, before = {code}, set[str]()
+    while found != before:
+        before = found
+        found = found.union(*(pair for pair in pairs if pair & before))
     return found
 
 
-def _holds(row: StudyProof, root: Path, proved: Mapping[str, set[str]]) -> bool:
-    """Whether the stage's present code is the one that was proved, or was itself proved against it."""
-    if not (root / "stages" / f"{row.stage}.py").exists():
-        return False
-    present = closure_hash(row.stage, root)
-    tied = proved.get(row.stage, set())
-    return present == row.code or {present, row.code} <= tied or {present, row.same_as} <= tied
+def _holds(row: StudyProof, root: Path, same: Iterable[SameCode]) -> bool:
+    """Whether the stage's present code is the one that was proved, or is tied to it by proofs."""
+    present = root / "stages" / f"{row.stage}.py"
+    return present.exists() and row.code in _tied(row.stage, closure_hash(row.stage, root), same)
 
 
 def _result_standing(rows: Sequence[StudyProof]) -> list[str]:

@@ -7,7 +7,7 @@ another param that must be declared: `runtime? sharpness.batch_norm=batch`.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,15 @@ def read_cases(names: Collection[str] = (), path: Path = CASES) -> list[Case]:
     if unknown_names := sorted({*names} - {*known}):
         raise InputError(f"unknown case {unknown_names[0]!r}; {did_you_mean(unknown_names[0], known)}")
     return [case for case in cases if not names or case.name in names]
+
+
+def by_stage(cases: Iterable[Case]) -> dict[str, list[str]]:
+    """Return stage -> the names of the cases that compare it."""
+    found: dict[str, list[str]] = {}
+    for case in cases:
+        for stage in case.stages:
+            found.setdefault(stage, []).append(case.name)
+    return found
 
 
 def _oldest(item: Any) -> frozenset[str]:

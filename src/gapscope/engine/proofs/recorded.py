@@ -282,7 +282,6 @@ def prove(target: Target, params: Params, using: Worker, folder: Path, say: Call
             largest_difference=f"{one.difference.largest:.3g}",
             verdict=one.verdict,
             date=code_proof.today(),
-            same_as=proofs.proved_equal(one.stage, closure_hash(one.stage, new.folder)),
         )
         for one in compared
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gapscope.engine.proofs.cases import Case
+from gapscope.engine.proofs.cases import Case, by_stage
 from gapscope.engine.proofs.code_proof import NO_NUMBERS
 from gapscope.records import closure, proofs
 from gapscope.records.proofs import CodeProof
@@ -20,15 +20,12 @@ def unproved(
         rows: proofs; None: those in `verified/code.csv`.
     """
     proved = proofs.read_rows(root / proofs.CODE, CodeProof) if rows is None else rows
-    by_stage: dict[str, list[str]] = {}
-    for case in cases:
-        for stage in case.stages:
-            by_stage.setdefault(stage, []).append(case.name)
+    names_of = by_stage(cases)
     unproved_stages: dict[str, list[str]] = {}
     for stage in closure.stages(root):
         if stage in NO_NUMBERS:
             continue
-        names = by_stage.get(stage, [])
+        names = names_of.get(stage, [])
         code, at = closure.closure_hash(stage, root), proofs.stage_revision(stage, root)
         missing = proofs.unproved_cases(stage, names, proved, code=code, at=at)
         if missing or not names:
