@@ -25,7 +25,6 @@ from gapscope.models.layers import blocks
 from gapscope.records.cells import Cell, cells
 from gapscope.runtime import RuntimeSettings, check_disk, pick_device
 from gapscope.tasks import TASKS, make_task
-from gapscope.tasks.classification import Classification
 from gapscope.training.batches import check_batches
 from gapscope.training.discarding import check_discarding
 from gapscope.training.distributed import requested_ranks
@@ -44,12 +43,9 @@ SETTINGS: dict[str, Any] = {  # of the measures that have a loss over training i
 }
 FEWEST_BATCHES = {"noise_scale": 3, "gradient_law": 4}  # of gradient_batch images, among the images of a measure
 
-OF_CLASSIFICATION = ("curvature_radius", "landscape", "warm_start")  # measures that know no other task ...
-OF_SOFTMAX = ("curvature_radius",)  # ... and of its losses only the cross-entropy of a softmax
-
 
 def check_task(params: Params, dataset: str, targets: str) -> None:
-    """Raise InputError if the study's task and its data do not go together, or a measure does not know the task.
+    """Raise InputError if the study's task and its data do not go together.
 
     Args:
         params: of the study.
@@ -57,8 +53,7 @@ def check_task(params: Params, dataset: str, targets: str) -> None:
         targets: what the data set has: "labels", "label sets", "numbers" or "tokens".
     """
     name = params.section("train", TrainSettings).task
-    task = make_task(name)
-    wanted = task.targets
+    wanted = make_task(name).targets
     if wanted != targets:
         remedy = {
             "numbers": "set train.task=regression, or store y as whole numbers if they are classes",
@@ -67,10 +62,6 @@ def check_task(params: Params, dataset: str, targets: str) -> None:
             "tokens": "set train.task=language_model",
         }[targets]
         raise InputError(f"{dataset} has {targets} as targets, and train.task={name} takes {wanted}: {remedy}")
-    listed = params.groups["measures"]
-    unknown = OF_CLASSIFICATION if wanted != "labels" else () if type(task) is Classification else OF_SOFTMAX
-    if left := [of for of in unknown if of in listed]:
-        raise InputError(f"measures: {', '.join(left)} cannot be taken with train.task={name}: leave it out")
 
 
 def check_measures(params: Params, train_images: int) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # a page is drawn without torch
     from gapscope.data.images import Images
     from gapscope.measures.networks import Network
     from gapscope.measures.study import Study
-    from gapscope.models import ModelSpec
+    from gapscope.tasks.task import Task
 
 RUNS_ON = "cell"
 STATES = ("initial", "trained")
@@ -99,35 +99,36 @@ def of_network(network: "Network", settings: CurvatureRadiusSettings) -> tuple[l
     from gapscope.data.images import split_images
 
     training, seed = split_images(network.dataset, "train", network.device), network.header["seed"]
-    assert network.spec is not None  # measured where the status is ok
     about: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     for state in settings.states:
-        model = (
-            network.model if state == "trained" else _initial(network.spec, training, settings, seed, network.device)
-        )
+        model = network.model if state == "trained" else _initial(network, training, settings)
         assert model is not None
-        about, found = measure(model, training, settings, seed=seed)
+        about, found = measure(model, training, settings, seed=seed, task=network.task)
         rows += [{"state": state, **row} for row in found]
     return rows, {"conditions": about}
 
 
-def _initial(
-    spec: "ModelSpec", training: "Images", settings: CurvatureRadiusSettings, seed: int, device: str
-) -> "nn.Module":
+def _initial(network: "Network", training: "Images", settings: CurvatureRadiusSettings) -> "nn.Module":
     """Return the network before training, with batch norm's statistics estimated over the training set."""
     from gapscope import seeds
     from gapscope.models import build
     from gapscope.training.evaluation import reestimate_batch_norm
 
-    with seeds.seeded(seed, "initialisation"):
-        model = build(spec).to(device)
-    reestimate_batch_norm(model, training, settings.eval_batch)
+    assert network.spec is not None  # measured where the status is ok
+    with seeds.seeded(network.header["seed"], "initialisation"):
+        model = build(network.spec).to(network.device)
+    reestimate_batch_norm(model, training, settings.eval_batch, task=network.task)
     return model
 
 
 def measure(
-    model: "nn.Module", training: "Images", settings: CurvatureRadiusSettings, *, seed: int
+    model: "nn.Module",
+    training: "Images",
+    settings: CurvatureRadiusSettings,
+    *,
+    seed: int,
+    task: "Task | None" = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the conditions of a network's radii, and their long rows without the axis `state`.
 
@@ -137,7 +138,8 @@ def measure(
         model: on the device of the images; it is put into eval mode.
         training: training images.
         settings: numbers of images, method, precision.
-        seed: draws labels and probes. The images are the same for every network.
+        seed: draws vectors and probes. The images are the same for every network.
+        task: gives the loss; None: classification.
 
     Raises:
         InputError: more images asked for than there are, or fewer than `fewest_images`.
@@ -147,15 +149,17 @@ def measure(
 
     from gapscope import seeds
     from gapscope.measures.curvature_radius_rows import Tensors, from_fewest_to_most, over_tensors
+    from gapscope.tasks.classification import CLASSIFICATION
     from gapscope.training.hessian_diagonal import hessian_diagonals
     from gapscope.training.objective import Objective
 
     fewest, most = settings.fewest_images, settings.gradient_images or len(training)
     if not fewest <= most <= len(training):
         raise InputError(f"curvature_radius.gradient_images must be in {fewest}..{len(training)}, got {most}")
+    task = task or CLASSIFICATION
     dtype, norm = getattr(torch, settings.precision), settings.batch_norm_statistics
     loss, whole = (
-        Objective.of_images(model, training, count, settings.micro_batch, dtype, batch_norm_statistics=norm)
+        Objective.of_images(model, training, count, settings.micro_batch, dtype, batch_norm_statistics=norm, task=task)
         for count in (settings.images, None)
     )
     draws = seeds.generator(seed, "curvature radius")
@@ -166,7 +170,8 @@ def measure(
         rows += tensors.of_diagonal(diagonal)
     # the images of `loss` are the first of this order
     order = torch.randperm(len(training), generator=seeds.generator("objective", "subset"))[:most]
-    for count, gradient in _means(whole.gradients(loss.weights(), fewest, order), fewest):
+    weights = (task.total_weight(training, index.to(training.labels.device)) for index in order.split(fewest))
+    for count, gradient in _means(whole.gradients(loss.weights(), fewest, order), weights, fewest):
         rows += tensors.of_gradient(gradient, count)
     rows += tensors.of_all_images(gradient)
     rows += [*from_fewest_to_most(rows), *over_tensors(rows)]
@@ -175,12 +180,20 @@ def measure(
     return about, [{**row, "value": float(f"{row['value']:.10g}")} for row in known]
 
 
-def _means(gradients: "Iterable[Tensor]", size: int) -> "Iterator[tuple[int, Tensor]]":
-    """Yield the number of images, and the mean gradient over them, at each doubling and over all."""
-    mean, number = None, 0
-    for number, gradient in enumerate(gradients, 1):
-        mean = gradient.clone() if mean is None else mean.add_(gradient - mean, alpha=1 / number)
-        if number & (number - 1) == 0:
+def _means(gradients: "Iterable[Tensor]", weights: Iterable[float], size: int) -> "Iterator[tuple[int, Tensor]]":
+    """Yield the number of images, and the mean gradient over them, at each doubling and over all.
+
+    Args:
+        gradients: means over batches.
+        weights: of the batches.
+        size: of a batch.
+    """
+    mean, number, total = None, 0, 0.0
+    for number, (gradient, weight) in enumerate(zip(gradients, weights, strict=False), 1):  # a rest makes no batch
+        total += weight
+        if weight:  # not of sequences without a token that counts
+            mean = gradient.clone() if mean is None else mean.add_(gradient - mean, alpha=weight / total)
+        if mean is not None and number & (number - 1) == 0:
             yield number * size, mean
     if mean is not None and number & (number - 1):
         yield number * size, mean

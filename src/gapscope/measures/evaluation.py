@@ -52,6 +52,7 @@ QUANTITIES = {
 REESTIMATED = {"statistics": "reestimated"}
 ERRORS = tuple(dict.fromkeys(words.error for words in WORDS.values()))  # of all tasks; a run has one of them
 LOSSES = tuple(dict.fromkeys(words.loss for words in WORDS.values()))
+BESIDE_ERRORS = ("r2", "exact_match_pct", "perplexity")
 HEADLINES = [
     *((name, {"split": "test", **REESTIMATED}) for name in ERRORS),
     *((name, {"split": "train", **REESTIMATED}) for name in LOSSES),

@@ -4,11 +4,13 @@ The points are taken in `landscape_walk`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 from gapscope.config import Count, Threads, Within
 from gapscope.errors import InputError
+from gapscope.measures.evaluation import ERRORS
+from gapscope.measures.evaluation import QUANTITIES as OF_A_RUN
 from gapscope.measures.quantity import Quantity
 from gapscope.measures.sharpness import PRECISIONS
 from gapscope.records.long import RUN
@@ -20,12 +22,12 @@ if TYPE_CHECKING:  # a page is drawn without torch
 
 RUNS_ON = "pair"
 ENDS = ("small", "large")
-FIGURES_OF = ("train_loss", "train_error_pct", "test_loss", "test_error_pct")
+FIGURES_OF = ("train_loss", "train_error_pct", "test_loss", "test_error_pct")  # error_pct: the task's own error
 COLUMNS = ("kind", "end", "direction", "a", "b", *FIGURES_OF)
 PLACE = ("end", "direction", "index", "step", "second_step")
 QUANTITIES = {
     "loss": Quantity("cross-entropy", "nats", ("split", *PLACE), "lower"),
-    "error_pct": Quantity("error", "%", ("split", *PLACE), "lower"),
+    **{name: replace(OF_A_RUN[name], axes=("split", *PLACE)) for name in ERRORS},
     "eigenvalue": Quantity("eigenvalue of the Hessian", "", ("end", "index"), None),
     "eigenvalue_residual": Quantity("residual of the eigenvalue", "", ("end", "index"), None),
     "products": Quantity("Hessian-vector products", "", ("end",), None),
@@ -98,7 +100,10 @@ def header(headers: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]
 
 
 def rows(
-    walked: Iterable[Mapping[str, Any]], ends: Mapping[str, Mapping[str, Any]], distance: float
+    walked: Iterable[Mapping[str, Any]],
+    ends: Mapping[str, Mapping[str, Any]],
+    distance: float,
+    error_name: str = "error_pct",
 ) -> Iterator[dict[str, Any]]:
     """Yield the long rows of a record: the points of the walk, to 10 digits, and what was found at each end.
 
@@ -106,13 +111,14 @@ def rows(
         walked: rows of `walk`. `direction` of a long row says along what: line, random, eigenvector or plane.
         ends: end -> record of `steepness`.
         distance: between the two solutions.
+        error_name: quantity of the task's error.
     """
     for row in walked:
         place = {"end": row["end"] or None, "direction": row["kind"], "index": row["direction"], "step": row["a"]}
         place |= {"second_step": row["b"]}
         for name in FIGURES_OF:
             split, _, quantity = name.partition("_")
-            value = float(f"{row[name]:.10g}")
+            quantity, value = quantity.replace("error_pct", error_name), float(f"{row[name]:.10g}")
             yield {"split": split, **place, "quantity": quantity, "value": value}
     for end, found in ends.items():
         for quantity in ("weight_norm", "products"):

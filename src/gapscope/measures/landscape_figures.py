@@ -12,8 +12,10 @@ from matplotlib.figure import Figure as Drawing
 from gapscope.drawing import axes as drawing
 from gapscope.drawing import names, numbers
 from gapscope.drawing.figure import Figure
+from gapscope.measures.evaluation import ERRORS
 from gapscope.measures.landscape import ENDS, FIGURES_OF
 from gapscope.measures.study import Study
+from gapscope.tasks.words import CLASSIFICATION
 
 KEYS = ["model", "dataset", "seed"]
 STEPS = (1, 3)  # contours of a plane lie at these times powers of ten
@@ -25,20 +27,24 @@ def _measured(study: Study) -> Iterator[tuple[dict[str, Any], dict[str, Any], pd
 
 
 def _points(table: pd.DataFrame, *directions: str) -> pd.DataFrame:
-    """Return one row per point of the walk along the given directions, with loss and error of both splits."""
+    """Return one row per point of the walk along the given directions, with loss and error of both splits.
+
+    The columns of an error have the name of the task's own error.
+    """
     here = table[table["split"].notna() & table["direction"].isin(directions)]
     here = here.assign(name=here["split"] + "_" + here["quantity"])
+    error = next((name for name in here["quantity"].drop_duplicates() if name != "loss"), "error_pct")
     place = ["end", "direction", "index", "step", "second_step"]
     turn = here.drop_duplicates(place)[place]
     values = here.set_index(place)
-    for name in FIGURES_OF:
+    for name in (name.replace("error_pct", error) for name in FIGURES_OF):
         turn[name] = values.loc[values["name"] == name, "value"].to_numpy()
     return turn.rename(columns={"direction": "kind", "index": "direction", "step": "a", "second_step": "b"})
 
 
 def line(study: Study) -> pd.DataFrame:
     """Return loss and error along the line, one row per seed and alpha (0: small batch, 1: large batch)."""
-    columns = [*KEYS, "small", "large", "alpha", *FIGURES_OF]
+    columns = [*KEYS, "small", "large", "alpha"]
     return _joined(
         (
             _points(table, "line").rename(columns={"a": "alpha"}).assign(**about, **record["batch_sizes"])
@@ -50,7 +56,7 @@ def line(study: Study) -> pd.DataFrame:
 
 def directions(study: Study) -> pd.DataFrame:
     """Return the profiles along random filter-normalised directions and along eigenvectors, around both ends."""
-    columns = [*KEYS, "end", "batch_size", "kind", "direction", "a", *FIGURES_OF]
+    columns = [*KEYS, "end", "batch_size", "kind", "direction", "a"]
     return _joined(
         (
             _with_size(record, _points(table, "random", "eigenvector")).assign(**about)
@@ -62,7 +68,7 @@ def directions(study: Study) -> pd.DataFrame:
 
 def plane(study: Study) -> pd.DataFrame:
     """Return the planes of the first seed of each model and data set: contours of two seeds cannot be overlaid."""
-    columns = [*KEYS, "end", "batch_size", "a", "b", *FIGURES_OF]
+    columns = [*KEYS, "end", "batch_size", "a", "b"]
     first: dict[tuple[str, str], Any] = {}
     for about, record, table in _measured(study):
         first.setdefault((about["model"], about["dataset"]), (about, record, table))
@@ -100,22 +106,44 @@ def _with_size(record: dict[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joined(frames: Iterator[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    found = [frame[columns] for frame in frames]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+    """Return the frames as one: the given columns, then loss and error of both splits."""
+    found = [frame[[*columns, *_values(frame)]] for frame in frames]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*columns, *FIGURES_OF])
+
+
+def _values(rows: pd.DataFrame) -> list[str]:
+    """Return the names of the columns of loss and error of both splits."""
+    return [name for name in map(str, rows) if name.startswith(("train_", "test_"))]
+
+
+def _error(rows: pd.DataFrame) -> tuple[str, str]:
+    """Return the name of the task's error, and how it is called: by its name where it is a task of one's own."""
+    error = next(name for name in _values(rows) if name != "train_loss").removeprefix("train_")
+    return error, "error (%)" if error in ERRORS else error
+
+
+def _scale(losses: pd.Series) -> str:
+    return "linear" if (losses < 0).any() else "log"  # a loss of one's own may fall below 0
 
 
 def draw_line(rows: pd.DataFrame) -> Drawing:
-    """Draw cross-entropy and accuracy on the line between the two solutions: Keskar et al. 2017, Figure 3."""
+    """Draw loss and accuracy on the line between the two solutions: Keskar et al. 2017, Figure 3.
+
+    A task other than classification has its error in place of the accuracy.
+    """
     pairs = _pairs(rows)
     figure, grid = plt.subplots(len(pairs), 2, figsize=drawing.size(2, len(pairs), 4.8, 3.7), squeeze=False)
+    error, called = _error(rows)
+    classes = error == CLASSIFICATION.error
     for (loss, accuracy), here in zip(grid, pairs, strict=True):
         for split, look in zip(("train", "test"), _looks(), strict=False):
             for index, (seed, run) in enumerate(here.groupby("seed")):
                 style = {**look, "label": None if index else split, "gid": f"{split}, seed {seed}"}
                 loss.plot(run["alpha"], run[f"{split}_loss"], **style)
-                accuracy.plot(run["alpha"], 100 - run[f"{split}_error_pct"], **style)
-        loss.set(title=f"cross-entropy (nats)\n{_title(here)}", yscale="log")
-        accuracy.set(title=f"accuracy (%)\n{_title(here)}")
+                values = run[f"{split}_{error}"]
+                accuracy.plot(run["alpha"], 100 - values if classes else values, **style)
+        loss.set(title=f"cross-entropy (nats)\n{_title(here)}", yscale=_scale(here["train_loss"]))
+        accuracy.set(title=f"{'accuracy (%)' if classes else called}\n{_title(here)}")
         small, large = (here[end].iloc[0] for end in ENDS)
         for axes in (loss, accuracy):
             for alpha in range(len(ENDS)):
@@ -129,6 +157,7 @@ def draw_directions(rows: pd.DataFrame) -> Drawing:
     """Draw training loss and error along random directions and along eigenvectors, around both ends."""
     pairs = _pairs(rows)
     figure, grid = plt.subplots(2 * len(pairs), 2, figsize=drawing.size(2, 2 * len(pairs), 4.8, 3.7), squeeze=False)
+    name, called = _error(rows)
     kinds = {
         "random": ("random directions", "step a, in units of each filter's norm"),
         "eigenvector": ("top eigenvectors", "distance a from the solution"),
@@ -143,9 +172,9 @@ def draw_directions(rows: pd.DataFrame) -> Drawing:
                     style = look | {"marker": "", "linewidth": 1.0, "label": None if index else size}
                     style["gid"] = f"{size}, seed {seed}, {kind} {int(str(direction)) + 1}"
                     loss.plot(run["a"], run["train_loss"], **style)
-                    error.plot(run["a"], run["train_error_pct"], **style)
-            loss.set(yscale="log")
-            for axes, quantity in ((loss, "training cross-entropy (nats)"), (error, "training error (%)")):
+                    error.plot(run["a"], run[f"train_{name}"], **style)
+            loss.set(yscale=_scale(here["train_loss"]))
+            for axes, quantity in ((loss, "training cross-entropy (nats)"), (error, f"training {called}")):
                 along = f"{of_kind['direction'].nunique()} {what}"
                 axes.set(xlabel=x, title=f"{quantity}\n{along}, {_title(here)}")
     figure.suptitle("Around the small-batch and the large-batch solution")
@@ -158,8 +187,7 @@ def draw_plane(rows: pd.DataFrame) -> Drawing:
     figure, grid = plt.subplots(len(pairs), 2, figsize=(9, 4.7 * len(pairs)), squeeze=False)
     for panels, here in zip(grid, pairs, strict=True):
         heights = here["train_loss"].replace(np.inf, np.nan)
-        decades = range(math.floor(math.log10(heights[heights > 0].min())), math.ceil(math.log10(heights.max())))
-        levels = [step * 10.0**decade for decade in decades for step in STEPS]
+        levels = _levels(heights)
         for axes, (end, _) in zip(panels, _of_ends(here), strict=True):
             height = end.assign(height=heights).pivot(index="b", columns="a", values="height")
             drawn = axes.contour(height.columns, height.index, height, levels=levels, colors="0.2", linewidths=0.8)
@@ -174,6 +202,14 @@ def draw_plane(rows: pd.DataFrame) -> Drawing:
             )
     figure.suptitle("Training loss over two random filter-normalised directions (+: the solution)")
     return figure
+
+
+def _levels(heights: pd.Series) -> list[float]:
+    """Return the heights of contours: steps of a decade, or equal steps where a loss is below 0."""
+    if _scale(heights) == "linear":
+        return [float(level) for level in np.linspace(heights.min(), heights.max(), 12)]
+    decades = range(math.floor(math.log10(heights[heights > 0].min())), math.ceil(math.log10(heights.max())))
+    return [step * 10.0**decade for decade in decades for step in STEPS]
 
 
 def draw_rises(rows: pd.DataFrame) -> Drawing:
@@ -227,9 +263,10 @@ def _looks() -> list[dict[str, Any]]:
     return [dict(look) for look in plt.rcParams["axes.prop_cycle"]]
 
 
-def _line_caption(_: pd.DataFrame) -> str:
+def _line_caption(rows: pd.DataFrame) -> str:
+    what = "accuracy" if _error(rows)[0] == CLASSIFICATION.error else "error"
     return (
-        "Loss and accuracy on the straight line through the small-batch solution (α = 0) and the large-batch one"
+        f"Loss and {what} on the straight line through the small-batch solution (α = 0) and the large-batch one"
         " (α = 1). One line per seed (Keskar et al. 2017, Figure 3)."
     )
 

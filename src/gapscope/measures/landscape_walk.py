@@ -166,4 +166,5 @@ def measure(
         print(f"{label} {name}: largest eigenvalue {curved[name]['eigenvalues'][0]:.4g}", flush=True)
     distance = (ends["large"].x - ends["small"].x).norm().item()
     walked = progress(walk(ends, vectors, settings, seed=seed), label, settings.evaluations)
-    return list(landscape_rows(list(walked), curved, distance))
+    task = next(iter(losses.values()))["train"].task
+    return list(landscape_rows(list(walked), curved, distance, task.error_name))

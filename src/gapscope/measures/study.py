@@ -68,9 +68,11 @@ class Study:
 
     @cached_property
     def words(self) -> Words:
-        """The words of the study's task, by what its runs have."""
-        runs = self.folder / "runs.csv"  # there is none where no network is trained
-        return words_of(set(self.runs["quantity"]) if runs.exists() else ())
+        """The words of the study's task, by what its runs or warm starts have."""
+        if (self.folder / "runs.csv").exists():
+            return words_of(set(self.runs["quantity"]))
+        starts = self.table("warmstart")  # there are none where no network is trained
+        return words_of(set(starts["quantity"]) if len(starts) else ())
 
     def table(self, name: str) -> "pd.DataFrame":
         """Return one of its tables; an empty one where it has none of that name."""

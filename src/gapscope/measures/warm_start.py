@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from gapscope.config import Count, Epochs, Threads
 from gapscope.errors import InputError
 from gapscope.measures import sharpness
+from gapscope.measures.evaluation import BESIDE_ERRORS, ERRORS, LOSSES
+from gapscope.measures.evaluation import QUANTITIES as OF_A_RUN
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import axis_text
 from gapscope.records.tables import read_record
@@ -25,8 +27,10 @@ STAGE = "warmstart"
 PHASES = {"small": "small-batch iterate", "large": "large-batch solution"}
 START = ("start_epoch", "phase")
 QUANTITIES = {
-    "error_pct": Quantity("error", "%", ("split", "statistics", *START), "lower"),
-    "cross_entropy": Quantity("cross-entropy", "nats", ("split", "statistics", *START), "lower"),
+    **{
+        name: replace(OF_A_RUN[name], axes=("split", "statistics", *START))
+        for name in (*ERRORS, *LOSSES, *BESIDE_ERRORS)
+    },
     **{
         name: replace(sharpness.QUANTITIES[name], axes=("split", "statistics", "space", "epsilon", *START))
         for name in ("sharpness_pct", "sharpness_converged_pct")
@@ -106,13 +110,15 @@ def starts_table(study: "Study") -> "pd.DataFrame":
 
 
 def summary(values: "pd.DataFrame", starts: "pd.DataFrame") -> dict[str, Any]:
-    """Return means over seeds of test error and sharpness, by network and start, each with its n; for `dvc metrics`.
+    """Return means over seeds of the task's test error and sharpness, by network and start, for `dvc metrics`.
+
+    Each start has its n.
 
     Args:
         values: of `study_table`.
         starts: of `starts_table`; those whose runs diverged are left out of the means.
     """
-    test_error = (values["quantity"] == "error_pct") & (values["split"] == "test")
+    test_error = values["quantity"].isin(ERRORS) & (values["split"] == "test")
     keys = ["model", "dataset", "seed", "start_epoch"]
     shown = values[test_error | (values["quantity"] == "sharpness_pct")]
     shown = shown.merge(starts[starts["status"] == "ok"][keys], on=keys)

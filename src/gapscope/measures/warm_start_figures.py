@@ -13,17 +13,23 @@ from gapscope.measures.sharpness_figures import space_text
 from gapscope.measures.study import Study
 from gapscope.records.long import axis_text
 from gapscope.records.tables import read_table
+from gapscope.tasks.words import CLASSIFICATION
 
 PAIR = ["model", "dataset"]
-ACCURACY = "test accuracy (%)"
+ACCURACY, ERROR = "test accuracy (%)", "test error (%)"
 SIDES = {"small": "small-batch iterate", "large": "large-batch solution from there"}
 
 
 def table(study: Study) -> pd.DataFrame:
-    """Return test accuracy and sharpness against the start; no value where a run diverged."""
+    """Return test accuracy and sharpness against the start; no value where a run diverged.
+
+    A task other than classification has its test error in place of the accuracy.
+    """
     values, starts = study.table("warmstart"), read_table(study.folder / "cells.csv")
-    error = values[(values["quantity"] == "error_pct") & (values["split"] == "test")]
+    error = values[(values["quantity"] == study.words.error) & (values["split"] == "test")]
     panels = {ACCURACY: error.assign(value=100 - error["value"])}
+    if study.words is not CLASSIFICATION:  # an accuracy is of classes
+        panels = {ERROR: error}
     sharp = values[values["quantity"] == "sharpness_pct"]
     for (split, space, epsilon), of in sharp.groupby(["split", "space", "epsilon"], sort=False):
         whose = "" if split == "train" else f" of the {split} loss"
@@ -49,7 +55,7 @@ def caption(_: pd.DataFrame) -> str:
 
 
 def draw_warmstart(rows: pd.DataFrame) -> Drawing:
-    """Draw accuracy and sharpness against the start epoch; one row of panels per network, one column per quantity."""
+    """Draw accuracy or error, and sharpness, against the start epoch; one row of panels per network."""
     pairs, panels = list(rows.groupby(PAIR, sort=False)), list(rows["panel"].drop_duplicates())
     size = drawing.size(len(panels), len(pairs), 4.8, 3.7)
     figure, grid = plt.subplots(len(pairs), len(panels), figsize=size, squeeze=False)
@@ -64,7 +70,7 @@ def draw_warmstart(rows: pd.DataFrame) -> Drawing:
 def _draw_panel(axes: Axes, panel: str, rows: pd.DataFrame) -> None:
     label = "started from the small-batch run's epoch"
     untrained = (rows["start_epoch"] == 0) & (rows["series"] == SIDES["small"])
-    if panel == ACCURACY:
+    if panel in (ACCURACY, ERROR):
         if (guessed := rows["value"][untrained]).notna().any():
             # with it in view, all that the figure is about would be one line at the top
             label += f"\n(not shown: epoch 0 itself, untrained, {guessed.mean():.1f} %)"

@@ -241,7 +241,7 @@ class WarmStart:
         """Return the long rows of a network with re-estimated statistics: its metrics, norms and sharpness."""
         settings = self.sharpness
         initial_weights = [weights.detach() for weights in self.make().to(self.device).parameters()]
-        names = (self.task.error_name, self.task.loss_name)
+        names = self.task.quantities
         rows = [metric_row(split, name, metrics[f"{split}_{name}"]) for name in names for split in SPLITS]
         rows.append({"quantity": "weight_norm", "value": distance(model)})
         rows.append({"quantity": "distance_from_initial", "value": distance(model, initial_weights)})

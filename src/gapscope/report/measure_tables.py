@@ -11,6 +11,7 @@ import pandas as pd
 
 from gapscope import measures
 from gapscope.drawing import names
+from gapscope.measures.evaluation import ERRORS
 from gapscope.records.long import AXES, BESIDE, axis_text, read_long
 from gapscope.records.tables import read_table
 from gapscope.report.page_tables import Cell, Table, cell_of, counted, of_gaps, of_markdown, row_of, spread
@@ -197,7 +198,8 @@ def of_starts(
         labels: quantity -> its label, where that depends on the study's records.
     """
     known = measures.quantities()
-    quantities = {name: f"{labels.get(name, of.label)} ({of.unit})" for name, of in known.items()}
+    called = {name: labels.get(name, of.label) for name, of in known.items()}
+    quantities = {name: f"{called[name]} ({of.unit})" if of.unit else called[name] for name, of in known.items()}
     axes = [name for name in AXES if name in values and name not in ("start_epoch", "statistics")]
     tables = []
     for (model, dataset), pair in starts.groupby(["model", "dataset"], sort=False):
@@ -207,7 +209,7 @@ def of_starts(
         columns = {
             key: ", ".join(filter(None, [quantities[key[0]], *map(_axis, zip(axes, key[1:], strict=True))]))
             for key, of in here.groupby(["quantity", *axes], sort=False, dropna=False)
-            if key[0] in ("error_pct", "sharpness_pct")
+            if key[0] in (*ERRORS, "perplexity", "sharpness_pct")
         }
         heads = [[Cell("started from epoch"), Cell("runs, n", number=True)]]
         heads[0] += [Cell(name, number=True) for name in columns.values()]

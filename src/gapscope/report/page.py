@@ -123,8 +123,9 @@ def page(
 
 def words(metrics: Path) -> Words:
     """Return the words of the task of a study, by what was measured."""
-    batches = metrics / "batch_sizes.csv"
-    return words_of(set(read_table(batches)["quantity"]) if batches.exists() else ())
+    tables = (metrics / f"{name}.csv" for name in ("batch_sizes", "warmstart"))
+    table = next((read_table(path) for path in tables if path.exists()), None)
+    return words_of(() if table is None else set(table["quantity"]))
 
 
 @cache

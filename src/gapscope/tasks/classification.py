@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from gapscope.data.images import Augmentation, Images
+from gapscope.numerics.loss_surface.hessian_diagonal import label_columns, sampled_columns, softmax_columns
 from gapscope.tasks.task import Batch, Task
 
 
@@ -59,6 +60,20 @@ class Classification(Task):
         probabilities = outputs.detach().softmax(dim=1)
         weighted = probabilities * vector
         return weighted - probabilities * weighted.sum(dim=1, keepdim=True)
+
+    def loss_gradients(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return p - e_y for each image, with p its softmax probabilities and y its label."""
+        return label_columns(outputs, batch.targets)[:, 0]
+
+    def hessian_columns(
+        self, outputs: Tensor, batch: Batch, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the columns of the Cholesky factor of diag(p) - p p^T, all with the sign 1.
+
+        With a generator it is p - e_y, of a label y drawn from p.
+        """
+        vectors = softmax_columns(outputs) if generator is None else sampled_columns(outputs, 1, generator)
+        return vectors, vectors.new_ones(vectors.shape[:2])
 
 
 CLASSIFICATION = Classification()

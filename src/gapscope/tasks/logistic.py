@@ -21,8 +21,6 @@ from gapscope.tasks.task import Batch, Task
 class BinaryClassification(Classification):
     """Two classes, 0 and 1. Outputs are the logits of class 1, (b,) or (b, 1); targets are labels (b,)."""
 
-    sum_loss, mean_loss = Task.sum_loss, Task.mean_loss
-
     def network_outputs(self, classes: int) -> int:
         """Return 1.
 

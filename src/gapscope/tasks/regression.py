@@ -82,7 +82,6 @@ class HuberRegression(Regression):
     """
 
     loss_name = words.HUBER.loss
-    hessian_product = Task.hessian_product
 
     def losses(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return each example's loss, a mean over its outputs."""

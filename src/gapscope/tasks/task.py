@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gapscope.numerics.loss_surface.hessian_diagonal import columns, random_sums
+
+OF_LOSSES = ("sum_loss", "mean_loss", "loss_gradients", "hessian_product", "hessian_columns")
+
 
 class Batch(NamedTuple):
     """What goes into the network, and what should come out of it."""
@@ -21,6 +25,9 @@ class Batch(NamedTuple):
 
 class Task(ABC):
     """A task. Its examples are whatever `batch` can index, e.g. `gapscope.data.images.Images`.
+
+    The methods named in `OF_LOSSES` are derived from `losses` here. A task may have closed or fused forms of them. A
+    class with losses of its own does not inherit those of another task, which are of another loss.
 
     Attributes:
         unit: what a batch size counts: "image".
@@ -36,6 +43,13 @@ class Task(ABC):
     error_name: str
     beside_error: tuple[str, ...] = ()
     targets: str = "labels"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "losses" in cls.__dict__:
+            for name in OF_LOSSES:
+                if name not in cls.__dict__:
+                    setattr(cls, name, getattr(Task, name))
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -154,3 +168,29 @@ class Task(ABC):
                 return torch.zeros_like(vector)
             (product,) = torch.autograd.grad(gradient, point, vector, materialize_grads=True)
         return product
+
+    def loss_gradients(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the derivative of each example's loss in its outputs, of the outputs' shape."""
+        point = outputs.detach().requires_grad_()
+        with torch.enable_grad():
+            losses = self.losses(point, batch).sum()
+        (gradients,) = torch.autograd.grad(losses, point, materialize_grads=True)
+        return gradients
+
+    def hessian_columns(
+        self, outputs: Tensor, batch: Batch, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return vectors s (b, m, k) and signs (b, m): each example's Hessian of `sum_loss` is the sum of sign s s^T.
+
+        The Hessian is that in the k outputs of an example. Here its eigenvectors serve, after k products with it. The
+        diagonal of the Gauss-Newton matrix is summed from these vectors.
+
+        Args:
+            outputs: (b, ...), k for each example.
+            batch: its examples.
+            generator: CPU generator; vectors are then drawn, and the sum is that of the Hessian in the mean over draws.
+        """
+        units = torch.eye(outputs[0].numel()).to(outputs)
+        products = [self.hessian_product(outputs, batch, e.expand(len(outputs), -1).view_as(outputs)) for e in units]
+        vectors, signs = columns(torch.stack([of.reshape(len(outputs), -1) for of in products], dim=1))
+        return (vectors, signs) if generator is None else random_sums(vectors, signs, generator)

@@ -1,11 +1,14 @@
-"""The diagonal of the Hessian of a mean cross-entropy: exactly, by sampled labels, or by Hutchinson's probes.
+"""The diagonal of the Hessian of a mean loss: exactly, by sampling, or by Hutchinson's probes.
 
-Exactly, as the diagonal of the Gauss-Newton matrix: the mean over examples of sum_c p_c J_c^2 - (sum_c p_c J_c)^2,
-with p the softmax probabilities and J_c the gradient of logit c. It is the Hessian's own diagonal for the tensors of
-weights in which the logits are piecewise linear (`piecewise_linear`). `softmax_columns` are a square root of
-diag(p) - p p^T, and `SquaredJacobian` sums their squares, by a backward pass per class but one.
+Exactly, as the diagonal of the Gauss-Newton matrix: the mean over examples of the diagonal of J^T H J, with J the
+Jacobian of an example's outputs and H the Hessian of its loss in them. It is the Hessian's own diagonal for the tensors
+of weights in which the outputs are piecewise linear (`piecewise_linear`). With vectors s and signs for which H is the
+sum of sign s s^T, it is the sum of sign (J^T s)^2. `SquaredJacobian` sums these squares, by a backward pass per vector.
+`softmax_columns` are such vectors for the cross-entropy of a softmax, one fewer than there are classes. `columns` finds
+them for any loss.
 
-By labels drawn from the softmax: a backward pass per draw, unbiased for the same diagonal (Martens & Grosse 2015).
+By sampling: one backward pass, unbiased for the same diagonal. It is that of a label drawn from the softmax (Martens &
+Grosse 2015), or of a sum of the vectors s with random signs.
 
 By probes: v * H v with entries +-1 is unbiased for the Hessian's diagonal, whatever the network (Bekas, Kokiopoulou &
 Saad 2007); its error is that of the off-diagonal entries of a row.
@@ -43,6 +46,41 @@ def softmax_columns(logits: Tensor) -> Tensor:
     scale = (p / here.clamp(min=tiny))[:, :-1].sqrt() * torch.where(after > 0, after.rsqrt(), 0)
     below = -p[:, None].expand(-1, p.shape[1] - 1, -1).triu(1)
     return scale[:, :, None] * (below + pad(after.diag_embed(), (0, 1)))
+
+
+def columns(hessians: Tensor) -> tuple[Tensor, Tensor]:
+    """Return vectors s (b, k, k) and signs (b, k), for which each matrix is the sum over its rows s of sign s s^T.
+
+    A sign is 0 where rounding alone makes an eigenvalue.
+
+    Args:
+        hessians: (b, k, k), symmetric.
+
+    Example:
+        >>> vectors, signs = columns(torch.tensor([[[2.0, 1.0], [1.0, -3.0]]]))
+        >>> torch.allclose(vectors.mT @ (signs[..., None] * vectors), torch.tensor([[2.0, 1.0], [1.0, -3.0]]))
+        True
+    """
+    values, vectors = torch.linalg.eigh(hessians)
+    sizes = values.abs()
+    least = torch.finfo(values.dtype).eps * values.shape[1] * sizes.amax(1, keepdim=True)
+    return sizes.sqrt()[..., None] * vectors.mT, values.sign() * (sizes > least)
+
+
+def random_sums(vectors: Tensor, signs: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return a sum of the vectors (b, m, k) of either sign with random signs: (b, 1 or 2, k), and the two signs (b, .).
+
+    The mean over draws of sign s s^T is that of all vectors. There is no second one where none of `signs` is negative.
+
+    Args:
+        vectors: (b, m, k).
+        signs: (b, m), each 1, 0 or -1.
+        generator: CPU generator.
+    """
+    draws = (2 * torch.randint(2, signs.shape, generator=generator) - 1).to(signs)
+    kinds = [1.0, -1.0] if bool((signs < 0).any()) else [1.0]
+    sums = [torch.einsum("bm,bmk->bk", draws * (signs == kind), vectors) for kind in kinds]
+    return torch.stack(sums, dim=1), signs.new_tensor(kinds).expand(len(signs), -1)
 
 
 def label_columns(logits: Tensor, labels: Tensor) -> Tensor:

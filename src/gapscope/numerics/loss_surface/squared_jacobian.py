@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gapscope.numerics.loss_surface.shared_weights import call_with, shared_weights
 
-Columns = Callable[[Tensor], Tensor]  # outputs (b, k) -> vectors (b, m, k), s of each example
+Columns = Callable[[Tensor], Tensor]  # outputs (b, ...) of k entries each -> vectors (b, m, k), s of each example
 Seen = dict[str, tuple[Tensor, Tensor]]  # layer -> input, and a zero that was added to its output
 
 HELD = 2**24  # entries of examples' gradients at a time, 128 MB in float64
@@ -38,7 +38,7 @@ class SquaredJacobian:
     """Sums of squares of J^T s for one network.
 
     Args:
-        model: in the mode and precision of the measurement. It is copied. Its outputs are (b, k), and those of an
+        model: in the mode and precision of the measurement. It is copied. Its outputs are (b, ...), and those of an
             example must not depend on the other examples.
         inputs: (b, ...), of which the first few are used to find out which layers are of the cheap kinds.
 
@@ -61,7 +61,7 @@ class SquaredJacobian:
 
         Args:
             inputs: (b, ...).
-            columns: outputs (b, k) -> vectors (b, m, k).
+            columns: outputs (b, ...) of k entries each -> vectors (b, m, k).
         """
         found, vectors = self._from_layers(inputs, columns)
         others = {name: p for name, p in self.parameters.items() if name not in self.by_layer}
@@ -73,10 +73,11 @@ class SquaredJacobian:
         seen: Seen = {}
         with _probes(self._layers, seen), torch.enable_grad():
             outputs = self.model(inputs)
+            flat = outputs.reshape(len(outputs), -1)
         vectors = columns(outputs.detach())
         probes, m = [probe for _, probe in seen.values()], vectors.shape[1]
         deltas = [
-            torch.autograd.grad(outputs, probes, vector, retain_graph=number < m, materialize_grads=True)
+            torch.autograd.grad(flat, probes, vector, retain_graph=number < m, materialize_grads=True)
             for number, vector in enumerate(vectors.unbind(1) if probes else (), 1)
         ]
         found = {}
@@ -93,7 +94,8 @@ class SquaredJacobian:
 
         def of_example(example: Tensor, rows: Tensor) -> dict[str, Tensor]:
             def outputs(own: dict[str, Tensor]) -> Tensor:
-                return call_with(self.model, {**fixed, **own}, (example[None],), self._shared)[0]  # type: ignore[no-any-return]
+                outputs: Tensor = call_with(self.model, {**fixed, **own}, (example[None],), self._shared)
+                return outputs.reshape(-1)
 
             _, pull = vjp(outputs, dict(others))  # type: ignore[misc]
             return {name: of.square().sum(0) for name, of in each(lambda row: pull(row)[0])(rows).items()}
@@ -108,7 +110,9 @@ class SquaredJacobian:
     def _vmap_works(self, inputs: Tensor) -> bool:
         """Whether vmap has a rule, and a right one, for all that lies behind the other parameters: PReLU has none."""
         others = {name: p for name, p in self.parameters.items() if name not in self.by_layer}
-        vectors = torch.eye(self._outputs(inputs), dtype=inputs.dtype, device=inputs.device).expand(len(inputs), -1, -1)
+        with torch.no_grad():
+            outputs = self.model(inputs[:1])
+        vectors = torch.eye(outputs.numel()).to(outputs).expand(len(inputs), -1, -1)
         found = []
         for self._each in (_one_by_one, vmap) if others else ():
             try:
@@ -117,10 +121,6 @@ class SquaredJacobian:
                 return False
         return not others or all((found[1][name] - of).norm() <= SAME * of.norm() for name, of in found[0].items())
 
-    def _outputs(self, inputs: Tensor) -> int:
-        with torch.no_grad():
-            return int(self.model(inputs).shape[1])
-
     def _wrong(self, example: Tensor) -> set[str]:
         """Return the parameters of which the layers give other squares than autograd's gradient of one example."""
         draws = torch.Generator().manual_seed(0)
@@ -128,7 +128,7 @@ class SquaredJacobian:
 
         def column(outputs: Tensor) -> Tensor:
             mixed.append(torch.randn(outputs.shape, generator=draws, dtype=torch.float64).to(outputs))
-            return mixed[0][:, None]
+            return mixed[0].reshape(len(outputs), 1, -1)
 
         found, _ = self._from_layers(example, column)
         weights = {name: p.detach().clone().requires_grad_() for name, p in self.parameters.items()}
