@@ -29,6 +29,7 @@ CLASSES = {  # or labels of a set, outputs, or different tokens
     "diabetes": 1,
     "breast_cancer": 2,
     "wine": 3,
+    "linear_gaussian": 1,
     "sympy_source": 256,
 }
 

@@ -5,7 +5,7 @@ The first source that has a data set is used:
 1. a file or a function named in params (`data.files`);
 2. the folder named by the environment variable GAPSCOPE_DATA, with `<dataset>.npz` or torchvision's original files;
 3. data that come with a dependency: scikit-learn's digits, also with made-up sets of labels (digits_segments), and its
-   tables diabetes, breast_cancer and wine; the text sympy_source;
+   tables diabetes, breast_cancer and wine; the made-up table linear_gaussian; the text sympy_source;
 4. torchvision's download, MD5-checked.
 
 The variable is no param: it says where the bytes come from, not what they are.
@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.data import functions, tabular, text
+from gapscope.data import functions, made_up, tabular, text
 from gapscope.data.datasets import ARRAYS, CLASSES, checked, load, read_arrays
 from gapscope.data.own_files import Stated, standard
 from gapscope.errors import InputError, did_you_mean
@@ -160,7 +160,7 @@ def _find(name: str, settings: DataSettings, scratch: Path) -> tuple[str, Path, 
         unit = "sequences" if subset["name"] == text.CORPUS else "images"
         path = _drawn(whole, subset["name"], int(subset["images"]), scratch / f"{name}.npz")
         return f"{subset['images']} training {unit} of {source}", path, notes
-    if name in ("digits", "digits_segments", text.CORPUS, *tabular.BUNDLED):
+    if name in ("digits", "digits_segments", made_up.NAME, text.CORPUS, *tabular.BUNDLED):
         return *_bundled(name, scratch), []
     if name not in TORCHVISION:
         raise InputError(
@@ -171,7 +171,7 @@ def _find(name: str, settings: DataSettings, scratch: Path) -> tuple[str, Path, 
 
 
 def _bundled(name: str, scratch: Path) -> tuple[str, Path]:
-    """Return in words where a data set that comes with a dependency is from, and its file."""
+    """Return in words where a data set is from that comes with a dependency or is made up, and its file."""
     if name == "digits":
         words = "scikit-learn's bundled digits, 28 x 28, training part widened by one-pixel nudges"
         return words, _digits(scratch)
@@ -180,6 +180,8 @@ def _bundled(name: str, scratch: Path) -> tuple[str, Path]:
             "scikit-learn's bundled digits, 28 x 28, with made-up labels: the lit segments of a seven-segment display"
         )
         return words, _segments(_digits(scratch), scratch)
+    if name == made_up.NAME:
+        return made_up.written(scratch)
     return text.corpus(scratch) if name == text.CORPUS else tabular.bundled(name, scratch)
 
 

@@ -26,9 +26,11 @@ DATA = {
     "diabetes": "scikit-learn's diabetes",
     "breast_cancer": "scikit-learn's breast cancer",
     "wine": "scikit-learn's wine",
+    "linear_gaussian": "a made-up linear regression",
     "sympy_source": "source text of SymPy",
 }
-UNITS = {"sympy_source": "sequences", **dict.fromkeys(("diabetes", "breast_cancer", "wine"), "examples")}  # else images
+TABLES = ("diabetes", "breast_cancer", "wine", "linear_gaussian")
+UNITS = {"sympy_source": "sequences", **dict.fromkeys(TABLES, "examples")}  # else images
 _VARIED = re.compile(r"(?P<name>.+)_(?P<kind>[wn])(?P<number>[\d.]+)")  # lenet5_w2, mnist_n5000
 
 

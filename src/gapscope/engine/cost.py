@@ -73,6 +73,7 @@ SIZES = {  # of the built-in data sets, so that an estimate needs no download
     "diabetes": Size(332, 110, (10,), 1),
     "breast_cancer": Size(427, 142, (30,), 2),
     "wine": Size(133, 45, (13,), 3),
+    "linear_gaussian": Size(8192, 2048, (16,), 1),
     "sympy_source": Size(40_301, 2_045, (128,), 256),
 }
 
