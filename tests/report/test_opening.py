@@ -5,12 +5,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from made_up import ROOT
 
 from gapscope import papers
+from gapscope.config import read_yaml
 from gapscope.records.files import write_text
 from gapscope.records.tables import write_record, write_table
 from gapscope.report import remedies
-from gapscope.report.opening import answering, at_odds, opening
+from gapscope.report.opening import at_odds, opening
+from gapscope.report.question import answering, run
 
 PARAMS: dict[str, Any] = {
     "models": ["lenet5"], "datasets": ["fashion_mnist"], "batch_sizes": [128, 8192, 128], "seeds": [0, 1, 2],
@@ -36,6 +39,60 @@ def test_the_title_is_the_question_of_each_kind_of_study() -> None:
     assert "sharper minima" in question(measures=["evaluation", "near_rank", "landscape"])
     assert "random matrices" in question(models=[], datasets=[], measures=["random_matrices"])
     assert opening("mine", {}, Path(), []).question == "mine"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": {"batch_norm": False}},
+        {"train": {"linear_units": True}},
+        {"train": {"linear_units": True, "average_pooling": True}},
+        {"train": {"augment": True}},
+        {"epochs": 16},
+        {"seeds": [3, 4, 5]},
+    ],
+)
+def test_the_title_says_what_distinguishes_a_study(changes: dict[str, Any]) -> None:
+    assert question(**changes) != question()
+    remedy = {"claims": {"arm": "longer"}}
+    assert question(**remedy, **changes) != question(**remedy) or "epochs" in changes  # longer than what is not short
+
+
+@pytest.mark.parametrize(
+    ("arm", "one", "other"),
+    [
+        ("layerwise", {"optimizer": {"name": "lars"}}, {"optimizer": {"name": "lamb"}}),
+        *[("switching", *({"schedule": {"batch_schedule": [{"epoch": at, "batch_size": 128}]}} for at in (16, 31)))],
+        *[("discarding_control", *({"discard": {"by": by, "mean": "kept"}} for by in ("random", "class_mix")))],
+        *[("discarding_control", *({"discard": {"by": "small_loss", "mean": mean}} for mean in ("kept", "batch")))],
+    ],
+)
+def test_two_studies_of_one_remedy_have_two_titles(arm: str, one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert len({question(claims={"arm": arm}, train=train) for train in (one, other)}) == 2
+
+
+def test_a_question_about_weights_says_which() -> None:
+    taken = {"measures": ["evaluation", "gradient_law"]}
+    assert question(**taken, gradient_law={"epochs": [0, 1]}).endswith(", before training and after epoch 1?")
+    assert question(**taken, gradient_law={"epochs": [0]}).endswith(", before training?")
+    taken = {"measures": ["evaluation", "curvature_radius"], "epochs": 1}  # type: ignore[dict-item]
+    assert question(**taken, curvature_radius={"states": ["trained"]}).endswith(", after 1 epoch?")
+    assert question(**taken, curvature_radius={"states": ["initial", "trained"]}).endswith(
+        "training and after 1 epoch?"
+    )
+
+
+def test_no_two_committed_studies_have_one_title() -> None:
+    params = [read_yaml(path) for path in sorted((ROOT / "metrics").glob("*/params.yaml"))]
+    titles = [title for of in params if (title := opening(of["study"], of, Path(), []).question)]
+    assert len(titles) > 30
+    assert len(set(titles)) == len(titles)
+
+
+def test_the_length_of_a_run_is_said_in_what_is_fixed() -> None:
+    assert run(PARAMS) == "batch sizes 128 to 8192, 3 seeds, 60 epochs"
+    assert run({**PARAMS, "train": {"schedule": {"updates": 1080}}}).endswith(", 1,080 updates")
+    assert run({**PARAMS, "train": {"schedule": {"patience": 5}}}).endswith(", at most 60 epochs")
 
 
 def test_the_answer_is_that_of_the_claim_about_test_error_and_the_primary_one_after_it() -> None:

@@ -14,10 +14,12 @@ from typing import Any
 from gapscope.cli.compose import composed
 from gapscope.cli.study_files import STUDIES
 from gapscope.config import DECLARED, Params
+from gapscope.drawing.names import counted
 from gapscope.engine.time_left import duration, rounded
 from gapscope.errors import InputError
 from gapscope.records.cells import cells
 from gapscope.records.proofs import standing
+from gapscope.report import question
 from gapscope.runtime import describe_device, pick_device
 
 WIDTH, WIDTHS, INDENT = 100, (28, 30, 0), " " * 6  # of a line; of name, state and cost; before what belongs to a study
@@ -106,22 +108,21 @@ def span(params: Params) -> str:
         shown = f"b {sizes[0]}-{sizes[-1]} ({len(sizes)})" if len(sizes) > 1 else f"b {sizes[0]}"
         count = len(cells(params))
     elif "warm_start" in listed:
-        shown = f"{_counted(len(warm['starts']), 'start')}"
+        shown = f"{counted(len(warm['starts']), 'start')}"
         count = len(params.models) * len(params.datasets) * len(seeds) * (len(warm["starts"]) + 1)
     else:
         return "no network is trained"
-    return f"{_counted(count, 'run')}: {' x '.join([*networks, shown, _counted(len(seeds), 'seed')])}"
+    return f"{counted(count, 'run')}: {' x '.join([*networks, shown, counted(len(seeds), 'seed')])}"
 
 
 def length(params: Params) -> str:
     """Return the length of each run."""
-    plan, warm = params.groups["train"]["schedule"], params.groups["warmstart"]
+    warm = params.groups["warmstart"]
     if "warm_start" in params.groups["measures"]:
         return f"{warm['small_epochs']}, then {warm['large_epochs']} epochs"
     if "evaluation" not in params.groups["measures"]:
         return ""
-    most = "at most " if plan["patience"] else ""
-    return most + (_counted(plan["updates"], "update") if plan["updates"] else _counted(params.epochs, "epoch"))
+    return question.length({**params.groups, "epochs": params.epochs})
 
 
 def state(params: Params) -> str:
@@ -132,8 +133,8 @@ def state(params: Params) -> str:
         # a batch size that was added with -S is none of the study's own
         there = {tuple(run.get(name) for name in ("model", "dataset", "batch_size", "seed")) for run in runs}
         missing = {tuple(str(value) for value in cell.columns().values()) for cell in todo} - there
-        seeds = _counted(len({run.get("seed") for run in runs}), "seed")
-        return f"run, {seeds}" + (f", {_counted(len(missing), 'cell')} missing" if missing else "")
+        seeds = counted(len({run.get("seed") for run in runs}), "seed")
+        return f"run, {seeds}" + (f", {counted(len(missing), 'cell')} missing" if missing else "")
     if trained := sum(cell.record("train", ".json").is_file() for cell in todo):
         return f"{trained} of {len(todo)} trained"
     return "run" if (folder / "summary.json").is_file() else "not run"
@@ -162,7 +163,3 @@ def cost_in_words() -> Callable[[Params], str]:
         return f"about {duration(found.seconds)}{disk}"
 
     return said
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

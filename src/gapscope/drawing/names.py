@@ -69,3 +69,13 @@ def listed(names: Iterable[str]) -> str:
     """Return names in a row: `one, two and three`."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things.
+
+    Example:
+        >>> counted(1, "seed"), counted(2880, "update")
+        ('1 seed', '2,880 updates')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

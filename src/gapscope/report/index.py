@@ -7,7 +7,7 @@ from typing import Any
 from gapscope import papers
 from gapscope.claims.wording import SIGNS
 from gapscope.config import read_yaml
-from gapscope.report import opening, page
+from gapscope.report import opening, page, question
 
 PRIMARY = ("primary", "exploratory")  # families whose claims a summary counts
 REMEDIES, OWN = "What closes the gap?", "Start here"
@@ -31,12 +31,12 @@ def _params(folder: Path) -> Mapping[str, Any]:
 
 def _groups(params: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return the studies by group: remedies, then those of each paper in its order; what is left comes first."""
-    found: dict[str, list[str]] = {REMEDIES: [name for name in params if opening.arm(params[name]) != "plain"]}
+    found: dict[str, list[str]] = {REMEDIES: [name for name in params if question.arm(params[name]) != "plain"]}
     for paper, item in papers.items():
         if item.study in params and not any(item.study in own for own in found.values()):
             found.setdefault(paper.title, []).append(item.study)
     for name in sorted(set(params) - {name for own in found.values() for name in own}):
-        if title := _of_one_paper(opening.answering(params[name])):
+        if title := _of_one_paper(question.answering(params[name])):
             found[title].append(name)
     left = sorted(set(params) - {name for own in found.values() for name in own})
     left.sort(key=lambda name: name not in papers.no_evidence())  # the quick study is where to begin

@@ -4,7 +4,7 @@ All of it is made of the study's params and its table of claims, so that it fits
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,43 +16,11 @@ from gapscope.claims.claim import REMOVED, Claim
 from gapscope.claims.hypothesis_tests import ENOUGH
 from gapscope.claims.wording import evidence
 from gapscope.drawing import names, numbers
-from gapscope.records.cells import WIDENED
 from gapscope.records.tables import read_table
+from gapscope.report import question
 
 Row = Mapping[str, Any]
 
-PLAIN = "Does {who} lose accuracy at large batch?"
-REMEDY = "Does {remedy} close the large-batch gap of {who}?"
-REMEDIES = {  # arm -> what is done about the gap
-    "equal_updates": "making as many updates at every batch size",
-    "longer": "longer training",
-    "tuned_rate": "a learning rate tuned for each batch size",
-    "scaled_rate": "a learning rate that grows with the batch size",
-    "switching": "switching to a small batch",
-    "width": "a wider network",
-    "warmstart": "a small-batch start",
-    "warmup": "a learning rate that rises at first",
-    "discarding": "discarding samples of small loss",
-    "discarding_control": "a control of discarding",
-    "first_epoch": "a first epoch at a small batch and rate",
-    "first_epoch_control": "one part of such a first epoch",
-    "layerwise": "a learning rate for each layer",
-    "mclr": "MCLR",
-}
-OTHERWISE = {  # arm whose claim is not about the gap -> its question, and the measure that answers it
-    "warmup": (
-        "Does a learning rate that rises at first make the curvature of the layers of {who} more alike?",
-        "curvature_radius",
-    ),
-}
-QUESTIONS = (  # measure that a study takes, its question, and the measure that answers it; the first one counts
-    ("random_matrices", "Do the printed tables of random matrices hold?", "random_matrices"),
-    ("landscape", "Does {who} end in sharper minima at large batch?", "sharpness"),
-    ("near_rank", PLAIN, "evaluation"),
-    ("gradient_law", "Does the mean gradient of {who} shrink with the batch size as noise would?", "gradient_law"),
-    ("curvature_radius", "Does |w/g| order the layers of {who} by their curvature?", "curvature_radius"),
-    ("sharpness", "Does {who} end in sharper minima at large batch?", "sharpness"),
-)
 LEADS = {  # verdict -> the answer to the question
     "supported": "Yes.",
     "contradicted": "No.",
@@ -97,12 +65,10 @@ def opening(study: str, params: Mapping[str, Any], metrics: Path, claims: Sequen
         metrics: folder metrics/STUDY.
         claims: rows of its table of claims.
     """
-    text, measure = _question(params)
-    who = _who(params)
-    question = text.format(who=who) if who or "{who}" not in text else study
+    asked, measure = question.question(params) or study, question.answering(params)
     cells = measure == "random_matrices" and (metrics / "paper.csv").exists()
     sentences = _cells(read_table(metrics / "paper.csv")) if cells else _answers(claims, measure)
-    return Opening(question, _run(params), sentences, measure)
+    return Opening(asked, question.run(params), sentences, measure)
 
 
 def verdict(path: Path) -> str:
@@ -118,56 +84,6 @@ def verdict(path: Path) -> str:
         if claim and _of_test_error(claim) and (claim.test in ("shrinks", "recovers") or claim.of == "gap"):
             return f"{row['verdict']}: {evidence(row)}"
     return ""
-
-
-def arm(params: Mapping[str, Any]) -> str:
-    """Return what a study changes besides the batch size: its param `claims.arm`."""
-    return str((params.get("claims") or {}).get("arm", "plain"))
-
-
-def answering(params: Mapping[str, Any]) -> str:
-    """Return the measure that answers a study's question."""
-    return _question(params)[1]
-
-
-def _question(params: Mapping[str, Any]) -> tuple[str, str]:
-    """Return a study's question with a place for its networks, and the measure that answers it."""
-    taken = params.get("measures", ())
-    if (changed := arm(params)) in OTHERWISE:
-        return OTHERWISE[changed]
-    if changed != "plain":
-        remedy = REMEDIES.get(changed, changed.replace("_", " "))
-        return REMEDY.replace("{remedy}", remedy), "warm_start" if "warm_start" in taken else "evaluation"
-    return next(((text, answers) for name, text, answers in QUESTIONS if name in taken), (PLAIN, "evaluation"))
-
-
-def _who(params: Mapping[str, Any]) -> str:
-    """Return the networks and data sets of a study, in words."""
-    if not params.get("models"):
-        return ""
-    models = dict.fromkeys(found["name"] if (found := WIDENED.fullmatch(name)) else name for name in params["models"])
-    return f"{networks(models, params)} on {names.listed(map(names.dataset, params['datasets']))}"
-
-
-def networks(models: Iterable[str], params: Mapping[str, Any]) -> str:
-    """Return networks with what a study's params change of them, in words."""
-    train = params.get("train") or {}
-    variants = [
-        "linear throughout" if train.get("average_pooling") and train.get("linear_units") else "",
-        "with linear units" if train.get("linear_units") and not train.get("average_pooling") else "",
-        "without batch norm" if train.get("batch_norm") is False else "",
-    ]
-    return " ".join([names.listed(map(names.network, models)), *filter(None, variants)])
-
-
-def _run(params: Mapping[str, Any]) -> str:
-    """Return what was run, in words; empty where no network is trained at batch sizes."""
-    sizes = sorted(set(params.get("batch_sizes", ())))
-    if not sizes:
-        return ""
-    count, epochs = len(params["seeds"]), params["epochs"]
-    batches = f"batch sizes {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch size {sizes[0]}"
-    return f"{batches}, {count} seed{'s' if count > 1 else ''}, {epochs} epoch{'s' if epochs > 1 else ''}"
 
 
 def _answers(claims: Sequence[Row], measure: str) -> list[str]:

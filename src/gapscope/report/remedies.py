@@ -18,7 +18,7 @@ from gapscope.drawing.figure import styled
 from gapscope.records import provenance
 from gapscope.records.cells import WIDENED
 from gapscope.records.tables import read_table
-from gapscope.report import opening
+from gapscope.report import opening, question
 from gapscope.report.sections import Cell, Link, Table
 
 ENDS = ("before", "after")
@@ -74,7 +74,7 @@ def rows(metrics: Path, studies: list[str]) -> pd.DataFrame:
 def _of_study(metrics: Path, study: str) -> Iterator[dict[str, Any]]:
     path = metrics / study / "params.yaml"
     params = read_yaml(path) if path.exists() else {}
-    if (arm := opening.arm(params)) == "plain" or not (metrics / study / "gap.csv").exists():
+    if question.arm(params) == "plain" or not (metrics / study / "gap.csv").exists():
         return
     for before, after in _compared(metrics, study, params):
         if not (metrics / before.study / "gap.csv").exists():
@@ -84,8 +84,8 @@ def _of_study(metrics: Path, study: str) -> Iterator[dict[str, Any]]:
             ends = {f"{what}_{name}": value for name, end in zip(ENDS, (before, after), strict=True)
                     for what, value in end.at(sizes[-1]).items()}  # fmt: skip
             width = WIDENED.fullmatch(after.model)
-            remedy = f"width times {width['width']}" if width else opening.REMEDIES.get(arm, arm.replace("_", " "))
-            pair = f"{opening.networks([before.model], params)} on {names.dataset(after.dataset)}"
+            remedy = f"width times {width['width']}" if width else question.remedy(params)
+            pair = f"{question.networks([before.model], params)} on {names.dataset(after.dataset)}"
             verdict = opening.verdict(metrics / "claims" / f"{study}.csv")
             yield {"study": study, "remedy": remedy, "pair": pair, "size": sizes[-1],
                    "verdict": verdict, **ends}  # fmt: skip
