@@ -7,9 +7,9 @@ from gapscope.claims import verdicts
 from gapscope.claims.evidence import read_evidence
 from gapscope.claims.in_task import in_task
 from gapscope.config import load_params
+from gapscope.measures.study import words_of_records
 from gapscope.records.tables import write_table
 from gapscope.runtime import arguments, run_stage
-from gapscope.tasks.words import words_of
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     settings = params.section("claims", verdicts.ClaimSettings)
     settings.check(params.study, claims)
     studies = read_evidence(args.tables, params, claims), read_evidence(args.reference.parent)
-    asked = in_task(claims, words_of(set(studies[0].values["quantity"])))
+    asked = in_task(claims, words_of_records(args.tables, set(studies[0].values["quantity"])))
     write_table(args.out, verdicts.evaluate(asked, *studies, settings))
 
 

@@ -18,7 +18,7 @@ def in_task(claims: Sequence[Claim], words: Words) -> list[Claim]:
         claims: as their papers state them, for classification.
         words: of the study's task.
     """
-    return list(claims) if words is CLASSIFICATION else [_claim_in_task(claim, words) for claim in claims]
+    return [_claim_in_task(claim, words) for claim in claims] if words.instead else list(claims)
 
 
 def _claim_in_task(claim: Claim, words: Words) -> Claim:
@@ -33,5 +33,7 @@ def _claim_in_task(claim: Claim, words: Words) -> Claim:
         needs=claim.needs and named(claim.needs),
         untrained=claim.untrained and named(claim.untrained),
         statement=words.said(claim.statement),
+        source=words.said(claim.source),
+        caution=words.said(claim.caution),
         unit=words.loss_unit if claim.unit == CLASSIFICATION.loss_unit else claim.unit,
     )

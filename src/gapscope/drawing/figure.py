@@ -44,6 +44,7 @@ class Figure:
         draw: the table -> the figure.
         readable: whether its points can be read one by one; contours have none.
         optional: a study whose table is empty does not have the figure.
+        note: folder metrics/STUDY -> what else a reader must know, which the table does not say; empty if nothing.
     """
 
     name: str
@@ -53,6 +54,11 @@ class Figure:
     draw: Draw
     readable: bool = True
     optional: bool = False
+    note: Callable[[Path], str] | None = None
+
+    def told(self, rows: pd.DataFrame, metrics: Path) -> str:
+        """Return the caption with its note."""
+        return " ".join(filter(None, (self.caption(rows), self.note(metrics) if self.note else "")))
 
 
 def save(figures: Iterable[Figure], study: Any, folder: Path, said: Said = None) -> None:

@@ -25,7 +25,8 @@ NAMES = {  # estimate -> its name in a figure
 }
 BY_TENSOR = ("hessian", "eq17", "eq20", "lars", "percent_delta")
 LABELLED = 24  # tensors at most whose names fit below a panel
-KINDS = {"weights": "weights", "vectors": "biases and batch norm"}
+KINDS = ("weights", "vectors")
+INITIAL = "initial"
 PANELS = (  # panel, label, power of n where |g| is noise alone
     ("radius", "radius, relative to that of the fewest images", 0.5),
     ("distance", "distance |d|, relative to that of the fewest images", -0.5),
@@ -71,7 +72,7 @@ def draw_by_tensor(rows: pd.DataFrame) -> Drawing:
         for axes, (name, of) in zip(line, _states(here), strict=False):
             _draw_tensors(axes, of)
             axes.set_yscale("log")
-            drawing.entitle([axes], [f"radius of {KINDS[kind]}\n{name}"], pair, of, several=len(pairs) > 1)
+            drawing.entitle([axes], [f"radius of {_kind(kind, of)}\n{name}"], pair, of, several=len(pairs) > 1)
         for axes in line[len(_states(here)) :]:
             axes.set_visible(False)
     drawing.entitle_figure(figure, "Curvature radius by tensor", rows)
@@ -151,7 +152,7 @@ def against_batch_size(study: Study) -> pd.DataFrame:
     runs, frames = study.good_runs, []
     runs = runs[runs["kind"] == "all"]
     for panel, quantity, estimate in SERIES:
-        for state in ("trained", "initial"):
+        for state in ("trained", INITIAL):
             at = (runs["quantity"] == quantity) & (runs["estimate"] == estimate) & (runs["state"] == state)
             frames.append(drawing.rows_of(runs[at], panel, f"{NAMES[estimate]}, {state}"))
     return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
@@ -159,10 +160,13 @@ def against_batch_size(study: Study) -> pd.DataFrame:
 
 def against_batch_size_caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
-    return (
+    initial = rows["series"].str.endswith(f", {INITIAL}").any()
+    same = ["The initial weights are the same at each batch size."] if initial else []
+    asked = (
         "How far the radii of a network's tensors lie apart, and whether estimates from w and g put its tensors in the"
-        f" order of 1/h. The initial weights are the same at each batch size. {drawing.runs_caption(rows)}"
+        " order of 1/h."
     )
+    return " ".join([asked, *same, drawing.runs_caption(rows)])
 
 
 def draw_against_batch_size(rows: pd.DataFrame) -> Drawing:
@@ -170,17 +174,24 @@ def draw_against_batch_size(rows: pd.DataFrame) -> Drawing:
     return drawing.against_batch_size(rows, "Curvature radii over all parameter tensors")
 
 
+def _kind(kind: str, rows: pd.DataFrame) -> str:
+    """Return what the tensors of a kind are; a network without batch norm has biases alone."""
+    if kind == "weights":
+        return "weights"
+    return "biases and batch norm" if rows["layer"].str.contains("norm").any() else "biases"
+
+
 def _at_ends(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the initial weights once, and the trained ones of the smallest and the largest batch size."""
     small, large = rows["batch_size"].min(), rows["batch_size"].max()
     trained = (rows["state"] == "trained") & rows["batch_size"].isin([small, large])
-    kept: pd.DataFrame = rows[trained | ((rows["state"] == "initial") & (rows["batch_size"] == small))]
+    kept: pd.DataFrame = rows[trained | ((rows["state"] == INITIAL) & (rows["batch_size"] == small))]
     return kept
 
 
 def _states(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return name and rows of each state of a network that is drawn, the initial one first."""
-    initial, trained = (rows[rows["state"] == state] for state in ("initial", "trained"))
+    initial, trained = (rows[rows["state"] == state] for state in (INITIAL, "trained"))
     of_sizes = [(f"trained at b = {size}", of) for size, of in trained.groupby("batch_size")]
     return [*([("initial weights", initial)] if len(initial) else []), *of_sizes]
 

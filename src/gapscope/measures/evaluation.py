@@ -6,12 +6,15 @@ out of means and tests, as a diverged run is.
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapscope.errors import reading
 from gapscope.measures.quantity import Quantity
 from gapscope.records.long import RUN
-from gapscope.records.tables import AGAIN, Record
+from gapscope.records.tables import AGAIN, Record, read_record
 from gapscope.tasks.words import WORDS, words_of
 
 if TYPE_CHECKING:  # pandas takes a second to import
@@ -163,6 +166,33 @@ def notes(study: "Study") -> "list[dict[str, Any]]":
         {**run, "status": status(record, table), "device": record["device"]}
         for run, record, table in study.records(STAGE)
     ]
+
+
+def table_notes(folder: Path) -> list[str]:
+    """Return the learning rates that were chosen, run by run, from the records in a folder metrics/STUDY."""
+    records = [read_record(path) for path in sorted((folder / STAGE).glob("*.json"))]
+    swept = [record for record in records if record.get("lr_sweep")]
+    return [_chosen_rates(list(of)) for _, of in groupby(sorted(swept, key=_network), _network)]
+
+
+def _network(record: Record) -> tuple[str, str]:
+    return record["model"]["name"], record["dataset"]
+
+
+def _chosen_rates(records: Sequence[Record]) -> str:
+    """Return the rates that one network's runs chose, and from which."""
+    candidates = sorted({row["lr"] for record in records for row in record["lr_sweep"]})
+    by_size: dict[int, list[float]] = {}
+    for record in sorted(records, key=itemgetter("batch_size", "seed")):
+        by_size.setdefault(record["batch_size"], []).append(record["lr_start"])
+    chosen = "; ".join(f"b = {size}: {', '.join(f'{lr:g}' for lr in rates)}" for size, rates in by_size.items())
+    ends = {candidates[0], candidates[-1]} & {lr for rates in by_size.values() for lr in rates}
+    beyond = " A rate at an end of this list was chosen, so a better one may lie beyond." if ends else ""
+    tried = ", ".join(f"{lr:g}" for lr in candidates)
+    return (
+        f"Each run's learning rate is the one with the smallest loss on held-out training images, of {tried}."
+        f" Chosen, one per seed: {chosen}.{beyond}"
+    )
 
 
 def status(record: Record, table: "pd.DataFrame") -> str:

@@ -1,7 +1,10 @@
 """Figures of error and loss: against batch size, and along training."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
@@ -10,6 +13,7 @@ from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
 from gapscope.records.cells import WIDENED
 from gapscope.records.long import RUN, select
+from gapscope.records.tables import read_table
 from gapscope.tasks.words import words_of
 
 REESTIMATED = {"statistics": "reestimated"}
@@ -135,10 +139,19 @@ def curves_caption(rows: pd.DataFrame) -> str:
     several = rows.groupby(["model", "dataset", "batch_size"])["seed"].nunique().max() > 1
     drawn, ranges = ("Lines", "bands") if rows["epoch"].nunique() > 1 else ("Marks", "bars")
     means = f"{drawn} are means over seeds, and {ranges} reach from the smallest run to the largest."
-    drawn = means if several else f"{drawn} are single runs."
+    return means if several else f"{drawn} are single runs."
+
+
+def running_note(metrics: Path) -> str:
+    """Return with which batch-norm statistics the curves are taken; empty where none of the networks has batch norm."""
+    means = read_table(metrics / "batch_sizes.csv")
+    error = means[(means["quantity"] == words_of(set(means["quantity"])).error) & (means["split"] == "test")]
+    wide = error.pivot_table(index=["model", "dataset", "batch_size"], columns="statistics", values="mean")
+    if "running" not in wide or (wide["running"] == wide["reestimated"]).all():
+        return ""
     return (
-        f"{drawn} A network with batch norm is tested with its running statistics here. At large batches these lag"
-        " behind, which alone raises the test error. The tables have re-estimated statistics."
+        "Batch norm has its running statistics here. At large batches these lag behind, which alone raises the test"
+        " error. The tables have re-estimated statistics."
     )
 
 
@@ -160,15 +173,22 @@ def draw_curves(rows: pd.DataFrame) -> Drawing:
             axes.set_yscale("log")
             if "error" in column:  # an error may be 0
                 axes.set_yscale("symlog", linthresh=0.1)
-                axes.yaxis.set_major_locator(FixedLocator([0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]))
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                _label_errors(axes)
         drawing.entitle(line, titles, pair, here, several=len(pairs) > 1)
     drawing.entitle_figure(figure, "Training curves", rows)
     return figure
 
 
+def _label_errors(axes: Axes) -> None:
+    """Label an axis of errors at round values, at least at two."""
+    low, high = axes.get_ylim()
+    round_ones = [value for value in (0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low <= value <= high]
+    axes.yaxis.set_major_locator(FixedLocator(round_ones) if len(round_ones) > 1 else MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 FIGURES = [
     Figure("gap_by_width", "Gap against width", by_width_caption, by_width, draw_by_width, optional=True),
     Figure("gap", "Error and loss", gap_caption, gap, draw_gap),
-    Figure("curves", "Training curves", curves_caption, curves, draw_curves),
+    Figure("curves", "Training curves", curves_caption, curves, draw_curves, note=running_note),
 ]

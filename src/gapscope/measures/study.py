@@ -1,6 +1,6 @@
 """What a study has measured: its cells, their records as long tables, and the tables that are made of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,9 +70,9 @@ class Study:
     def words(self) -> Words:
         """The words of the study's task, by what its runs or warm starts have."""
         if (self.folder / "runs.csv").exists():
-            return words_of(set(self.runs["quantity"]))
+            return words_of_records(self.folder, set(self.runs["quantity"]))
         starts = self.table("warmstart")  # there are none where no network is trained
-        return words_of(set(starts["quantity"]) if len(starts) else ())
+        return words_of_records(self.folder, set(starts["quantity"]) if len(starts) else ())
 
     def table(self, name: str) -> "pd.DataFrame":
         """Return one of its tables; an empty one where it has none of that name."""
@@ -105,6 +105,18 @@ class Study:
 
         frames = [table.assign(**run) for run, _, table in self.records(stage)]
         return pd.concat([frame for frame in frames if len(frame)] or frames, ignore_index=True)
+
+
+def words_of_records(folder: Path, quantities: Collection[str]) -> Words:
+    """Return the words of a study's task, for images or for the rows of a table.
+
+    Args:
+        folder: metrics/STUDY, whose records say what the networks see.
+        quantities: that the study has.
+    """
+    words, record = words_of(quantities), next(iter(sorted((folder / "train").glob("*.json"))), None)
+    rows = record is not None and len((read_record(record).get("model") or {}).get("image_shape", ())) == 1
+    return words.of_rows() if rows else words
 
 
 def _record(path: Path, about: Run) -> Record:

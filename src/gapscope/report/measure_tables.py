@@ -34,7 +34,7 @@ WORDS: dict[str, dict[Any, str]] = {  # axis -> value -> how a reader calls it; 
     "half": {"first": "first half", "second": "second half"},
     "state": {"initial": "initial weights", "trained": "trained weights"},
     "estimate": {"hessian": "by 1/h", "eq17": "by |w/g|, equation 17", "lars": "by ‖w‖/‖g‖"},
-    "kind": {"all": "", "weights": "weights alone", "vectors": "biases and batch norm alone"},
+    "kind": {"all": "", "weights": "weights alone", "vectors": "vectors alone"},
     "phase": {"small": "small-batch iterate", "large": "large-batch solution"},
 }
 SIGNS = {"threshold": "≤ ", "epsilon": "ε = ", "dimension": "p = ", "level": "above ", "radius": "radius "}

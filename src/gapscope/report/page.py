@@ -7,8 +7,8 @@ git, so a page can be made in any clone, without torch and without training. The
 import re
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -23,11 +23,12 @@ from gapscope.claims.wording import SIGNS, p_value
 from gapscope.config import read_yaml
 from gapscope.drawing import names, numbers, svg
 from gapscope.errors import InputError
+from gapscope.measures.study import words_of_records
 from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
 from gapscope.report import gap, measure_tables, opening, page_tables
 from gapscope.report.sections import unbroken
-from gapscope.tasks.words import Words, words_of
+from gapscope.tasks.words import Words
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
 KEY = 6  # claims that a page shows at its top
@@ -72,10 +73,6 @@ class Shown:
     caption: str
     svg: Markup
 
-    def in_words(self, said: Callable[[str], str]) -> "Shown":
-        """Return it with its texts in the words of another task; the figure itself has them."""
-        return replace(self, title=said(self.title), caption=said(self.caption))
-
 
 def page(
     study: str,
@@ -97,7 +94,7 @@ def page(
     configuration, every = settings.read_text(encoding="utf-8"), metrics / "params.yaml"
     opens = opening.opening(study, read_yaml(every) if every.exists() else {}, metrics, tested)
     said = words(metrics).said
-    first, others = ([figure.in_words(said) for figure in of] for of in figures(plots, opens.measure))
+    first, others = figures(plots, metrics, opens.measure, said)
     return (
         environment()
         .get_template("report.html.j2")
@@ -125,7 +122,7 @@ def words(metrics: Path) -> Words:
     """Return the words of the task of a study, by what was measured."""
     tables = (metrics / f"{name}.csv" for name in ("batch_sizes", "warmstart"))
     table = next((read_table(path) for path in tables if path.exists()), None)
-    return words_of(() if table is None else set(table["quantity"]))
+    return words_of_records(metrics, () if table is None else set(table["quantity"]))
 
 
 @cache
@@ -195,31 +192,31 @@ def answers(path: Path) -> list[str]:
     return gap.answer(table) if len(table) else []
 
 
-def figures(plots: Path, measure: str) -> tuple[list[Shown], list[Shown]]:
+def figures(plots: Path, metrics: Path, measure: str, said: Callable[[str], str]) -> tuple[list[Shown], list[Shown]]:
     """Return the figure that a page opens with, if there is one, and the others in the order of the measures.
 
     Args:
         plots: folder plots/STUDY.
+        metrics: folder metrics/STUDY.
         measure: the page opens with its first figure that the study has.
+        said: puts titles and captions into the words of the study's task; the figures themselves have them.
     """
     own = [figure.name for figure in measures.figures(measure)]
-    drawn = _drawn(plots)
+    drawn = list(_drawn(plots, metrics, said))
     first = next((name for name in own if any(shown.name == name for shown in drawn)), "")
     return [shown for shown in drawn if shown.name == first], [shown for shown in drawn if shown.name != first]
 
 
-def _drawn(plots: Path) -> list[Shown]:
-    found = []
+def _drawn(plots: Path, metrics: Path, said: Callable[[str], str]) -> Iterator[Shown]:
     for each in (figure for name in measures.names() for figure in measures.figures(name)):
         table, picture = (plots / f"{each.name}{suffix}" for suffix in (".csv", ".svg"))
         if table.exists() and picture.exists():
             rows = read_table(table)
             if rows.empty and each.optional:
                 continue
-            caption = "" if rows.empty else each.caption(rows)
-            drawn = svg.inline(picture.read_text(encoding="utf-8"), f"{each.title}. {caption}")
-            found.append(Shown(each.name, each.title, caption, Markup(drawn)))
-    return found
+            title, caption = said(each.title), "" if rows.empty else said(each.told(rows, metrics))
+            drawn = svg.inline(picture.read_text(encoding="utf-8"), f"{title}. {caption}")
+            yield Shown(each.name, title, caption, Markup(drawn))
 
 
 def made(metrics: Path) -> list[dict[str, Any]]:

@@ -84,7 +84,7 @@ def remedy(params: Params) -> str:
     if changed == "layerwise" and (name := (train.get("optimizer") or {}).get("name")):
         return f"{words} ({str(name).replace('_', ' ')})"
     if changed == "discarding_control" and (discard := train.get("discard")):
-        return f"discarding {DISCARDED[discard['by']]}" + (" at the usual rate" * (discard["mean"] == "batch"))
+        return f"discarding {DISCARDED[discard['by']]}{' at the usual rate' if discard['mean'] == 'batch' else ''}"
     if changed == "discarding_control" and switches:
         return "the larger rate that discarding amounts to"
     return words

@@ -6,7 +6,7 @@ stands for the classification error and its loss for the cross-entropy, and `Wor
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Words:
         """Return this task's quantity in the place of one of classification; any other quantity is the same in all."""
         own = {CLASSIFICATION.error: self.error, CLASSIFICATION.loss: self.loss}
         return {**own, CLASSIFICATION.best_epoch_error: self.best_epoch_error}.get(quantity, quantity)
+
+    def of_rows(self) -> "Words":
+        """Return the words where the examples are rows of a table, not images."""
+        return replace(self, instead={"image": "example", "images": "examples", **self.instead})
 
     def said(self, text: str) -> str:
         """Return a text that is written in the words of classification in those of this task.
