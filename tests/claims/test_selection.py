@@ -150,6 +150,22 @@ def test_an_axis_that_a_claim_leaves_open_is_named() -> None:
         outcomes(open_axis, counts({1e-3: 1.0, 1e-4: 1.0}))
 
 
+def test_of_two_statistics_of_batch_norm_the_re_estimated_ones_are_tested() -> None:
+    runs = made_up(0.0, 0.2, seeds=3)
+    noise = np.exp(0.01 * runs["test_error_pct"])
+    flat = runs[["model", "dataset", "batch_size", "seed"]].assign(
+        quantity="sharpness_pct", split="train", space="full", epsilon=1e-3, value=noise
+    )
+    rising = flat.assign(value=flat["batch_size"] * noise)
+    claims = [claim for claim in papers.claims() if claim.name == "sharpness_rises"]
+    for batch, usual, said in ((flat, rising, "supported"), (rising, flat, "no effect")):
+        both = pd.concat([batch.assign(statistics="batch"), usual.assign(statistics="reestimated")], ignore_index=True)
+        found = Evidence(both, runs)
+        assert evaluate(claims, found, found, PLAIN)["verdict"].tolist() == [said]
+    alone = Evidence(rising.assign(statistics="batch"), runs)
+    assert evaluate(claims, alone, alone, PLAIN)["verdict"].tolist() == ["supported"]
+
+
 def test_a_value_to_compare_with_is_taken_at_the_same_threshold() -> None:
     run_counts, other = counts({1e-4: 3.0, 1e-5: 3.0}), counts({1e-4: 1.0, 1e-5: 5.0}, sample="untrained")
     found = Evidence(pd.concat([run_counts.values, other.values], ignore_index=True), run_counts.runs)

@@ -131,7 +131,7 @@ class Evidence:
                 rows = _first_of(rows, axis, value).assign(**{axis: measured.named[axis]})
             else:
                 rows = rows[(rows[axis] == value).fillna(False)]
-        return rows
+        return rows if "statistics" in measured.where else _without_batch_statistics(rows)
 
     @cached_property
     def _by_quantity(self) -> dict[str, pd.DataFrame]:
@@ -227,6 +227,12 @@ def _tested(
         return value
     other = evidence.of(compared_with, at, claim.over)
     return value / other if claim.unit == "times" else value - other
+
+
+def _without_batch_statistics(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without those of the batches' own statistics of batch norm, unless there are no others."""
+    others = rows["statistics"] != "batch" if "statistics" in rows else pd.Series(True, index=rows.index)
+    return rows[others] if others.any() else rows
 
 
 def _first_of(rows: pd.DataFrame, axis: str, names: Sequence[str]) -> pd.DataFrame:
