@@ -44,7 +44,7 @@ family          primary         what the paper's abstract and conclusions state:
 controls        name of the claim that this one is a control of. Controls are a family of their own. One is tested only
                 where the claim that it controls is supported
 untrained       {quantity, where}: the part of the quantity that is there without training, such as structural zeros.
-                Where it makes up at least half of the change in every seed, the verdict is "by construction"
+                Where it is in every seed at least half of the mean change, the verdict is "by construction"
 margin          {value, because}: the largest effect that counts as none, in the unit of the effect, and its reason. Of
                 `times` a factor, of counts (`values`) a share of all the values that there are. A claim without a
                 margin is never said to have no effect
