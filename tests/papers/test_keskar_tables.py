@@ -94,3 +94,15 @@ def test_another_network_is_refused() -> None:
 def test_one_batch_size_is_refused() -> None:
     with pytest.raises(InputError, match="batch_size=N"):
         keskar.beside(*measured(sizes=(256,)))
+
+
+def test_of_two_statistics_of_batch_norm_the_re_estimated_ones_stand_beside_it() -> None:
+    name, batches, cells = measured()
+    sharp = batches["quantity"] == "sharpness_pct"
+    assert sharp.any()
+    batch = batches[sharp].assign(statistics="batch", mean=1e6)
+    both = pd.concat([batches.assign(statistics=batches["statistics"].mask(sharp, "reestimated")), batch])
+    expected = keskar.beside(name, batches, cells)["mean"]
+    pd.testing.assert_series_equal(keskar.beside(name, both, cells)["mean"], expected)
+    alone = batches.assign(statistics=batches["statistics"].mask(sharp, "batch"))
+    pd.testing.assert_series_equal(keskar.beside(name, alone, cells)["mean"], expected)

@@ -99,7 +99,10 @@ def markdown(rows: pd.DataFrame) -> str:
 
 def _measured(line: Mapping[Hashable, Any], found: pd.DataFrame, size: int) -> dict[str, Any]:
     where = {axis: line[axis] for axis in AXES if pd.notna(line.get(axis))}
-    table = measured(found, line["quantity"], where)
+    own = found[found["quantity"] == line["quantity"]]
+    if "statistics" in own and "statistics" not in where and (others := own["statistics"] != "batch").any():
+        own = own[others]  # re-estimated statistics of batch norm, where a study has both
+    table = measured(own, line["quantity"], where)
     if size not in table.index:
         return {"mean": None, "std": None}
     mean, std = table["mean"][size], table["std"][size]
