@@ -47,8 +47,8 @@ def test_each_batch_size_is_judged_by_the_interval_of_its_gap() -> None:
 def test_the_answer_names_the_last_batch_size_before_the_first_doubt() -> None:
     (sentence,) = gap.answer(gap.gap_table(*runs(GROWING), tolerance=0.5))
     assert sentence == (
-        "Largest batch up to which all are shown to be safe (at most 0.5 points more test error): 64. "
-        "At 256 it is undecided. Shown to cost more: 1024 and above. "
+        "Every batch size tried up to 64 is shown to be safe (at most 0.5 points more test error). "
+        "256 is undecided. Shown to cost more: 1024 and above. "
         "At 4096 runs diverged or learned nothing. At 1024: +2 points (1.9 to 2.2). "
         "At b = 32: 2,001 updates, train error 3 %; at b = 1024: 63 updates, train error 4.017 %."
     )

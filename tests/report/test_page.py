@@ -138,7 +138,7 @@ def test_what_must_be_read_with_care_is_said_and_how_large_a_batch_may_be(tmp_pa
     text = text_of(page(**made_up))
     assert "With care: A box &lt;is&gt; no ball." in text
     assert text.count("With care:") == 1  # the others have nothing
-    assert "How large may the batch be? Largest batch up to which all are shown to be safe (at most 0.5 points" in text
+    assert "How large may the batch be? Every batch size tried up to 64 is shown to be safe (at most 0.5 points" in text
     assert "64 3 80 19.04 +0.1 −0.05 to 0.25 within" in text
     assert "At b = 32: 16,840 updates, train error 0 %." in text
     assert "At b = 32: 16,840 updates, train error 0 %; at b = 64: 80 updates, train error 19.04 %." in text

@@ -48,7 +48,7 @@ def against_batch_size(study: Study) -> pd.DataFrame:
 
 def caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
-    return f"Of the training cross-entropy at the solutions. {drawing.runs_caption(rows)}"
+    return f"The loss is the training cross-entropy, at the weights after training. {drawing.runs_caption(rows)}"
 
 
 def draw(rows: pd.DataFrame) -> Drawing:

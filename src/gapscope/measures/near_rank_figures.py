@@ -77,7 +77,7 @@ def caption(rows: pd.DataFrame) -> str:
     whole = "As the paper counts, structural zeros are included: the shape forces them, whatever training did."
     excess = "The excess is the number of values that could have been large and are not."
     if rows["series"].str.startswith("control").any():
-        excess += " Training at that batch size had no part in the controls."
+        excess += " The controls were not trained at that batch size."
     panels = {AS_PAPER: whole, EXCESS: excess, REMAINS: "What remains is for training to explain."}
     told = [text for question, text in panels.items() if question in set(rows["question"])]
     unsure = rows["undecidable"].astype(bool).any()

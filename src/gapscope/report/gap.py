@@ -99,8 +99,8 @@ def _safe(rows: pd.DataFrame) -> str:
     if fits.any():
         last = rows["batch_size"][fits].max()
         gaps = rows.loc[(rows["batch_size"] > last) & (rows["verdict"] == "undecided"), "batch_size"]
-        beyond = f" At {names.listed(map(str, gaps))} it is undecided." if len(gaps) else ""
-        return f"Largest batch up to which all are shown to be safe{safe}: {last}.{beyond}"
+        beyond = f" {names.listed(map(str, gaps))} {'are' if len(gaps) > 1 else 'is'} undecided." if len(gaps) else ""
+        return f"Every batch size tried up to {last} is shown to be safe{safe}.{beyond}"
     return f"No batch above {smallest} is shown to be safe{safe}."
 
 

@@ -130,7 +130,7 @@ def _sentence(row: Row, *, lead: bool) -> str:
     """Return a claim's verdict as a sentence."""
     reason = str(row["why"]).partition("; ")[0]
     effect = f"{numbers.effect(row)}; " if row["effect"] is not None else ""
-    n = "" if reason.startswith("n = ") or row["verdict"] == "not testable" else f", n = {row['n']}"
+    n = "" if reason.startswith("n = ") or row["verdict"] in ("not testable", "not comparable") else f", n = {row['n']}"
     said = f"“{row['statement']}”"
     begin = f"{LEADS[row['verdict']]} {said}" if lead else f"{said} is {row['verdict']}"
     return f"{begin}: {effect}{reason}{n}."

@@ -27,7 +27,7 @@ from gapscope.measures.study import words_of_records
 from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
 from gapscope.report import gap, measure_tables, opening, page_tables
-from gapscope.report.sections import unbroken
+from gapscope.report.sections import code, unbroken
 from gapscope.tasks.words import Words
 
 MADE = ("device", "threads", "commit", "gapscope", "torch", "python")  # of a record's provenance
@@ -143,6 +143,7 @@ def environment() -> Environment:
         "p_value": p_value,
         "pair": lambda row: names.pair(row["model"], row["dataset"]),
         "at_odds": opening.at_odds,
+        "code": lambda text: Markup(code(text)),
     }
     return made
 

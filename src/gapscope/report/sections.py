@@ -114,20 +114,20 @@ def _table(table: Table) -> str:
 
 def _cell(cell: Cell) -> str:
     if isinstance(cell, Folded):
-        folded = f"<details><summary>{_code(cell.text)}</summary>{_code(cell.whole)}</details>"
-        return folded if cell.whole != cell.text else _code(cell.text)
+        folded = f"<details><summary>{code(cell.text)}</summary>{code(cell.whole)}</details>"
+        return folded if cell.whole != cell.text else code(cell.text)
     if not isinstance(cell, Link):
-        return _code(cell)
+        return code(cell)
     text = escape(unbroken(cell.text)).replace("_", "_<wbr>")  # a long name of a study breaks there
     return f'<a href="{escape(cell.target)}">{text}</a>'
 
 
 def _paragraph(text: str) -> str:
-    return f"<p>{_code(text)}</p>"
+    return f"<p>{code(text)}</p>"
 
 
-def _code(text: str) -> str:
-    """Text with what stands in backticks as code."""
+def code(text: str) -> str:
+    """Return a text as HTML, with what stands in backticks as code."""
     parts = escape(unbroken(text)).split("`")
     if len(parts) % 2 == 0:  # an odd backtick is one
         return "`".join(parts)
