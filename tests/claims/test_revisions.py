@@ -91,6 +91,15 @@ def test_only_claims_on_what_a_measure_gave_are_not_compared(
     assert verdict_of(rows, untouched) == before[list(rows.index).index(untouched)] != "not comparable"
 
 
+def test_a_measurement_on_another_kind_of_device_is_not_compared(copied: Path) -> None:
+    for path in Path("provenance/table05/sharpness").glob("*-s2.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "device": "cuda (a GPU)"}))
+    rows, before = verdicts("table05"), committed("table05")
+    assert verdict_of(rows, "sharpness_rises") == "not comparable"
+    assert "1 on cuda" in rows.loc[["sharpness_rises"], "why"].iloc[0]
+    assert verdict_of(rows, "near_rank_rises") == before[list(rows.index).index("near_rank_rises")] != "not comparable"
+
+
 def test_a_reference_of_another_revision_is_not_compared(copied: Path) -> None:
     assert list(verdicts("example_switched")["verdict"]) == committed("example_switched")
     plant("example/train/*.json")
@@ -120,7 +129,7 @@ def test_runs_that_are_not_tested_may_be_of_any_revision() -> None:
     table = made_up(0.5, 0.2, seeds=4)
     table.loc[(table["seed"] == 3), "status"] = "diverged"
     found = evidence(table)
-    found = type(found)(found.values, found.runs, revisions={"train": {f"lenet5-mnist-b{b}-s{s}": 1 + (s == 3)
+    found = type(found)(found.values, found.runs, revisions={"train": {f"lenet5-mnist-b{b}-s{s}": f"{1 + (s == 3)}"
         for b in table["batch_size"].unique() for s in range(4)}})  # fmt: skip
     claims = [CLAIMS["test_error_rises"]]
     assert evaluate(claims, found, found, PLAIN)["verdict"].item() == "supported"

@@ -10,6 +10,7 @@ from scipy import stats
 
 from gapscope import papers
 from gapscope.claims import hypothesis_tests as tests
+from gapscope.claims import power
 from gapscope.claims.slopes import slope_resolution, slopes
 from gapscope.claims.verdicts import ClaimSettings
 from gapscope.errors import InputError
@@ -521,3 +522,17 @@ def test_eigenvalues_are_counts_like_singular_values() -> None:
     alike = 9 * (table["batch_size"] == 6000)
     row = verdict(table.assign(hessian_above_level=alike), "hessian_count_rises")
     assert row["p"] == pytest.approx(stats.t.sf(9 * 6, 2), rel=1e-9)
+
+
+def test_the_seeds_of_a_verdict_are_those_that_have_the_quantity() -> None:
+    table = made_up(0.5, 0.2, seeds=4)
+    table.loc[table["seed"].isin([1, 3]), "test_error_pct"] = np.nan
+    found = verdict(table)
+    assert (found["seeds"], found["n"]) == ("0, 2", 2)
+
+
+def test_never_fewer_seeds_are_said_to_decide_than_can_decide() -> None:
+    clear = np.array([1.0, 1.001])
+    assert power.seeds_for_difference(clear, 0.05) == tests.ENOUGH
+    assert power.seeds_for_trend(clear, 100, 0.05) == tests.ENOUGH
+    assert power.seeds_for_equivalence(0.001 * clear[:, None], 1.0, 0.05) == tests.ENOUGH

@@ -1,7 +1,6 @@
 """The made-up regression: the same bytes everywhere, the stated moments, and the noise scale in closed form."""
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 import pytest

@@ -18,7 +18,7 @@ from made_up import CLAIM, CLAIMS, ROOT, Made, study
 from gapscope import measures
 from gapscope.drawing import figure, numbers
 from gapscope.errors import InputError
-from gapscope.measures import near_rank, warm_start, warm_start_figures
+from gapscope.measures import near_rank, sharpness_figures, warm_start, warm_start_figures
 from gapscope.records.long import read_long, select
 from gapscope.records.tables import write_record, write_table
 from gapscope.report import measure_tables, page_tables, site
@@ -365,6 +365,25 @@ def test_a_table_of_sharpness_has_one_note_on_its_starts_and_images(tmp_path: Pa
         assert ("one start, lower bound" in label) == ("One start, lower bound" in note) == (settings["restarts"] == 1)
         found.append(note)
     assert len(set(found)) == len(kinds)
+
+
+def test_the_searches_whose_starts_do_not_agree_are_counted() -> None:
+    """Of a committed study with the longer search, the number in its records stands below its table."""
+    folder = ROOT / "metrics/table05_new_seeds"
+    found = [
+        read_long(path).set_index("quantity")["value"]["search_converged"]
+        for path in (folder / "sharpness").glob("*.csv")
+    ]
+    values = [int(value) for of in found for value in of]
+    note = measures.MEASURES["sharpness"].table_notes(folder)[-1]
+    assert 0 < values.count(0) < len(values)
+    assert f"{values.count(0)} of {len(values)} " in note
+
+
+def test_the_figure_of_sharpness_draws_the_number_that_is_tested() -> None:
+    runs = pd.DataFrame({"quantity": ["sharpness_pct", "sharpness_converged_pct"]})
+    assert sharpness_figures.tested(runs) == "sharpness_converged_pct"
+    assert sharpness_figures.tested(runs[:1]) == "sharpness_pct"
 
 
 def test_a_sharpness_from_one_start_is_labelled_as_its_records_say(tmp_path: Path) -> None:

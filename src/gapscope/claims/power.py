@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import nctdtr, ndtri, stdtrit
 
-from gapscope.claims.hypothesis_tests import DECIMALS, spread
+from gapscope.claims.hypothesis_tests import DECIMALS, ENOUGH, spread
 
 Array = NDArray[np.float64]
 POWER = 0.8
@@ -74,8 +74,8 @@ def _smallest(mean: float, deviation: float, alpha: float, power: float) -> int 
 
 
 def _first(enough: Callable[[int], bool]) -> int | None:
-    return next((n for n in range(2, MOST + 1) if enough(n)), None)
+    return next((n for n in range(ENOUGH, MOST + 1) if enough(n)), None)
 
 
 def _at_most(n: int) -> int | None:
-    return max(n, 2) if n <= MOST else None
+    return max(n, ENOUGH) if n <= MOST else None

@@ -1,4 +1,6 @@
-"""Which revisions of the code made the runs that a claim is tested on. Runs of different revisions are not compared.
+"""Which revisions of the code made the runs that a claim is tested on, and on which kind of device.
+
+Runs of different revisions are not compared, nor are measurements from different kinds of device.
 
 A record's provenance names the revision of its stage. Provenance is no dependency of the stage that tests claims, so
 that a rerun which gives the same numbers makes no verdict stale.
@@ -14,18 +16,30 @@ from gapscope import measures
 from gapscope.claims.claim import Claim, Measured
 from gapscope.records.provenance import read_provenance
 
-# stage -> name of a record -> revision; None where the record does not state it
-Revisions = Mapping[str, Mapping[str, int | None]]
+# stage -> name of a record -> revision, such as 1, or 1 on cuda; None where the record does not state it
+Revisions = Mapping[str, Mapping[str, str | None]]
 # of one run: stage and revision of each record that its value comes from; hashable
-Made = tuple[tuple[str, int | None], ...]
+Made = tuple[tuple[str, str | None], ...]
 
 
 def read_revisions(folder: Path) -> Revisions:
     """Return the revisions that made the records of a folder metrics/STUDY."""
-    found: dict[str, dict[str, int | None]] = {}
+    found: dict[str, dict[str, str | None]] = {}
     for path in sorted(folder.glob("*/*.json*")):
-        found.setdefault(path.parent.name, {})[path.stem] = read_provenance(path).get("revision")
+        found.setdefault(path.parent.name, {})[path.stem] = _revision(read_provenance(path))
     return found
+
+
+def _revision(made: Mapping[str, Any]) -> str | None:
+    if made.get("revision") is None:
+        return None
+    kind = kind_of_device(made.get("device") or "cpu")
+    return f"{made['revision']}" if kind == "cpu" else f"{made['revision']} on {kind}"
+
+
+def kind_of_device(device: str) -> str:
+    """Return the kind of a device by its name in a record, such as cuda of cuda (NVIDIA H200)."""
+    return str(device).partition(" ")[0]
 
 
 def made_by(claim: Claim, runs: pd.DataFrame, revisions: Revisions) -> "pd.Series[Any]":

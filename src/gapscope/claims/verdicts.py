@@ -109,7 +109,8 @@ def _entries(
         finding, used = run_test(claim, ours, beside, level), own[own["status"] == "ok"]
         caution = wording.joined([claim.caution, *_cautions(own, beside, open_runs)])
         mixed = wording.not_comparable(used, beside)
-        entries.append(Entry(claim, at, of, *pair, finding, wording.seeds(used), mixed, caution))
+        tested = used[used["seed"].isin(ours.dropna(subset=["value"])["seed"])]
+        entries.append(Entry(claim, at, of, *pair, finding, wording.seeds(tested), mixed, caution))
     return entries
 
 

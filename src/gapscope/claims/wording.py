@@ -124,7 +124,12 @@ def not_comparable(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
 
 
 def _kinds_of_device(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
-    kinds = {_kind(device) for table in (runs, reference) if "device" in table for device in table["device"].dropna()}
+    kinds = {
+        revisions.kind_of_device(device)
+        for table in (runs, reference)
+        if "device" in table
+        for device in table["device"].dropna()
+    }
     if len(kinds) < 2:
         return ""
     return f"the compared runs were trained on different kinds of device ({', '.join(sorted(kinds))})"
@@ -134,10 +139,6 @@ def _revisions(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
     found = revisions.mixed([runs, reference])
     of = "; ".join(f"{stage}: {_listed(numbers)}" for stage, numbers in found.items())
     return f"the compared runs were made by different revisions of the code ({of})" if found else ""
-
-
-def _kind(device: str) -> str:
-    return str(device).partition(" ")[0]
 
 
 def failed(runs: pd.DataFrame, whose: str = "runs") -> str:

@@ -26,9 +26,9 @@ RUNS_ON = "cell"
 WHERE = ("split", "statistics", "space", "dimension", "epsilon")
 QUANTITIES = {
     "sharpness_pct": Quantity("sharpness φ, ten iterations, lower bound", "%", WHERE, "lower"),
-    "sharpness_converged_pct": Quantity("sharpness φ, lower bound after convergence", "%", WHERE, "lower"),
-    "sharpness_least_start_pct": Quantity("sharpness φ after convergence, least start", "%", WHERE, None),
-    "sharpness_median_start_pct": Quantity("sharpness φ after convergence, median start", "%", WHERE, None),
+    "sharpness_converged_pct": Quantity("sharpness φ, longer search, lower bound", "%", WHERE, "lower"),
+    "sharpness_least_start_pct": Quantity("sharpness φ, longer search, least start", "%", WHERE, None),
+    "sharpness_median_start_pct": Quantity("sharpness φ, longer search, median start", "%", WHERE, None),
     "sharpness_starts": Quantity("starts of the search for φ", "", WHERE, None),
     "sharpness_starts_agreeing": Quantity("starts within 0.3 % of the largest φ", "", WHERE, None),
 }
@@ -249,7 +249,19 @@ def labels(counts: Iterable[int]) -> dict[str, str]:
 
 def table_notes(folder: Path) -> list[str]:
     """Return what a reader of the table must know, from the records in a folder metrics/STUDY."""
-    return list(dict.fromkeys(_in_words(record) for record in _records(folder) if "conditions" in record))
+    said = dict.fromkeys(_in_words(record) for record in _records(folder) if "conditions" in record)
+    return [*said, *_not_converged(folder)]
+
+
+def _not_converged(folder: Path) -> list[str]:
+    """Return in how many of the longer searches too few starts agreed; nothing where there are none."""
+    from gapscope.records.long import read_long
+
+    tables = [read_long(path) for path in sorted((folder / "sharpness").glob("*.csv"))]
+    found = [value for table in tables for value in table.loc[table["quantity"] == "search_converged", "value"]]
+    if not (open_ones := sum(value == 0 for value in found)):
+        return []
+    return [f"In {open_ones} of {len(found)} longer searches fewer starts agree than were asked for."]
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
@@ -263,5 +275,5 @@ def _in_words(record: Mapping[str, Any]) -> str:
     restarts, converged = settings["restarts"], settings.get("converged_starts", 0)
     said = f"{starts([restarts]).capitalize()}, lower bound: the largest rise that ten iterations found"
     if converged:
-        said += f". After convergence: the best of at least {converged} starts, and of more where they disagree"
+        said += f". The longer search: the best of at least {converged} starts, and of more where they disagree"
     return f"{said}.{f' The training loss covers {images:,} images.' if images else ''}"

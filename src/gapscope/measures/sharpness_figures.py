@@ -10,6 +10,8 @@ from gapscope.records.long import axis_text, select
 from gapscope.tasks.words import CLASSIFICATION, words_of
 
 ACCURACY = "test accuracy (%)"
+NUMBERS = ("sharpness_converged_pct", "sharpness_pct")
+LONGER = "longer search"
 
 
 def table(study: Study) -> pd.DataFrame:
@@ -20,12 +22,19 @@ def table(study: Study) -> pd.DataFrame:
     frames = [drawing.rows_of(error.assign(value=100 - error["value"]), ACCURACY, "test accuracy")]
     if words is not CLASSIFICATION:  # an accuracy is of classes
         frames = [drawing.rows_of(error, "test error (%)", "test error")]
-    sharp = runs[runs["quantity"] == "sharpness_pct"]
+    sharp = runs[runs["quantity"] == tested(runs)]
     axes = ["split", "statistics", "space", "dimension", "epsilon"]
     for (split, statistics, space, dimension, epsilon), of in sharp.groupby(axes, sort=False, dropna=False):
-        panel = f"sharpness φ of the {split} loss{', batch statistics' if statistics == 'batch' else ''} (%)"
+        search = f", {LONGER}" if sharp["quantity"].iloc[0] == NUMBERS[0] else ""
+        norm = ", batch statistics" if statistics == "batch" else ""
+        panel = f"sharpness φ of the {split} loss{norm}{search} (%)"
         frames.append(drawing.rows_of(of, panel, f"{space_text(space, dimension)}, ε = {axis_text(epsilon)}"))
     return pd.concat(frames, ignore_index=True).reindex(columns=drawing.LONG)
+
+
+def tested(runs: pd.DataFrame) -> str:
+    """Return the name of the number that claims test: that of the longer search where a study has it."""
+    return next((name for name in NUMBERS if name in set(runs["quantity"])), NUMBERS[-1])
 
 
 def space_text(space: object, dimension: object) -> str:
@@ -36,9 +45,11 @@ def space_text(space: object, dimension: object) -> str:
 def caption(rows: pd.DataFrame) -> str:
     """Return how to read the figure."""
     first = "Test accuracy" if ACCURACY in set(rows["panel"]) else "Test error"
+    longer = rows["panel"].str.contains(LONGER).any()
+    by = "a search from several starts that goes on until they agree" if longer else "ten iterations of L-BFGS-B"
     return (
         f"{first}, and the largest rise of the loss found in a small box around the weights, in per cent of"
-        " 1 + loss (Keskar et al. 2017). The rise is a lower bound, found by ten iterations of L-BFGS-B. The table of"
+        f" 1 + loss (Keskar et al. 2017). The rise is a lower bound, found by {by}. The table of"
         " sharpness says from how many starts."
         f" {drawing.runs_caption(rows)}"
     )
