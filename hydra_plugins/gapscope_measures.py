@@ -1,5 +1,6 @@
 """Which stages a study runs, from the measures that it lists. DVC and `gapscope compose` let Hydra import this."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,20 @@ def verdicts(*, _root_: DictConfig) -> str:
 
 def refuse_set(*, _root_: DictConfig) -> str:
     """Refuse a study or a command line that has set a param that follows from `measures`; else return a constant."""
-    declared: Any = OmegaConf.load(DECLARED)
     own: dict[str, Any] = {"study": _root_.study, "measures": _root_.measures}
-    derived: Any = OmegaConf.create(own | {group: declared[group] for group in DERIVED})
+    derived: Any = OmegaConf.create(own | _declared())
     for group in DERIVED:
         for name, value in derived[group].items():
             if _root_[group].get(name) != value:
                 raise InputError(f"{group}.{name} follows from measures and cannot be set; change measures instead")
     return "derived"
+
+
+@cache
+def _declared() -> dict[str, Any]:
+    """Return the derived groups as they are declared; `gapscope studies` composes all studies in one process."""
+    declared: Any = OmegaConf.load(DECLARED)
+    return {group: declared[group] for group in DERIVED}
 
 
 OmegaConf.register_new_resolver("gapscope.asked", asked, replace=True)

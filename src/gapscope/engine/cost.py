@@ -12,9 +12,10 @@ images. On a CPU it is the time on an idle core: several runs at once, or on a s
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from operator import attrgetter
 from pathlib import Path
@@ -148,17 +149,24 @@ def estimate(params: Params, speed: Callable[[ModelSpec, TrainSettings], Speed])
     settings = params.section("train", TrainSettings)
     probe = params.section("activations", ActivationSettings).probe_images
     seconds, disk = 0.0, 0
-    for run in runs(params):
+    for run, count in Counter(runs(params)).items():  # seeds cost the same
         size = size_of(run.dataset, params)
         if size is None:
             return None
         spec = study_spec(params, run.model, size.image_shape, size.classes)
-        seconds += run_seconds(speed(spec, settings), size, settings, run.batch_size, run.epochs)
+        seconds += count * run_seconds(speed(spec, settings), size, settings, run.batch_size, run.epochs)
         if "evaluation" in params.groups["measures"]:
-            model = on_meta_or_cpu(partial(build, spec))
-            disk += activation_bytes(model, size.image_shape, tokens=spec.tokens) * (run.batch_size + probe)
-            disk += sum(p.numel() * p.element_size() for p in model.parameters())
+            per_image, weights = _bytes(spec)
+            disk += count * (per_image * (run.batch_size + probe) + weights)
     return Cost(seconds, disk)
+
+
+@cache
+def _bytes(spec: ModelSpec) -> tuple[int, int]:
+    """Return the bytes of a network's activations for one image, and of its weights."""
+    model = on_meta_or_cpu(partial(build, spec))
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return activation_bytes(model, spec.image_shape, tokens=spec.tokens), weights
 
 
 def run_seconds(speed: Speed, size: Size, settings: TrainSettings, batch_size: int, epochs: int) -> float:
