@@ -106,6 +106,7 @@ def test_the_answer_is_that_of_the_claim_about_test_error_and_the_primary_one_af
     assert "the rest" not in found.sentences[0]
     (undecided,) = opening("mine", PARAMS, Path(), [{**ROW, "verdict": "undecided"}]).sentences
     assert undecided.startswith("Undecided.")
+    assert undecided.endswith(at_odds({**ROW, "verdict": "undecided"}))  # its interval excludes 0, so it says why
     assert opening("mine", PARAMS, Path(), [other]).sentences == []
 
 

@@ -49,7 +49,7 @@ def table(study: Study) -> pd.DataFrame:
 def caption(_: pd.DataFrame) -> str:
     """Return how to read the figure."""
     return (
-        "Large-batch training from the weights that a small-batch run has after each of its epochs: the start, and the"
+        "Large-batch training from the weights that a small-batch run has after some of its epochs: the start, and the"
         " solution reached from it. Points are seeds, lines their means (Keskar et al. 2017, Figure 5)."
     )
 

@@ -133,7 +133,7 @@ def _sentence(row: Row, *, lead: bool) -> str:
     n = "" if reason.startswith("n = ") or row["verdict"] in ("not testable", "not comparable") else f", n = {row['n']}"
     said = f"“{row['statement']}”"
     begin = f"{LEADS[row['verdict']]} {said}" if lead else f"{said} is {row['verdict']}"
-    return f"{begin}: {effect}{reason}{n}."
+    return " ".join(filter(None, (f"{begin}: {effect}{reason}{n}.", at_odds(row))))
 
 
 def _cells(printed: pd.DataFrame) -> list[str]:
