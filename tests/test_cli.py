@@ -281,6 +281,7 @@ def stages(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[set[str]
 
     monkeypatch.setattr(runner, "changed", lambda: ({"train@a": set(), "train@b": set()}, set()))
     monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(cli.run, "training_seconds", dict)  # a process of seconds, which a test of its own starts
     return calls
 
 
