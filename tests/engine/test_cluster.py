@@ -62,7 +62,7 @@ FILES = {
 COMMAND = f"python counting.py --checkpoint {STATE}"
 SETTINGS = ClusterSettings(
     launcher="sbatch", options={}, stages={"default": Needs(0, 1)}, worker=None, here=("download",),
-    environment={"FROM_THE_FILE": "yes"}, python=None, confirm_above=9, attempts=3,
+    environment={"FROM_THE_FILE": "yes"}, python=None, remote=None, confirm_above=9, attempts=3,
 )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ if sys.argv[1] == "here":
     runner.check(runner.run(graph, runner.start_stage(0, unsure), 2))
 else:
     params = SimpleNamespace(study="s", groups={"runtime": {"launcher": None}})
-    settings = ClusterSettings("sbatch", {"time": "10"}, {"default": Needs(0, 1.0)}, None, (), {}, None, 9, 3)
+    settings = ClusterSettings("sbatch", {"time": "10"}, {"default": Needs(0, 1.0)}, None, (), {}, None, None, 9, 3)
     runs.announce(settings, params, graph, 2, sure=False)
     with runs.running(settings, params, graph, 2) as environment:
         runner.check(runner.run(graph, runner.start_stage(0, unsure, environment), 2))

@@ -24,8 +24,18 @@ REFUSED = 2  # as a stage's exit status for wrong input
 
 
 def main() -> int:
-    """Run an attempt, and return the command's exit status."""
-    job, host, parent, terminated = Job(Path(sys.argv[1])), platform.node(), os.getppid(), list[int]()
+    """Run an attempt at the job that the command line names."""
+    return run(Job(Path(sys.argv[1])), os.getppid())
+
+
+def run(job: Job, parent: int) -> int:
+    """Run an attempt, and return the command's exit status.
+
+    Args:
+        job: at which it is.
+        parent: the process that started this one.
+    """
+    host, terminated = platform.node(), list[int]()
     signal.signal(signal.SIGTERM, lambda number, _: terminated.append(number))
     try:
         spec = job.spec()

@@ -22,6 +22,7 @@ from typing import Any
 from gapscope.engine.cluster import shell
 from gapscope.engine.cluster.jobs import Attempt, Job, Spec
 from gapscope.engine.cluster.launcher import Ending, Launcher, Started
+from gapscope.engine.cluster.relay import Relay
 from gapscope.engine.cluster.same_code import Code
 from gapscope.engine.cluster.settings import ClusterSettings, Resources
 from gapscope.engine.cluster.workfolder import StageFiles, copy_state, move_outputs, state_of
@@ -31,7 +32,8 @@ from gapscope.records.tables import read_record, write_record
 POLL_S = 0.25
 LATE_S = 10.0  # how much later than a job's end a shared file system may show its files
 STOPPING_S = 40.0  # after it, a job that was asked to end is cancelled
-FORWARDED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")  # and gapscope's own
+ANYWHERE = ("OMP_NUM_THREADS",)  # and gapscope's own
+FORWARDED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", *ANYWHERE)  # to machines with the same folders
 
 
 class Controller:
@@ -41,8 +43,9 @@ class Controller:
         launcher: to start jobs with.
         settings: of the cluster.
         files, needs: of each stage.
-        run: folder of this run, which workers see too; its jobs are in `jobs`.
+        run: folder of this run; its jobs are in `jobs`.
         commit: of the code, for provenance.
+        relay: to the workers if they do not see the folder.
     """
 
     def __init__(
@@ -54,11 +57,13 @@ class Controller:
         needs: Mapping[str, Resources],
         run: Path,
         commit: str | None = None,
+        relay: Relay | None = None,
     ) -> None:
         self.launcher, self.settings, self.run = launcher, settings, run.resolve()
         self.stopping = Event()
         self._files, self._needs, self._code, self._root = files, needs, Code.imported(), Path.cwd()
         self._own = {"GAPSCOPE_COMMIT": commit} if commit else {}
+        self._relay = relay
         self._place = Path(tempfile.mkdtemp(prefix="gapscope-"))  # a socket's path must be short
         self.shell = self._place / "gapscope-shell"
         self._server = ThreadingUnixStreamServer(str(self._place / "socket"), self._handler())
@@ -106,11 +111,14 @@ class Controller:
     def _attend(self, asked: dict[str, Any], link: socket.socket, say: Callable[[str], None]) -> int:
         """Start a stage's job, as often as is needed, and return the exit status of the attempt that counts."""
         job = Job.create(self.run / "jobs", self._spec(asked))
+        posted = self._relay.post(job) if self._relay else None
         needs = self._needs[asked["stage"]]
         log = _Log(job, say)
         for number in range(1, self.settings.attempts + 1):
             attended = _Attended(job, self.launcher.start(job, self._command(job), needs), link, self.stopping)
             while attended.goes_on():
+                if posted:
+                    posted.look()
                 log.show()
                 time.sleep(POLL_S)
             log.show()
@@ -119,6 +127,8 @@ class Controller:
                 break
             if number < self.settings.attempts:
                 say(f"the job was lost ({attended.ending.how}): starting it again\n")
+        if posted:
+            posted.end()
         return self._finish(job, attended, say)
 
     def _finish(self, job: Job, attended: "_Attended", say: Callable[[str], None]) -> int:
@@ -135,7 +145,7 @@ class Controller:
         elif attended.stopped:
             say("gapscope: stopped\n")
         else:
-            say(f"gapscope: the job ended without a result: {_reason(job, attended.ending)}\n")
+            say(f"gapscope: the job ended without a result: {self._reason(job, attended.ending)}\n")
         if latest := job.latest_work():  # after the outputs: a finished run has no state any more
             copy_state(latest, self._root, files)
         shutil.rmtree(job.folder, ignore_errors=True)
@@ -147,7 +157,7 @@ class Controller:
         environment = {
             name: value
             for name, value in asked["environment"].items()
-            if name in FORWARDED or name.startswith("GAPSCOPE_")
+            if name in (ANYWHERE if self._relay else FORWARDED) or name.startswith("GAPSCOPE_")
         }
         return Spec(
             stage=stage,
@@ -164,8 +174,19 @@ class Controller:
         own = job.spec().environment
         needed = [f"{name}={own[name]}" for name in ("PYTHONPATH", "LD_LIBRARY_PATH") if name in own]
         python = self.settings.python or sys.executable
+        if self._relay:
+            return [python, *self._relay.command(job)]
         attempt = ["env", *needed, python, "-m", "gapscope.engine.cluster.attempt", str(job.folder)]
         return ["sh", "-c", f'exec "$@" >>{shlex.quote(str(job.launch_log))} 2>&1', "sh", *attempt]
+
+    def _reason(self, job: Job, ending: Ending) -> str:
+        """Return why there is no result, in one line."""
+        if job.attempts() or not ending.again or self._relay:
+            return " ".join(ending.how.split())
+        said = job.launch_log.read_text(errors="replace").split("\n") if job.launch_log.exists() else []
+        if lines := [line.strip() for line in said if line.strip()]:
+            return lines[-1]
+        return f"no worker wrote to {job.folder}; all machines must share the study's folder ({ending.how})"
 
 
 class _Attended:
@@ -232,16 +253,6 @@ class _Log:
 def _closed(link: socket.socket) -> bool:
     """Whether the shell has ended, or asked to stop: it writes nothing after its request."""
     return bool(select.select([link], [], [], 0)[0])
-
-
-def _reason(job: Job, ending: Ending) -> str:
-    """Return why there is no result, in one line."""
-    if job.attempts() or not ending.again:
-        return " ".join(ending.how.split())
-    said = job.launch_log.read_text(errors="replace").split("\n") if job.launch_log.exists() else []
-    if lines := [line.strip() for line in said if line.strip()]:
-        return lines[-1]
-    return f"no worker wrote to {job.folder}; all machines must share the study's folder ({ending.how})"
 
 
 def _note_host(files: StageFiles, root: Path, host: str) -> None:

@@ -77,7 +77,13 @@ class DaskLauncher:
         needed = {"CPU": resources.threads, "GB": resources.memory_gb}
         needed |= {"GPU": resources.gpus} if resources.gpus else {}
         future = self._client.submit(
-            subprocess.call, command, key=f"{job_name(job)}-{len(job.attempts())}", pure=False, resources=needed
+            subprocess.run,
+            command,
+            capture_output=True,
+            text=True,
+            key=f"{job_name(job)}-{len(job.attempts())}",
+            pure=False,
+            resources=needed,
         )
         return DaskJob(future, self._client)
 
@@ -131,7 +137,9 @@ class DaskJob:
         if status == "pending":
             return None
         if status == "finished":
-            return Ending(f"it ended with status {self._future.result()}", again=True)
+            done = self._future.result()
+            said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            return Ending(said[-1] if said else f"it ended with status {done.returncode}", again=True)
         if status == "error":
             return Ending(reason(self._future.exception()), again=False)
         return Ending(f"Dask gave it up ({status})", again=True)

@@ -106,9 +106,7 @@ class Job:
         Raises:
             FileNotFoundError: the job has been removed.
         """
-        found = json.loads((self.folder / "spec.json").read_text())
-        files = StageFiles(**{name: tuple(paths) for name, paths in found.pop("files").items()})
-        return Spec(**{**found, "files": files, "code": Code(**found["code"])})
+        return spec_of(json.loads((self.folder / "spec.json").read_text()))
 
     def attempts(self) -> list[Attempt]:
         """Return the attempts, the newest last."""
@@ -141,6 +139,12 @@ class Job:
     def stop(self) -> None:
         """Ask the attempts to end and to keep their state."""
         (self.folder / "stop").touch()
+
+
+def spec_of(found: dict[str, Any]) -> Spec:
+    """Return what `asdict` and JSON have made a dictionary of."""
+    files = StageFiles(**{name: tuple(paths) for name, paths in found["files"].items()})
+    return Spec(**{**found, "files": files, "code": Code(**found["code"])})
 
 
 def job_name(job: Job) -> str:

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapscope.config import Params
-from gapscope.engine.cluster import sbatch
+from gapscope.engine.cluster import relay, sbatch
 from gapscope.engine.cluster.dask_launcher import DaskLauncher
 from gapscope.engine.cluster.heartbeat import Heart, beats
 from gapscope.engine.cluster.jobs import Job
 from gapscope.engine.cluster.launcher import Launcher
+from gapscope.engine.cluster.relay import Relay
+from gapscope.engine.cluster.remote import RemoteError, remote_of
 from gapscope.engine.cluster.settings import ClusterSettings
 from gapscope.engine.cluster.workfolder import CLUSTER, StageFiles, copy_state
 from gapscope.errors import InputError
@@ -85,7 +87,7 @@ def running(settings: ClusterSettings, params: Params, stages: Collection[str], 
 
     run = CLUSTER / params.study / f"{platform.node()}-{os.getpid()}"
     launcher: Launcher = (
-        sbatch.Sbatch(settings.options)
+        sbatch.Sbatch(settings.options, shared=settings.remote is None)
         if settings.launcher == "sbatch"
         else DaskLauncher(settings, workers(jobs, stages), run / "dask")
     )
@@ -96,8 +98,9 @@ def running(settings: ClusterSettings, params: Params, stages: Collection[str], 
     try:
         with (
             launcher,
-            Controller(launcher, settings, files=files, needs=needs, run=run, commit=commit) as controller,
-            Heart(run / "alive", lambda: _stop_if_asked(run, controller)),
+            _relay(settings, run) as relay,
+            Controller(launcher, settings, files=files, needs=needs, run=run, commit=commit, relay=relay) as controller,
+            Heart(run / "alive", lambda: _beat(run, controller, relay)),
         ):
             print(launcher.greeting(), flush=True)
             yield {"SHELL": str(controller.shell)}
@@ -105,7 +108,23 @@ def running(settings: ClusterSettings, params: Params, stages: Collection[str], 
         shutil.rmtree(run, ignore_errors=True)
 
 
-def _stop_if_asked(run: Path, controller: "Controller") -> None:
+@contextmanager
+def _relay(settings: ClusterSettings, run: Path) -> "Iterator[Relay | None]":
+    if settings.remote is None:
+        yield None
+        return
+    remote = remote_of(settings.remote.name)
+    try:
+        remote.tell(f"{relay.TOP}/reached")
+    except RemoteError as error:
+        raise InputError(str(error)) from error
+    with relay.Relay(remote, settings.remote.folder, run) as found:
+        yield found
+
+
+def _beat(run: Path, controller: "Controller", relay: "Relay | None") -> None:
+    if relay:
+        relay.beat()
     if (run / "stop").exists() and not controller.stopping.is_set():
         controller.stopping.set()
         os.kill(os.getpid(), signal.SIGINT)
@@ -138,11 +157,17 @@ def bring_back(study: str = "*") -> None:
         name = run.parent.name
         if beats(run / "alive"):
             raise InputError(f"study {name} runs on a cluster, from {run.name}; `gapscope cancel {name}` ends that")
+        try:
+            relay.end_of_killed(run)
+        except RemoteError as error:
+            raise InputError(
+                f"an earlier run of {name} was killed, and its jobs' state cannot be had: {error}"
+            ) from error
         for folder in sorted((run / "jobs").glob("*/")):
             job = Job(folder)
             if latest := job.latest_work():
                 copy_state(latest, Path.cwd(), job.spec().files)
-            if (folder / "slurm.log").exists() and shutil.which("scancel"):
+            if (folder / "sbatch.log").exists() and shutil.which("scancel"):
                 sbatch.cancel(job)
         print(f"an earlier run of {name} was killed ({run.name}): its jobs' state was taken over", flush=True)
         shutil.rmtree(run, ignore_errors=True)

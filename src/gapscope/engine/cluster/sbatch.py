@@ -28,10 +28,13 @@ class Sbatch:
 
     Args:
         options: of sbatch, without dashes: {partition: gpu, time: "08:00:00"}; an option without a value is true.
+        shared: whether the jobs see the study's folder, for their logs.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        self._options = [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()]
+    def __init__(self, options: Mapping[str, Any], *, shared: bool = True) -> None:
+        self._shared = shared
+        self._options = ["--chdir=/"] if not shared else []
+        self._options += [f"--{name}" if value is True else f"--{name}={value}" for name, value in options.items()]
         self._waiting: list[subprocess.Popen[bytes]] = []  # each `sbatch --wait`, which ends seconds after its job
 
     def __enter__(self) -> "Sbatch":
@@ -54,9 +57,10 @@ class Sbatch:
     def start(self, job: Job, command: list[str], resources: Resources) -> "SbatchJob":
         """Submit a job."""
         gpus = [f"--gres=gpu:{int(resources.gpus)}"] if resources.gpus else []
+        log = str(job.folder / "slurm.log").replace("%", "%%") if self._shared else "/dev/null"
         arguments = [
             "sbatch", "--wait", "--requeue", "--quiet", f"--job-name={job_name(job)}", "--open-mode=append",
-            f"--output={str(job.folder / 'slurm.log').replace('%', '%%')}", f"--signal=B:TERM@{WARNING_S}",
+            f"--output={log}", f"--signal=B:TERM@{WARNING_S}",
             "--ntasks=1", f"--cpus-per-task={resources.threads}", f"--mem={round(1000 * resources.memory_gb)}M",
             *gpus, *self._options,
         ]  # fmt: skip

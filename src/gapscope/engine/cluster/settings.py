@@ -48,6 +48,19 @@ class Needs:
 
 
 @dataclass(frozen=True)
+class MeetingPlace:
+    """Where controller and workers meet that share no file system.
+
+    Attributes:
+        name: of a DVC remote.
+        folder: of each worker, for what it fetches and makes; `~` and variables are its own.
+    """
+
+    name: str
+    folder: str
+
+
+@dataclass(frozen=True)
 class ClusterSettings:
     """A cluster's file; `conf/cluster/slurm.yaml` says what each entry is."""
 
@@ -58,6 +71,7 @@ class ClusterSettings:
     here: tuple[str, ...]
     environment: dict[str, str]
     python: str | None
+    remote: MeetingPlace | None
     confirm_above: Annotated[int, Within(0)]
     attempts: Annotated[int, Within(1, 100)]
 
