@@ -26,7 +26,7 @@ from gapscope.errors import InputError
 from gapscope.measures.study import words_of_records
 from gapscope.records import proofs, provenance
 from gapscope.records.tables import read_table
-from gapscope.report import gap, measure_tables, opening, page_tables
+from gapscope.report import gap, measure_tables, opening, page_tables, processors
 from gapscope.report.sections import code, unbroken
 from gapscope.tasks.words import Words
 
@@ -111,6 +111,7 @@ def page(
             first=first,
             figures=others,
             made=made(metrics),
+            mixed=processors.mixed(metrics, _cells(metrics / "cells.csv")),
             proved=proofs.standing(study) if (proofs.VERIFIED / f"{study}.csv").exists() else (),
             configuration=escape(configuration),  # to be copied as it is
             params=escape(every.read_text(encoding="utf-8")) if every.exists() else "",
