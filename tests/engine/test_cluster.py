@@ -514,10 +514,10 @@ def alive(pid: int) -> bool:
         return False
 
 
-def content(folder: Path) -> dict[str, str]:
+def content(folder: Path) -> dict[str, bytes]:
     """Return every file outside the jobs, by its path."""
     return {
-        path.relative_to(folder).as_posix(): path.read_text()
+        path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
         if path.is_file() and "cluster" not in path.parts
     }
