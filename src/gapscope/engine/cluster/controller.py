@@ -98,7 +98,7 @@ class Controller:
                 link.sendall(json.dumps(message).encode() + b"\n")
 
         asked = json.loads(request)
-        if asked["stage"].partition("@")[0] in self.settings.here:
+        if self.settings.runs_here(asked["stage"]):
             send(here=True)
             return
         try:

@@ -49,7 +49,7 @@ def announce(settings: ClusterSettings, params: Params, stages: Collection[str],
     """
     if jobs < 1:
         raise InputError(f"-j must be at least 1, got {jobs}")
-    there = [stage for stage in stages if stage.partition("@")[0] not in settings.here]
+    there = [stage for stage in stages if not settings.runs_here(stage)]
     needs = Counter(settings.needs(stage, params) for stage in there)
     if settings.launcher == "sbatch":
         submitted, what = len(there), f"submits {len(there)} jobs, {min(jobs, len(there))} of them at once"

@@ -21,6 +21,7 @@ JOBQUEUE = {  # launcher -> class of dask_jobqueue
     "htcondor": "HTCondorCluster",
 }
 LAUNCHERS = ("sbatch", "local", "ssh", "address", *JOBQUEUE)
+GATHER = ("settings", "tables", "plots", "claims", "report")  # and *_report: they read all of a study's records
 OTHERS = "default"  # in place of a stage's name: every stage that is not named
 
 
@@ -83,6 +84,11 @@ class ClusterSettings:
                 "worker must be null with launcher sbatch, which has no workers, and {gpus, memory_gb, threads} of a "
                 f"Dask worker with any other; launcher is {self.launcher}"
             )
+
+    def runs_here(self, stage: str) -> bool:
+        """Return whether a stage runs on the controller: without a shared file system also those of `GATHER`."""
+        kind = stage.partition("@")[0]
+        return kind in self.here or (self.remote is not None and (kind in GATHER or kind.endswith("_report")))
 
     def needs(self, stage: str, params: Params) -> Resources:
         """Return what a stage needs; its threads are those of params.
