@@ -7,5 +7,6 @@ the controller and waits. The controller (`controller`) makes a folder for it (`
 given up, but still runs, can only write into its own folder. That is why it changes nothing, however late it ends.
 
 `cmd` in dvc.yaml stays as it is, and workers never run DVC. So a study that moves to a cluster, or back, has nothing
-stale. All machines must see the folder of the study under the same path.
+stale. All machines see the folder of the study under the same path, or they meet in a DVC remote (`remote`). Then the
+controller (`relay`) and the worker (`away`) each keep a job's folder, and tell each other what is in it.
 """

@@ -11,17 +11,17 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapscope.config import Params
-from gapscope.engine.cluster import relay, sbatch
+from gapscope.engine.cluster import sbatch
 from gapscope.engine.cluster.dask_launcher import DaskLauncher
 from gapscope.engine.cluster.heartbeat import Heart, beats
 from gapscope.engine.cluster.jobs import Job
 from gapscope.engine.cluster.launcher import Launcher
-from gapscope.engine.cluster.relay import Relay
+from gapscope.engine.cluster.relay import Relay, end_of_killed
 from gapscope.engine.cluster.remote import RemoteError, remote_of
 from gapscope.engine.cluster.settings import ClusterSettings
 from gapscope.engine.cluster.workfolder import CLUSTER, StageFiles, copy_state
@@ -109,20 +109,16 @@ def running(settings: ClusterSettings, params: Params, stages: Collection[str], 
 
 
 @contextmanager
-def _relay(settings: ClusterSettings, run: Path) -> "Iterator[Relay | None]":
-    if settings.remote is None:
-        yield None
-        return
-    remote = remote_of(settings.remote.name)
-    try:
-        remote.tell(f"{relay.TOP}/reached")
-    except RemoteError as error:
-        raise InputError(str(error)) from error
-    with relay.Relay(remote, settings.remote.folder, run) as found:
-        yield found
+def _relay(settings: ClusterSettings, run: Path) -> Iterator[Relay | None]:
+    with ExitStack() as stack:
+        try:
+            place = settings.remote
+            yield stack.enter_context(Relay(remote_of(place.name), place.folder, run)) if place else None
+        except RemoteError as error:
+            raise InputError(str(error)) from error
 
 
-def _beat(run: Path, controller: "Controller", relay: "Relay | None") -> None:
+def _beat(run: Path, controller: "Controller", relay: Relay | None) -> None:
     if relay:
         relay.beat()
     if (run / "stop").exists() and not controller.stopping.is_set():
@@ -158,7 +154,7 @@ def bring_back(study: str = "*") -> None:
         if beats(run / "alive"):
             raise InputError(f"study {name} runs on a cluster, from {run.name}; `gapscope cancel {name}` ends that")
         try:
-            relay.end_of_killed(run)
+            end_of_killed(run)
         except RemoteError as error:
             raise InputError(
                 f"an earlier run of {name} was killed, and its jobs' state cannot be had: {error}"
