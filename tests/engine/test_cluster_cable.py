@@ -87,14 +87,16 @@ def test_a_pulled_cable_changes_no_bit_and_neither_does_what_it_cut_off(
         (number,) = [n for n, worker in enumerate(machines.workers, 1) if worker.pid == parent(own)]
         hosts.pull(number)
         os.kill(own, signal.SIGSTOP)
-        status, said = asked.end()
-        assert (status, "going on from update" in said) == (0, True), said
-        assert alive(orphan)
-        before = content(study)
-        Path("slow.1").unlink()
-        until(lambda: not alive(orphan))
-        hosts.put_in(number)
-        os.kill(own, signal.SIGCONT)
+        try:
+            status, said = asked.end()
+            assert (status, "going on from update" in said) == (0, True), said
+            assert alive(orphan)
+            before = content(study)
+            Path("slow.1").unlink()
+            until(lambda: not alive(orphan))
+            hosts.put_in(number)
+        finally:
+            os.kill(own, signal.SIGCONT)
         until(lambda: not alive(own))
         assert content(study) == {file: text for file, text in before.items() if file != "slow.1"}
     assert OUT.read_bytes() == of_one_machine()

@@ -11,6 +11,7 @@ import pytest
 from dvc.repo import Repo
 from slurm import Slurm, until
 from test_cluster import ROOT
+from test_cluster_slurm import launcher_of
 from test_cluster_slurm import slurm as slurm  # noqa: PLC0414  # a fixture
 
 from gapscope.engine.cluster import runs
@@ -53,7 +54,7 @@ import sys
 from types import SimpleNamespace
 from gapscope.engine import locks, runner
 from gapscope.engine.cluster import runs
-from gapscope.engine.cluster.settings import ClusterSettings, Needs
+from gapscope.engine.cluster.settings import ClusterSettings, Needs, Resources
 
 locks.mend()
 runs.bring_back("s")
@@ -62,7 +63,9 @@ if sys.argv[1] == "here":
     runner.check(runner.run(graph, runner.start_stage(0, unsure), 2))
 else:
     params = SimpleNamespace(study="s", groups={"runtime": {"launcher": None}})
-    settings = ClusterSettings("sbatch", {"time": "10"}, {"default": Needs(0, 1.0)}, None, (), {}, None, None, 9, 3)
+    dask = {"walltime": "00:10:00", "interface": "lo"}, Resources(0, 1.0, 1)
+    options, worker = dask if sys.argv[1] == "slurm" else ({"time": "10"}, None)
+    settings = ClusterSettings(sys.argv[1], options, {"default": Needs(0, 1.0)}, worker, (), {}, None, None, 9, 3)
     runs.announce(settings, params, graph, 2, sure=False)
     with runs.running(settings, params, graph, 2) as environment:
         runner.check(runner.run(graph, runner.start_stage(0, unsure, environment), 2))
@@ -92,7 +95,9 @@ def start(where: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "run.py", where], start_new_session=True)
 
 
-def test_a_study_moves_to_a_cluster_and_back(study: Path, slurm: Slurm) -> None:
+@pytest.mark.parametrize("launcher", ["sbatch", "slurm"])
+def test_a_study_moves_to_a_cluster_and_back(study: Path, slurm: Slurm, launcher: str) -> None:
+    launcher_of(launcher)  # skips, or fails, where Dask is missing
     Path("hold.2.a").touch()
     with start("here") as here:
         until(lambda: count_of("a") == 2 and Path("metrics/s/train/b.csv").exists())
@@ -100,14 +105,14 @@ def test_a_study_moves_to_a_cluster_and_back(study: Path, slurm: Slurm) -> None:
     assert here.returncode != 0
     Path("hold.4.a").touch()
     Path("hold.2.a").unlink()
-    with start("there") as there:
+    with start(launcher) as there:
         until(lambda: count_of("a") == 4)
         assert "goes on" in runs.cancel("s")
     assert there.returncode != 0
     assert not Path("metrics/s/train/a.csv").exists()
     Path("hold.4.a").unlink()
     Path("hold.5.a").touch()
-    with start("there") as there:  # this time it is killed
+    with start(launcher) as there:  # this time it is killed
         until(lambda: count_of("a") == 5)
         there.kill()
     until(lambda: not slurm.ask("squeue", "--noheader", "--states=RUNNING"))
