@@ -45,7 +45,7 @@ STUDIES = {
     "keskar_warmstart": [
         *COMMON, "seeds=[0]", "controls.seeds=[0]", "warmstart.small=50", "warmstart.large=100",
         "warmstart.small_epochs=1", "warmstart.large_epochs=1", "warmstart.starts=[0,1]", "sharpness.images=20",
-        "sharpness.manifold_dimension=3", "claims.reference=keskar_warmstart",
+        "sharpness.manifold_dimension=3", "sharpness.converged_starts=0", "claims.reference=keskar_warmstart",
     ],
     "random_matrices": [
         "random_matrices.repetitions=3", "random_matrices.shapes=[[30,20],[20,20]]",
