@@ -18,7 +18,6 @@ from slurm import until
 from test_pipeline import ENVIRONMENT, ran, tracked_copy
 
 pytestmark = pytest.mark.integration
-CELL = "lenet5-digits-b{}-s0"
 CLUSTER = """
 launcher: address
 options: {{address: "{address}"}}
@@ -159,7 +158,7 @@ def test_a_clone_pulls_weights_and_activations_and_analyses_anew(study: Path, se
     use(clone, server)
     run(clone, "dvc", "pull")
     assert results(clone) == results(study)
-    again = [f"{stage}@smoke-{CELL.format(128)}" for stage in ("spectra", "sharpness")]
+    again = [f"{stage}@smoke-lenet5-digits-128-0" for stage in ("spectra", "sharpness")]
     said = run(clone, "dvc", "repro", "--force", "--single-item", *again)
     assert ran(said) == again, said
     assert results(clone) == results(study)
