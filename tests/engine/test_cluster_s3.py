@@ -162,5 +162,7 @@ def test_a_clone_pulls_weights_and_activations_and_analyses_anew(study: Path, se
     said = run(clone, "dvc", "repro", "--force", "--single-item", *again)
     assert ran(said) == again, said
     assert results(clone) == results(study)
-    said = run(clone, "dvc", "exp", "run", "-S", "thresholds=[1.0e-3]")
+    run(clone, "gapscope", "compose", "study=smoke", "thresholds=[1.0e-3]")
+    said = run(clone, "dvc", "repro")
+    assert "near_rank@smoke" in ran(said)
     assert {stage.partition("@")[0] for stage in ran(said)} & {"train", "activations", "spectra"} == set(), said
