@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "keskar_ends": keskar.keskar_ends,
     "figure4": keskar.figure4,
     "c1": keskar.c1,
+    "noise_scale_known": regression.noise_scale_known,
 }
 GROUPS = (
     keskar.sharpness_of_f1, oyedotun.gap_facts, oyedotun.near_rank_facts, oyedotun.dead_units, remedies.in_words,

@@ -773,7 +773,7 @@ def test_name_near_to_none_lists_the_known(out):
     )
 
 
-@pytest.mark.parametrize("name", ["digits", "diabetes", "breast_cancer", "wine"])
+@pytest.mark.parametrize("name", ["digits", "diabetes", "breast_cancer", "wine", "linear_gaussian"])
 def test_a_data_set_has_the_bytes_that_committed_results_were_made_from(name: str, tmp_path: Path) -> None:
     """Else every committed study would train again: DVC compares the MD5 of the whole file."""
     sources.fetch(name, tmp_path / f"{name}.npz")
