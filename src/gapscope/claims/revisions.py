@@ -26,15 +26,17 @@ def read_revisions(folder: Path) -> Revisions:
     """Return the revisions that made the records of a folder metrics/STUDY."""
     found: dict[str, dict[str, str | None]] = {}
     for path in sorted(folder.glob("*/*.json*")):
-        found.setdefault(path.parent.name, {})[path.stem] = _revision(read_provenance(path))
+        found.setdefault(path.parent.name, {})[path.stem] = _revision(path.parent.name, read_provenance(path))
     return found
 
 
-def _revision(made: Mapping[str, Any]) -> str | None:
+def _revision(stage: str, made: Mapping[str, Any]) -> str | None:
     if made.get("revision") is None:
         return None
     kind = kind_of_device(made.get("device") or "cpu")
-    return f"{made['revision']}" if kind == "cpu" else f"{made['revision']} on {kind}"
+    if kind == "cpu" or stage == "train":  # where a run was trained stands in its record
+        return f"{made['revision']}"
+    return f"{made['revision']} on {kind}"
 
 
 def kind_of_device(device: str) -> str:

@@ -138,7 +138,7 @@ def _kinds_of_device(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
 def _revisions(runs: pd.DataFrame, reference: pd.DataFrame) -> str:
     found = revisions.mixed([runs, reference])
     of = "; ".join(f"{stage}: {_listed(numbers)}" for stage, numbers in found.items())
-    return f"the compared runs were made by different revisions of the code ({of})" if found else ""
+    return f"the compared runs were made by different revisions of the code or kinds of device ({of})" if found else ""
 
 
 def failed(runs: pd.DataFrame, whose: str = "runs") -> str:
