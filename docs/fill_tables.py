@@ -17,7 +17,10 @@ from gapscope.report import overview, sections, verdict_tables
 
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / f"docs/{name}.md" for name in ("results", "studies", "training", "own_model", "noise_scale", "verdict_changes")),
+    *(
+        ROOT / f"docs/{name}.md"
+        for name in ("results", "studies", "training", "own_model", "noise_scale", "verdict_changes")
+    ),
 ]
 
 HEADS = {

@@ -17,15 +17,25 @@ SHORT = (
 )  # fmt: skip
 OF_LABELS = {"label_error_pct", "label_cross_entropy", "exact_match_pct"}
 OF_CLASSES = {"error_pct", "cross_entropy"}
+MEASURES = (
+    "measures=[evaluation,spectra,near_rank,effective_ranks,sharpness,curvature,curvature_radius,noise_scale,"
+    "gradient_law,landscape]"
+)
+LANDSCAPE = (
+    "landscape.small=8", "landscape.large=32", "landscape.images=32", "landscape.alphas=4", "landscape.points=3",
+    "landscape.plane_points=3", "landscape.directions=2", "landscape.eigenvectors=2",
+    "curvature_radius.images=16", "curvature_radius.gradient_images=32", "curvature_radius.fewest_images=4",
+    "curvature_radius.probes=3",
+)  # fmt: skip
 STUDIES = {
     "one_logit": [
         "batch_sizes=[8,32]", "train.schedule.lr_start=0.05",
-        "measures=[evaluation,spectra,near_rank,effective_ranks,sharpness,curvature,noise_scale,gradient_law,landscape]",
-        "landscape.small=8", "landscape.large=32", "landscape.images=32", "landscape.alphas=4", "landscape.points=3",
-        "landscape.plane_points=3", "landscape.directions=2", "landscape.eigenvectors=2",
+        MEASURES,
+        *LANDSCAPE,
     ],
     "multilabel": [
         "datasets=[digits_segments_n128]", "models=[lenet5_w0.25]", "batch_sizes=[8,32]", "gradient_law.batch_size=32",
+        MEASURES, *LANDSCAPE,
     ],
 }  # fmt: skip
 
@@ -45,7 +55,14 @@ def check(folder: Path, study: str) -> None:
     """Assert that a study that has run has its measures, tables and page."""
     quantities, others = (OF_LABELS, OF_CLASSES) if study == "multilabel" else (OF_CLASSES, OF_LABELS)
     runs = pd.read_csv(folder / f"metrics/{study}/runs.csv")
-    measured = {"near_rank_excess", "sharpness_pct", "hessian_largest", "gauss_newton_trace", "ball_plain_rise"}
+    measured = {
+        "near_rank_excess",
+        "sharpness_pct",
+        "hessian_largest",
+        "gauss_newton_trace",
+        "ball_plain_rise",
+        "radius",
+    }
     assert quantities | measured <= set(runs["quantity"])
     assert not others & set(runs["quantity"])
     of_layers = runs[runs["quantity"] == "layer_hessian_largest"]

@@ -62,6 +62,15 @@ def _regression(loss: str, called: str) -> Words:
     return Words("rmse_pct", loss, "variances", instead)
 
 
+def _cross_entropy_per(part: str, unit: str) -> Words:
+    """Return the words of a cross-entropy that is a mean over parts of each unit, as over the tokens of a sequence."""
+    instead = {
+        "cross-entropy": f"cross-entropy per {part}", "nats": f"nats per {part}", "image": unit, "images": f"{unit}s",
+        "error": f"{part} error", "errors": f"{part} errors", "error (%)": f"{part} error (%)",
+    }  # fmt: skip
+    return Words(f"{part}_error_pct", f"{part}_cross_entropy", f"nats per {part}", instead)
+
+
 # first what holds a word that is to be replaced, and stays
 WRITTEN = re.compile(
     r"(standard|rounding|root mean square|squared) errors?|error bounds?|"
@@ -69,24 +78,8 @@ WRITTEN = re.compile(
     re.IGNORECASE,
 )
 CLASSIFICATION = Words("error_pct", "cross_entropy", "nats", {})
-LANGUAGE_MODEL = Words(
-    "token_error_pct",
-    "token_cross_entropy",
-    "nats per token",
-    {
-        "cross-entropy": "cross-entropy per token", "nats": "nats per token", "image": "sequence",
-        "images": "sequences", "error": "token error", "errors": "token errors", "error (%)": "token error (%)",
-    },
-)  # fmt: skip
-MULTILABEL = Words(
-    "label_error_pct",
-    "label_cross_entropy",
-    "nats per label",
-    {
-        "cross-entropy": "cross-entropy per label", "nats": "nats per label", "image": "example",
-        "images": "examples", "error": "label error", "errors": "label errors", "error (%)": "label error (%)",
-    },
-)  # fmt: skip
+LANGUAGE_MODEL = _cross_entropy_per("token", "sequence")
+MULTILABEL = _cross_entropy_per("label", "example")
 REGRESSION = _regression("squared_error", "squared error")
 HUBER = _regression("huber_loss", "Huber loss")
 WORDS = {  # by train.task
