@@ -21,8 +21,10 @@ from dvc.utils.hydra import compose_and_dump
 from processes import Forked
 from scripts import run
 
+from gapscope import seeds
 from gapscope.data import sources
 from gapscope.data.images import split_images
+from gapscope.data.tabular import Table
 from gapscope.errors import InputError, StoppedError
 from gapscope.measures import warm_start, warm_start_runs
 from gapscope.measures.sharpness import SharpnessSettings, measure
@@ -124,6 +126,29 @@ def test_a_diverged_run_is_recorded(tmp_path: Path) -> None:
     assert all(math.isfinite(value) for value in of(rows[0], "small", "error_pct"))
     assert not of(rows[0], "large", "error_pct")
     assert not any(row["values"] for row in rows[1:])
+
+
+def test_a_regression_has_its_own_error(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    arrays = [draw.normal(size=(count, width)).astype(np.float32) for count in (62, 20) for width in (3, 1)]
+    data = Table("made up", 1, *arrays)
+    training = runs.changed(TRAINING, task="regression", augment=False, lr_start=0.05)
+
+    def line() -> torch.nn.Module:
+        with seeds.seeded(0, "test"):
+            return torch.nn.Linear(3, 1)
+
+    changes = {"make": line, "data": data, "training": training, "settings": replace(SETTINGS, starts=(0, 1))}
+    cold, _ = cell(tmp_path / "folder", **changes).rows()
+    options = {"batch_size": LARGE, "epochs": LARGE_EPOCHS, "seed": 3, "device": "cpu"}
+    final = train(line(), data, training, **options).final
+    for quantity in ("rmse_pct", "squared_error", "r2"):
+        known = [final[f"{split}_{quantity}"] for split in ("train", "test")]
+        assert of(cold, "large", quantity) == pytest.approx(known)
+        assert quantity in warm_start.QUANTITIES
+    rmse, loss = of(cold, "large", "rmse_pct"), of(cold, "large", "squared_error")
+    assert rmse == pytest.approx([100 * value**0.5 for value in loss], rel=1e-6)
+    assert not of(cold, "large", "error_pct")
 
 
 # --- stops and kills --------------------------------------------------------------------------------------------------
