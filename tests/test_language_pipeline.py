@@ -12,9 +12,7 @@ SHORT = (
     "train.evaluation.history_images=16", "activations.probe_images=8", "sharpness.images=16",
     "sharpness.manifold_dimension=5", "curvature.images=16", "curvature.steps=4", "curvature.trace_probes=2",
     "noise_scale.epochs=1", "noise_scale.images=48",
-    "measures=[evaluation,spectra,near_rank,effective_ranks,sharpness,curvature,curvature_radius,noise_scale,landscape]",
-    "landscape.small=8", "landscape.large=32", "landscape.images=16", "landscape.alphas=4", "landscape.points=3",
-    "landscape.plane_points=3", "landscape.directions=2", "landscape.eigenvectors=2",
+    "measures=[evaluation,spectra,near_rank,effective_ranks,sharpness,curvature_radius,noise_scale]",
     "curvature_radius.states=[trained]", "curvature_radius.images=16", "curvature_radius.gradient_images=16",
     "curvature_radius.fewest_images=4", "curvature_radius.probes=3",
 )  # fmt: skip
@@ -30,8 +28,6 @@ def test_a_shortened_lm_tiny_runs_from_the_text_to_the_page(tmp_path: Path) -> N
     runs = pd.read_csv(folder / "metrics/lm_tiny/runs.csv")
     quantities = set(runs["quantity"])
     assert {"token_error_pct", "token_cross_entropy", "perplexity", "near_rank_excess", "radius"} <= quantities
-    landscape = pd.read_csv(folder / "metrics/lm_tiny/landscape.csv")
-    assert {"loss", "token_error_pct", "largest_eigenvalue"} <= set(landscape["quantity"])
     assert not {"error_pct", "cross_entropy"} & quantities
     record = json.loads((folder / "metrics/lm_tiny/train/gpt_tiny_w0.25-sympy_source_n64-b8-s3.json").read_text())
     data = json.loads((folder / "data/datasets/sympy_source_n64.json").read_text())

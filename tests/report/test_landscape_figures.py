@@ -154,6 +154,18 @@ def test_the_line_figure_has_both_splits_and_every_seed(records: list[Record]) -
     assert (train.get_linestyle(), train.get_marker()) != (test.get_linestyle(), test.get_marker())
 
 
+@pytest.mark.parametrize(("error", "title"), [("rmse_pct", "error (%)"), ("furlongs", "furlongs")])
+def test_another_task_has_its_own_error_in_place_of_the_accuracy(error: str, title: str) -> None:
+    about, header, table = record(walked=rows(heights=(4.0, -2.0, *LINE[2:])))
+    table["quantity"] = table["quantity"].replace("error_pct", error)
+    found = landscape_figures.line(study((about, header, table)))
+    assert list(found)[-4:] == ["train_loss", f"train_{error}", "test_loss", f"test_{error}"]
+    loss, right = drawn(landscape_figures.draw_line, found)
+    assert loss.get_yscale() == "linear"  # a loss of one's own may fall below 0
+    assert right.get_title().startswith(title)
+    assert {*right.lines[0].get_ydata(), *right.lines[1].get_ydata()} == {10.0, 20.0}  # one line per split
+
+
 def test_the_directions_figure_draws_each_profile_of_each_end(records: list[Record]) -> None:
     table = landscape_figures.directions(study(*records))
     assert table.groupby(["kind", "end", "batch_size"])["direction"].nunique().to_dict() == {
