@@ -16,7 +16,7 @@ from gapscope.measures.evaluation_figures import running_note
 from gapscope.measures.study import words_of_records
 from gapscope.records.tables import write_record, write_table
 from gapscope.report import page
-from gapscope.tasks.words import CLASSIFICATION
+from gapscope.tasks.words import CLASSIFICATION, WORDS
 
 METRICS, PLOTS = ROOT / "metrics", ROOT / "plots"
 
@@ -119,3 +119,11 @@ def test_a_training_curve_has_values_at_its_axis(errors: tuple[float, float]) ->
     span = rows["epoch"].max() - rows["epoch"].min()
     rows = rows.assign(test_error_pct=low + (high - low) * (rows["epoch"].max() - rows["epoch"]) / (span or 1))
     assert min(named_ticks(styled(shown.draw, rows))) >= 2
+
+
+@pytest.mark.parametrize("task", sorted(WORDS))
+def test_no_text_is_put_into_the_task_s_words_twice(task: str) -> None:
+    text = "Train cross-entropy (nats), errors, test error (%) and lose accuracy over b images, standard error"
+    once = WORDS[task].said(text)
+    assert page.in_words_of(WORDS[task])(once) == once
+    assert page.in_words_of(WORDS[task])(text) == once

@@ -53,6 +53,6 @@ def _of_one_paper(measure: str) -> str:
 
 def _row(name: str, params: Mapping[str, Any], metrics: Path) -> dict[str, Any]:
     rows = page.claims(metrics / "claims" / f"{name}.csv")
-    opens = opening.opening(name, params, metrics / name, rows).in_words(page.words(metrics / name).said)
+    opens = opening.opening(name, params, metrics / name, rows).in_words(page.in_words_of(page.words(metrics / name)))
     answer = next(iter(opens.sentences), "No claim about it is tested.")
     return {"name": name, "question": opens.question, "run": opens.run, "answer": answer}

@@ -93,7 +93,7 @@ def page(
     tested = claims(verdicts)
     configuration, every = settings.read_text(encoding="utf-8"), metrics / "params.yaml"
     opens = opening.opening(study, read_yaml(every) if every.exists() else {}, metrics, tested)
-    said = words(metrics).said
+    said = in_words_of(words(metrics))
     first, others = figures(plots, metrics, opens.measure, said)
     return (
         environment()
@@ -124,6 +124,23 @@ def words(metrics: Path) -> Words:
     tables = (metrics / f"{name}.csv" for name in ("batch_sizes", "warmstart"))
     table = next((read_table(path) for path in tables if path.exists()), None)
     return words_of_records(metrics, () if table is None else set(table["quantity"]))
+
+
+def in_words_of(words: Words) -> Callable[[str], str]:
+    """Return what puts a text into a task's words. Claims and names of quantities are in these words already, and stay.
+
+    Example:
+        >>> from gapscope.tasks.words import LANGUAGE_MODEL
+        >>> in_words_of(LANGUAGE_MODEL)("cross-entropy per token, and error, of two images")
+        'cross-entropy per token, and token error, of two sequences'
+    """
+    if not words.instead:
+        return words.said
+    own = "|".join(re.escape(text) for text in sorted(words.instead.values(), key=len, reverse=True))
+    parts = re.compile(f"({own})", re.IGNORECASE)
+    return lambda text: "".join(
+        part if number % 2 else words.said(part) for number, part in enumerate(parts.split(text))
+    )
 
 
 @cache
