@@ -19,7 +19,7 @@ PAGES = [
     ROOT / "README.md",
     *(
         ROOT / f"docs/{name}.md"
-        for name in ("results", "studies", "training", "own_model", "noise_scale", "verdict_changes")
+        for name in ("results", "studies", "training", "own_model", "known_noise_scale", "verdict_changes")
     ),
 ]
 
