@@ -17,6 +17,7 @@ from gapscope.drawing.figure import Figure
 from gapscope.measures.study import Study
 from gapscope.records.long import RUN
 from gapscope.records.tables import read_table
+from gapscope.tasks.words import CLASSIFICATION, Words
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +59,10 @@ class Made:
     @property
     def params(self) -> SimpleNamespace:
         return SimpleNamespace(thresholds=self.thresholds, section=lambda _, kind: kind(level=4.0))
+
+    @property
+    def words(self) -> Words:
+        return CLASSIFICATION
 
     @property
     def notes(self) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ GROUPS = {  # heading -> the names of its studies
     "Keskar et al. 2017": "keskar_.*",
     "Gao & Zhong": "gao_.*",
     "The worked example: what closes the gap? (docs/own_model.md)": "example_.*",
-    "Tables, regression and other losses": "regression|tabular|one_logit|multilabel",
+    "Tables, regression and other losses": "regression.*|tabular|one_logit|multilabel",
     "Language models": "lm_.*",
     "For tests of gapscope itself": "smoke",
 }
