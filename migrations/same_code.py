@@ -6,35 +6,23 @@ cases of its commit, and what it shows goes to `verified/same_code.csv`, which `
     python -m migrations.same_code
 """
 
-import csv
-import io
-from typing import Any
+import tempfile
+from pathlib import Path
 
-import yaml
-
-from gapscope.engine.proofs.cases import CASES
+from gapscope.engine.proofs import cases
 from gapscope.git import git
 from gapscope.records import proofs
 
 
 def main() -> None:
     """Read every committed version of the code proofs."""
-    for commit in git("log", "--reverse", "--format=%h", "--", str(proofs.CODE)).split():
-        cases: dict[str, list[str]] = {}
-        for name, case in yaml.safe_load(git("show", f"{commit}:{CASES}"))["cases"].items():
-            for stage in case.get("stages", ()):
-                cases.setdefault(stage, []).append(name)
-        table = csv.DictReader(io.StringIO(git("show", f"{commit}:{proofs.CODE}")))
-        rows = [proofs.CodeProof(**_typed(row)) for row in table]
-        proofs.write_same_code(proofs.same_code(rows, cases))
-
-
-def _typed(row: dict[str, str]) -> dict[str, Any]:
-    return row | {
-        "revision": int(row["revision"]),
-        "numbers": int(row["numbers"]),
-        "largest_difference": float(row["largest_difference"]),
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        for commit in git("log", "--reverse", "--format=%h", "--", str(proofs.CODE)).split():
+            code, known = (Path(folder, path.name) for path in (proofs.CODE, cases.CASES))
+            for path, source in ((code, proofs.CODE), (known, cases.CASES)):
+                path.write_text(git("show", f"{commit}:{source}"))
+            rows = proofs.read_rows(code, proofs.CodeProof)
+            proofs.write_same_code(proofs.same_code(rows, cases.by_stage(cases.read_cases(path=known))))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,6 @@ def started(*command: str, cwd: Path, log: Path, **environment: str) -> Iterator
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of an S3 server with a bucket, and set what reaches it."""
-    pytest.importorskip("moto", reason="moto is not installed: uv sync")
     import s3fs
 
     folder = tmp_path_factory.mktemp("s3")
