@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from gapscope.claims import permutation
+from gapscope.claims.hypothesis_tests import correlation_variance, rank_correlations
 from gapscope.claims.permutation import LARGEST_EXACT, given_level_matrix, p_values, page_matrices
 
 EXACT = 1e-12  # sums of some hundreds of positive float64 probabilities
@@ -69,6 +70,16 @@ def test_a_correlation_given_the_level_is_that_of_all_permutations_of_seeds(
     observed, slack = (ranks[0] * ranks[1]).sum(), 1e-9  # half ranks: sums lie a quarter apart
     expected = np.mean([s >= observed - slack for s in sums]), np.mean([s <= observed + slack for s in sums])
     assert p_values([given_level_matrix(one, other)]) == pytest.approx(expected, rel=EXACT)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_null_variance_of_a_correlation_given_the_level_is_that_of_all_permutations(tied: bool) -> None:
+    draw = np.random.default_rng(5)
+    one, other = (draw.integers(0, 3, (5, 3)) if tied else draw.normal(size=(5, 3)) for _ in "ab")
+    orders = [list(order) for order in itertools.permutations(range(5))]
+    each = [rank_correlations(one[order].T, other.T).mean() for order in orders]
+    assert correlation_variance(one, other) / 4 == pytest.approx(np.var(each), rel=EXACT)
+    assert correlation_variance(one, one) < correlation_variance(one[:, :1], one[:, :1]) == pytest.approx(1, rel=EXACT)
 
 
 def test_what_follows_the_level_alone_does_not_correlate_given_the_level() -> None:

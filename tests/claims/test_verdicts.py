@@ -493,6 +493,38 @@ def test_a_correlation_of_few_seeds_says_how_small_its_p_value_can_be() -> None:
     row = verdict(table, "near_rank_with_train_loss")
     assert (row["verdict"], row["p"]) == ("undecided", pytest.approx(1 / 6, rel=1e-12))
     assert numbers_in(row["also"]) == [3, 0.17]
+    assert row["seeds_needed"] in numbers_in(row["why"])
+    opposite = table.assign(train_loss=-table["test_error_pct"])  # as many seeds would contradict the claim
+    assert verdict(opposite, "near_rank_with_train_loss")["seeds_needed"] == row["seeds_needed"]
+
+
+def test_the_seeds_that_a_correlation_needs_have_orders_enough() -> None:
+    """One order of n seeds has the probability 1 / n!, however large the correlation is."""
+    assert [power.seeds_for_correlation(1.0, 0.01, level) for level in (0.2, 0.05, 0.01, 0.001)] == [3, 4, 5, 7]
+    assert power.seeds_for_correlation(0.5, 1.0, 0.05) == 26  # 1 + ((1.645 + 0.842) / 0.5)^2 = 25.7
+    assert power.seeds_for_correlation(-0.5, 1.0, 0.05) is None
+    assert power.seeds_for_correlation(0.1, 1.0, 0.05) is None  # more than 100
+
+
+@pytest.mark.parametrize("noise", [0.7, 1.5])
+def test_the_seeds_that_a_correlation_needs_decide_it_about_as_often_as_planned(noise: float) -> None:
+    """With the true correlation the plan is for 80 %; half as many seeds decide clearly less often."""
+
+    def both(seeds: int, trial: int) -> tuple[np.ndarray, np.ndarray]:
+        one, own = np.random.default_rng((trial, seeds)).normal(size=(2, seeds, 6))
+        return one, one + noise * own
+
+    def decided(seeds: int) -> float:
+        p = [tests.correlation_given_level(*both(seeds, trial)).p_rises for trial in range(100)]
+        return float(np.mean(np.array(p) <= 0.05))
+
+    many = both(1000, 0)
+    true, variance = float(tests.rank_correlations(*(of.T for of in many)).mean()), tests.correlation_variance(*many)
+    assert variance == pytest.approx(1 / 6, rel=0.2)  # six independent levels
+    needed = power.seeds_for_correlation(true, variance, 0.05)
+    assert needed is not None
+    assert decided(needed) == pytest.approx(0.8, abs=0.15)
+    assert decided(needed - 2) < 0.6
 
 
 def test_a_width_at_which_a_seed_failed_is_left_out_at_whichever_batch_size() -> None:

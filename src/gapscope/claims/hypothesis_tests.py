@@ -98,6 +98,20 @@ def rank_correlations(one: Array, other: Array) -> Array:
     return np.asarray((_scores(one) * _scores(other)).sum(axis=1))
 
 
+def correlation_variance(one: Array, other: Array) -> float:
+    """Return (seeds - 1) times the null variance of the mean over levels of the correlation given the level.
+
+    It is the variance over permutations of whole seeds (Hoeffding 1951, theorem 2): 1 where all levels order the seeds
+    alike, and 1 over the number of levels where they are independent.
+
+    Args:
+        one: (seeds, levels), as `correlation_given_level` takes them.
+        other: (seeds, levels).
+    """
+    products = _scores(one.T).T @ _scores(other.T) / one.shape[1]  # rows and columns sum to 0
+    return float((products**2).sum())
+
+
 def correlation_interval(one: Array, other: Array) -> Effect:
     """Return the mean over levels of the correlation given the level, with a jackknife interval over seeds.
 

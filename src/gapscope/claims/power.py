@@ -32,6 +32,23 @@ def seeds_for_trend(correlations: Array, levels: int, alpha: float) -> int | Non
     return _at_most(math.ceil((reach / float(correlations.mean())) ** 2))
 
 
+def seeds_for_correlation(correlation: float, variance: float, alpha: float) -> int | None:
+    """Return how many seeds the exact test of a correlation given the level needs, by its normal approximation.
+
+    The variance under the null hypothesis is taken for that of the correlation itself, which is smaller: the number is
+    rather too large than too small. One order of n seeds has the probability 1 / n!, so it also has to be below alpha.
+
+    Args:
+        correlation: mean over levels of the rank correlation over seeds, in the tested direction above 0.
+        variance: as `hypothesis_tests.correlation_variance` gives it.
+        alpha: one-sided level.
+    """
+    if not correlation > 0:
+        return None
+    reach = (float(ndtri(1 - alpha)) + float(ndtri(POWER))) * math.sqrt(variance)
+    return _first(lambda n: alpha * math.factorial(n) >= 1 and correlation * math.sqrt(n - 1) >= reach)
+
+
 def seeds_for_difference(differences: Array, alpha: float, resolution: float = 0.0) -> int | None:
     """Return how many seeds the one-sided t test on differences needs.
 

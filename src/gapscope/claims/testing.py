@@ -92,9 +92,18 @@ def _correlation(claim: Claim, table: pd.DataFrame, found: pd.DataFrame) -> Find
     by_construction = "" if outcome.tested else _by_construction(claim, table, found)
     least = 1 / math.factorial(len(values))  # the seeds of one order among all orders
     also = f"with {len(values)} seeds no p value can be below {number(least, 2)}" if len(values) < FEW else ""
+
+    def seeds_needed(alpha: float) -> int | None:
+        if effect.mean is None:
+            return None
+        variance = tests.correlation_variance(values, beside)
+        each = [power.seeds_for_correlation(way * effect.mean, variance, alpha) for way in _ways(claim)]
+        return min((n for n in each if n), default=None)
+
     return Finding(
-        len(values), _levels(found), test, effect, claim.unit, outcome, 1, also, by_construction=by_construction
-    )
+        len(values), _levels(found), test, effect, claim.unit, outcome, 1, also,
+        by_construction=by_construction, seeds_needed=seeds_needed,
+    )  # fmt: skip
 
 
 def _equivalence(claim: Claim, table: pd.DataFrame, found: pd.DataFrame, ratio: bool) -> Equivalence | None:
