@@ -17,7 +17,7 @@ def main() -> None:
     args, params = parser.parse_args(), load_params()
     study = Study(params, papers.printed(params.study))
     for name in measures.asked(study):
-        figure.save(measures.figures(name), study, args.out, study.words.said if study.words.instead else None)
+        figure.save(measures.figures(name), study, args.out, study.said)
 
 
 if __name__ == "__main__":

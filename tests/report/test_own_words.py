@@ -1,5 +1,6 @@
 """What a page says fits what its study trained: networks without batch norm, rows of tables, rates that were chosen."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,10 +11,11 @@ from matplotlib.figure import Figure
 
 from gapscope import papers
 from gapscope.claims.in_task import in_task
+from gapscope.config import load_params
 from gapscope.drawing.figure import styled
 from gapscope.measures import curvature_radius_figures, evaluation
 from gapscope.measures.evaluation_figures import running_note
-from gapscope.measures.study import words_of_records
+from gapscope.measures.study import Study, words_of_records
 from gapscope.records.tables import write_record, write_table
 from gapscope.report import page
 from gapscope.tasks.words import CLASSIFICATION, WORDS
@@ -52,6 +54,22 @@ def test_initial_weights_are_spoken_of_where_they_are_drawn() -> None:
 
 
 STATES = ("initial", "trained")
+
+
+def test_a_figure_s_title_says_what_training_changes_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    usual = load_params(METRICS / "quick" / "params.yaml")
+    for train, called in (
+        ({}, "LeNet-5"),
+        ({"batch_norm": False}, "LeNet-5 without batch norm"),
+        ({"linear_units": True}, "LeNet-5 with linear units"),
+        ({"linear_units": True, "average_pooling": True}, "a fully linear LeNet-5"),
+    ):
+        groups = usual.groups | {"train": usual.groups["train"] | train}
+        one = Study(replace(usual, models=("lenet5", "lenet5_w2"), groups=groups))
+        assert one.said("Error: LeNet-5 on MNIST (n = 3)") == f"Error: {called} on MNIST (n = 3)"
+        wide = "LeNet-5 of 2 times the width"
+        assert one.said(f"{wide} on MNIST") == f"{called.replace('LeNet-5', wide)} on MNIST"
 
 
 @pytest.mark.parametrize("study", ["gao_radius", "table05_new_seeds"])

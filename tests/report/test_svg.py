@@ -247,6 +247,21 @@ def test_a_legend_below_its_panel_stays_on_the_page() -> None:
     assert legend.get_window_extent().y0 >= 0
 
 
+@pytest.mark.parametrize(
+    ("ends", "powers"), [((0.06, 0.9), False), ((0.3, 12.0), False), ((0.1, 100.0), True), ((2e-5, 4e-4), True)]
+)
+def test_a_short_logarithmic_axis_has_plain_numbers_and_a_long_or_a_small_one_powers(
+    ends: tuple[float, float], powers: bool
+) -> None:
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], ends)
+        axes.set_yscale("log")
+
+    text = page(drawn(draw))
+    assert ("10⁰" in text or "10⁻" in text) == powers
+    assert powers or re.search(r">\s*0\.[46]\s*<", text)
+
+
 def test_labels_of_a_logarithmic_axis_do_not_overlap() -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(4, 2))
     left.plot([150, 900], [1, 2])

@@ -1,7 +1,8 @@
 """Names of networks and data sets as their papers write them; a name of one's own stays as it is."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 NETWORKS = {
     "lenet5": "LeNet-5",
@@ -58,6 +59,22 @@ def dataset(name: str) -> str:
     if found and found["kind"] == "n":
         return f"{int(found['number']):,} {UNITS.get(found['name'], 'images')} of {dataset(found['name'])}"
     return DATA.get(name, name)
+
+
+def varied(network: str, train: Mapping[str, Any]) -> str:
+    """Return the name of a network, or of several, with what a study's params `train` change of it.
+
+    Example:
+        >>> varied("LeNet-5", {"batch_norm": False}), varied("LeNet-5", {"linear_units": True, "average_pooling": True})
+        ('LeNet-5 without batch norm', 'a fully linear LeNet-5')
+    """
+    linear, whole = train.get("linear_units"), train.get("average_pooling")
+    variants = [
+        "with linear units" if linear and not whole else "",
+        "without batch norm" if train.get("batch_norm") is False else "",
+    ]
+    first = "a fully linear " if linear and whole else ""
+    return first + " ".join([network, *filter(None, variants)])
 
 
 def pair(model: object, data: object) -> str:

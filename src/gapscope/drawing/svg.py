@@ -20,15 +20,21 @@ UNIT = 72  # of matplotlib's SVG files: to the inch
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))  # the same bytes on any day
 TIMES = "\N{MULTIPLICATION SIGN}"
 SUPERSCRIPT = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+FINEST, COARSEST = 1e-3, 1e4  # numbers between them are short without a power of ten
 LABEL, LETTER = 10.0, 5.2  # points: height of a tick's label, and width of its letters, of which powers are smaller
 FONTS = ["DejaVu Sans", "Verdana", "Arial"]  # the second is as wide as the first, where a reader lacks that
 
 
 class Plain(Formatter):
-    """Powers of ten as text: TeX's layout takes most of the time of a figure, and wants one font's widths."""
+    """Powers of ten as text: TeX's layout takes most of the time of a figure, and wants one font's widths.
 
-    def __init__(self, inner: Formatter) -> None:
-        self.inner = inner
+    Attributes:
+        inner: chooses which ticks have a label.
+        short: whether the axis has ticks between powers, which are read more easily as numbers: 0.6, not 6 x 10^-1.
+    """
+
+    def __init__(self, inner: Formatter, *, short: bool) -> None:
+        self.inner, self.short = inner, short
 
     def set_locs(self, locs: Any) -> None:
         """Hand on all of the ticks, by which the inner one chooses those that it labels."""
@@ -37,6 +43,8 @@ class Plain(Formatter):
     def __call__(self, x: float, pos: int | None = None) -> str:
         """Return the label of one tick."""
         text = re.sub(r"\$|\\mathdefault|[{}]", "", self.inner(x, pos)).replace("-", "−")
+        if text and self.short and FINEST <= x < COARSEST:
+            return f"{x:g}"
         text = text.replace(r"\times", f" {TIMES} ")
         return re.sub(r"\^([−\d]+)", lambda power: power[1].translate(SUPERSCRIPT), text)
 
@@ -98,10 +106,11 @@ def _lay_out(figure: Figure) -> None:
         if axis.get_scale() == "log" and not math.isfinite(axis.get_minpos()):  # all runs have diverged
             axis.set_view_interval(0.1, 1.0, ignore=True)
         if isinstance(axis.get_major_formatter(), LogFormatter):
-            axis.set_major_formatter(Plain(axis.get_major_formatter()))
-            axis.set_minor_formatter(Plain(axis.get_minor_formatter()))
             low, high = sorted(axis.get_view_interval())
-            if low <= 0 or high > 100 * low:  # unlabelled, and half of the time
+            short = low > 0 and high <= 100 * low
+            axis.set_major_formatter(Plain(axis.get_major_formatter(), short=short))
+            axis.set_minor_formatter(Plain(axis.get_minor_formatter(), short=short))
+            if not short:  # unlabelled, and half of the time
                 axis.set_minor_locator(NullLocator())
     if engine := figure.get_layout_engine():
         if figure.axes:  # else there is nothing to place, and matplotlib warns

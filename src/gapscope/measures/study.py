@@ -1,5 +1,6 @@
 """What a study has measured: its cells, their records as long tables, and the tables that are made of them."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gapscope.config import Params
+from gapscope.drawing import names
 from gapscope.errors import InputError
 from gapscope.records.cells import cells, seed_records
 from gapscope.records.long import AXES, RUN, VALUES, read_long
@@ -73,6 +75,13 @@ class Study:
             return words_of_records(self.folder, set(self.runs["quantity"]))
         starts = self.table("warmstart")  # there are none where no network is trained
         return words_of_records(self.folder, set(starts["quantity"]) if len(starts) else ())
+
+    def said(self, text: str) -> str:
+        """Return what a figure says in the words of the study's task, with what training changes of its networks."""
+        text, train = self.words.said(text), self.params.groups.get("train") or {}
+        for network in {names.network(model) for model in self.params.models}:
+            text = re.sub(rf"\b{re.escape(network)} on ", f"{names.varied(network, train)} on ", text)
+        return text
 
     def table(self, name: str) -> "pd.DataFrame":
         """Return one of its tables; an empty one where it has none of that name."""

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from gapscope.drawing import axes as drawing
 from gapscope.drawing import names, numbers
@@ -77,8 +77,6 @@ def _draw_panel(axes: Axes, panel: str, rows: pd.DataFrame) -> None:
             rows = rows.assign(value=rows["value"].mask(untrained))
     else:
         axes.set_yscale("log")
-        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     for series, look in zip(SIDES.values(), plt.rcParams["axes.prop_cycle"], strict=False):  # the same in every panel
         group = rows[rows["series"] == series]
         points, mean = group.dropna(subset=["value"]), group.groupby("start_epoch")["value"].mean()

@@ -92,14 +92,7 @@ def remedy(params: Params) -> str:
 
 def networks(models: Iterable[str], params: Params) -> str:
     """Return networks with what a study's params change of them, in words."""
-    train = params.get("train") or {}
-    linear, whole = train.get("linear_units"), train.get("average_pooling")
-    variants = [
-        "with linear units" if linear and not whole else "",
-        "without batch norm" if train.get("batch_norm") is False else "",
-    ]
-    first = "a fully linear " if linear and whole else ""
-    return first + " ".join([names.listed(map(names.network, models)), *filter(None, variants)])
+    return names.varied(names.listed(map(names.network, models)), params.get("train") or {})
 
 
 def run(params: Params) -> str:
