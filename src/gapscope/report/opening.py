@@ -31,6 +31,10 @@ LEADS = {  # verdict -> the answer to the question
     "not tested": "Not tested.",
     "not testable": "Not testable.",
 }
+SAID = {  # verdict -> what a sentence about the claim says of it, if not "is VERDICT"
+    "no effect": "shows no effect",
+    "by construction": "holds by construction",
+}
 FAMILIES = ("primary", "exploratory", "secondary")
 SENTENCES = 2
 
@@ -132,7 +136,8 @@ def _sentence(row: Row, *, lead: bool) -> str:
     effect = f"{numbers.effect(row)}; " if row["effect"] is not None else ""
     n = "" if reason.startswith("n = ") or row["verdict"] in ("not testable", "not comparable") else f", n = {row['n']}"
     said = f"“{row['statement']}”"
-    begin = f"{LEADS[row['verdict']]} {said}" if lead else f"{said} is {row['verdict']}"
+    verdict = SAID.get(row["verdict"], f"is {row['verdict']}")
+    begin = f"{LEADS[row['verdict']]} {said}" if lead else f"{said} {verdict}"
     return " ".join(filter(None, (f"{begin}: {effect}{reason}{n}.", at_odds(row))))
 
 

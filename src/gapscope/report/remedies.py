@@ -117,8 +117,9 @@ def table(found: pd.DataFrame) -> Table:
 def _cells(row: Mapping[Any, Any]) -> list[Cell]:
     cost = [" → ".join(numbers.number(round(row[f"updates_{end}"])) for end in ENDS), _seconds(row)]
     about: list[Cell] = [Link(row["remedy"], f"{row['study']}.html"), f"{row['pair']}, {row['size']}"]
-    cells = [*(_gap(row, end) for end in ENDS), row["verdict"] or "not tested", *cost]
-    return [*about, *(cell.replace(" ", NO_BREAK) for cell in cells)]
+    verdict = (row["verdict"] or "not tested").replace(" ", NO_BREAK).replace(f",{NO_BREAK}", ", ")  # broken at commas
+    gaps, cost = ([cell.replace(" ", NO_BREAK) for cell in cells] for cells in ([_gap(row, end) for end in ENDS], cost))
+    return [*about, *gaps, verdict, *cost]
 
 
 def _gap(row: Mapping[Any, Any], end: str) -> str:
