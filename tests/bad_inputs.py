@@ -21,6 +21,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from gapscope.models import ModelSpec, build
+
 ROOT = Path(__file__).parents[1]
 Arrange = Callable[[Path], None]
 NAN, INF = float("nan"), float("inf")
@@ -200,6 +202,12 @@ TEXTS = {
     "a number of 9,999 digits": (text(f"epochs: {'9' * 9999}\n"), "params.yaml"),
     "twice at the top": (appended("epochs: 3\n"), "'epochs' stands there twice"),
     "twice in a group": (appended("new: {a: 1, a: 2}\n"), "'a' stands there twice"),
+    "an octal number": (appended("new: [010]\n"), "010 is another number by YAML 1.1 than by 1.2"),
+    "a negative octal number": (appended("new: -010\n"), "-010 is another number by YAML 1.1 than by 1.2"),
+    "a number to the base 60": (appended("new: 1:30\n"), "1:30 is another number by YAML 1.1 than by 1.2"),
+    "two documents": (appended("---\nstudy: other\n"), "not readable YAML"),
+    "a merge key": (appended("base: &base {a: 1}\nnew: {<<: *base}\n"), "merge keys (<<) are not taken"),
+    "a merge key at the top": (appended("<<: {study: other}\n"), "merge keys (<<) are not taken"),
     "unknown": (appended("epoch: 3\n"), "did you mean 'epochs'"),
     "interpolated environment": (changed("study", "${oc.env:HOME}"), "refused"),
     "interpolated in a group": (changed("train.optimizer.name", "${oc.env:HOME}"), "interpolation"),
@@ -268,6 +276,19 @@ def pipe(folder: Path) -> None:
     os.mkfifo(folder / "noise.npz")
 
 
+def table(**changes: Any) -> Arrange:
+    """Write a table of 5 features."""
+    draw = np.random.default_rng(0)
+    return data(x_train=draw.random((80, 5)), x_test=draw.random((20, 5)), **changes)
+
+
+def tokens(**changes: Any) -> Arrange:
+    """Write sequences of 4 tokens, and the tokens that follow."""
+    found = {f"{array}_{split}": np.arange(4 * n).reshape(n, 4) % 7 for array in "xy"
+             for split, n in (("train", 80), ("test", 20))}  # fmt: skip
+    return data(**found | changes)
+
+
 X, Y = arrays()["x_train"], arrays()["y_train"]
 PAIRS, SETS = np.stack([Y, Y], 1), np.stack([Y % 2, Y // 2], 1)
 DATA = {
@@ -330,9 +351,29 @@ DATA = {
     "a label that all have": (data(y_train=SETS | [0, 1], y_test=SETS[:20]), "label 1 is 1 in all training examples"),
     "sets of three axes": (data(y_train=SETS[:, None], y_test=SETS[:20, None]), "integer labels"),
     "classes too few": (data(classes=np.int64(3)), "must lie in 0..2"),
+    "10^12 classes": (data(classes=np.int64(10**12)), "classes must be one whole number in 1..1000000"),
+    "no classes": (data(classes=np.int64(0)), "classes must be one whole number"),
     "classes of text": (data(classes=np.array("four")), "classes must be one whole number"),
     "two numbers of classes": (data(classes=np.array([4, 5])), "classes must be one whole number"),
-}
+} | {
+    f"a table with {name}": (table(**changes), said)
+    for name, (changes, said) in {
+        "10^12 classes": ({"classes": np.int64(10**12)}, "classes must be one whole number"),
+        "classes of text": ({"classes": np.array("four")}, "classes must be one whole number"),
+        "two numbers of classes": ({"classes": np.array([4, 5])}, "classes must be one whole number"),
+        "text for standardise": ({"standardise": np.array("no")}, "standardise must be true or false"),
+        "two answers to standardise": ({"standardise": np.array([True, False])}, "standardise must be true or false"),
+    }.items()
+} | {
+    f"a text with {name}": (tokens(**changes), said)
+    for name, (changes, said) in {
+        "10^12 classes": ({"classes": np.int64(10**12)}, "classes must be one whole number"),
+        "half a class": ({"classes": np.float64(300.5)}, "classes must be one whole number"),
+        "classes of text": ({"classes": np.array("many")}, "classes must be one whole number"),
+        "a token of 10^12": ({"x_train": np.full((80, 4), 10**12)}, "tokens must lie in 0..999999"),
+        "fewer classes than tokens": ({"classes": np.int64(3)}, "tokens must lie in 0..2"),
+    }.items()
+}  # fmt: skip
 
 
 def stated(what: str, value: Any, **changes: Any) -> Arrange:
@@ -348,6 +389,14 @@ def stated(what: str, value: Any, **changes: Any) -> Arrange:
 
 
 STATED = {
+    "a file with a line break in its name": (stated("files", "a\nb.npz"), "must be a path of printable characters"),
+    "a file with NUL in its name": (stated("files", "a\0b.npz"), "must be a path of printable characters"),
+    "a file with a surrogate in its name": (stated("files", "\ud800.npz"), "must be a path of printable characters"),
+    "a file with an escape sequence in its name": (stated("files", "\x1b[2J.npz"), "must be a path of printable"),
+    "a file with a long name": (stated("files", "a" * 5000), "too long"),
+    "a file without a name": (stated("files", ""), "no regular file"),
+    "a file of $(...)": (stated("files", "$(touch x).npz"), "no such file"),
+    "an option for a file": (stated("files", "--out=x.npz"), "no such file"),
     "shape of two numbers": (stated("shapes", [28, 28]), "[channels, height, width]"),
     "shape of two channels": (stated("shapes", [2, 28, 28]), "1 or 3 channels"),
     "shape of text": (stated("shapes", ["a", 1, 1]), "data.shapes.noise"),
@@ -355,6 +404,8 @@ STATED = {
     "flat with colours": (stated("shapes", [3, 14, 14], x_train=np.zeros((80, 588), np.uint8)), "reshape it yourself"),
     "range that falls": (stated("ranges", [1.0, 0.0]), "data.ranges.noise"),
     "range of one": (stated("ranges", [1.0]), "data.ranges.noise"),
+    "range beyond float64": (stated("ranges", [-1e308, 1e308]), "data.ranges.noise"),
+    "range of almost nothing": (stated("ranges", [0.0, 5e-324]), "data.ranges.noise"),
     "range of NaN": (stated("ranges", [NAN, 1.0]), "data.ranges.noise"),
     "outside the range": (stated("ranges", [0.0, 1.0]), "outside data.ranges.noise"),
 }
@@ -419,6 +470,16 @@ def headed(**changes: Any) -> dict[str, str]:
     return {"gapscope": json.dumps(HEADER | changes)}
 
 
+def cast(kind: torch.dtype) -> Arrange:
+    """Write weights of the right names and shapes in another type, which torch would cast."""
+
+    def arrange(folder: Path) -> None:
+        model = build(ModelSpec("lenet5", (1, 28, 28), 4, batch_norm=True))
+        weights(model.to(kind).state_dict(), headed())(folder)
+
+    return arrange
+
+
 ONE = {"a": torch.zeros(2)}
 WEIGHTS = {
     "missing": (data(), "is missing"),
@@ -434,6 +495,8 @@ WEIGHTS = {
     "another model": (weights(ONE, headed(model=HEADER["model"] | {"name": "vgg16"})), "has not"),
     "other classes": (weights(ONE, headed(model=HEADER["model"] | {"classes": 5})), "another lenet5"),
     "other tensors": (weights(ONE, headed()), "other tensors"),
+    "in float64": (cast(torch.float64), "of torch.float64, not"),
+    "in bfloat16": (cast(torch.bfloat16), "of torch.bfloat16, not"),
     "unknown status": (weights(ONE, headed(status="weird")), "as its status"),
     "no text for a status": (weights(ONE, headed(status=None)), "as its status"),
     "text for a batch size": (weights(ONE, headed(batch_size="20")), "as its batch_size"),
@@ -619,7 +682,11 @@ NEAR_RANK = {
         "a list for a tail": in_row(7, [1]), "10^11 dead units": of_layer(dead_units="0-99999999999"),
         "text for dead units": of_layer(dead_units="a"),
         "a duplicate beyond the end": of_layer(duplicate_samples="9" * 9),
-
+        "a dead unit beyond the end": of_layer(dead_units="3000"), "dead units below zero": of_layer(dead_units="3--7"),
+        "dead units backwards": of_layer(dead_units="3-1"), "a dead unit twice": of_layer(dead_units="1 1"),
+        "a duplicate within a range": of_layer(duplicate_samples="1-3 2"),
+        "a negative bound": in_row(6, [[1, -1.5]]), "a bound of NaN": in_row(6, [[1, NAN]]),
+        "a negative rank": in_row(3, -1.0), "a smallest value above the largest": in_row(2, 1e9),
         "text for a shape": of_layer(shape="x"), "a shape of one axis": of_layer(shape=[3]),
         "an empty shape": of_layer(shape=[]), "a shape with no length": of_layer(shape=[0, 5]),
     }.items()
@@ -663,6 +730,7 @@ def cases() -> list[Case]:
     plan = ("--found", "found.json", "--out", "plan.txt")
     sharpness = ("--weights", "w.safetensors", "--data", "noise.npz", "--out", "sharp")
     activations = ("--weights", "w.safetensors", "--data", "noise.npz", "--out", "acts")
+    controls = ("--weights", "w.safetensors", "--data", "noise.npz", "--out", "controls.jsonl")
     claims = ("--tables", f"metrics/{STUDY}", "--reference", f"metrics/{STUDY}/runs.csv", "--out", "claims.csv")
     found = [
         Case(f"{name}={str(value)[:20]}", "check", check, changed(name, value), name.rpartition(".")[2].rstrip("s"))
@@ -675,6 +743,7 @@ def cases() -> list[Case]:
         ("plan", plan, RECORDS),
         ("sharpness", sharpness, WEIGHTS),
         ("activations", activations, WEIGHTS),
+        ("controls", controls, WEIGHTS),
         ("spectra", ("--activations", "layers", "--out", "spectra.jsonl"), ACTIVATIONS),
         ("near_rank", ("--out", "near_rank.csv"), NEAR_RANK),
         ("tables", ("--out", "tables"), TABLES),

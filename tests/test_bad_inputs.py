@@ -44,6 +44,7 @@ def test_a_bad_input_is_answered_in_one_line(case: Case, tmp_path: Path, capsys:
         "plan.txt",
         "sharp.json",
         "acts",
+        "controls.jsonl",
         "spectra.jsonl",
         "near_rank.csv",
         "tables",

@@ -5,6 +5,7 @@ another. Which top-level names exist is declared in `conf/config.yaml` alone.
 """
 
 import dataclasses
+import re
 import sys
 import types
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ DECLARED = Path("conf/config.yaml")
 
 T = TypeVar("T")
 LARGEST = 2**53  # whole numbers beyond it are no sizes or seeds
+YAML_TAG = "tag:yaml.org,2002:"
+OTHER_IN_YAML_1_2 = re.compile(r"^[-+]?0[0-9_]|:")  # 010, 1:30
 MOST_VALUES = 100_000  # values in a params file: one with YAML aliases may expand to any number
 
 
@@ -225,13 +228,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which refuses a name that stands twice in a mapping: the first would be ignored."""
+    """PyYAML's safe loader, which refuses what may mean something else than it seems.
+
+    A name that stands twice in a mapping: the first would be ignored. Merge keys. Numbers such as 010 and 1:30, which
+    PyYAML reads by YAML 1.1 as 8 and 90, and DVC by YAML 1.2 as others.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if any(key.tag == f"{YAML_TAG}merge" for key, _ in node.value):
+            raise _refusal("merge keys (<<) are not taken: write the values out", node)
         names = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands there twice", node.start_mark)
+            raise _refusal(f"{twice!r} stands there twice", node)
         return super().construct_mapping(node, deep)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        if OTHER_IN_YAML_1_2.search(node.value):
+            raise _refusal(f"{node.value} is another number by YAML 1.1 than by 1.2: write it as a plain decimal", node)
+        whole = node.tag == f"{YAML_TAG}int"
+        return (self.construct_yaml_int if whole else self.construct_yaml_float)(node)  # type: ignore[no-untyped-call]
+
+
+for _tag in ("int", "float"):
+    _Loader.add_constructor(f"{YAML_TAG}{_tag}", _Loader.construct_number)
+
+
+def _refusal(what: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
 
 
 def _check_number_of_values(path: Path, values: Any) -> None:

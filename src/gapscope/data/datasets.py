@@ -19,6 +19,7 @@ from gapscope.records.integrity import check_written
 from gapscope.runtime import memory
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+MOST_CLASSES = 1_000_000  # or different tokens: the weights of a network's last layer grow with them
 CLASSES = {  # or labels of a set, outputs, or different tokens
     "digits": 10,
     "digits_segments": 7,
@@ -142,21 +143,33 @@ def checked(path: Path, name: str, arrays: dict[str, np.ndarray]) -> Dataset:
         images[split] = x[:, None] if x.ndim == 3 else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     if images["train"].shape[1:] != images["test"].shape[1:]:
         raise InputError(f"{path}: training and test images must have the same shape")
-    declared = arrays.get("classes")
-    if declared is not None and (declared.size != 1 or declared.dtype.kind not in "iu" or declared.min() < 1):
-        raise InputError(f"{path}: classes must be one whole number >= 1, got {declared}")
+    declared = declared_classes(path, arrays)
     labels = {split: arrays[f"y_{split}"].astype(np.int64) for split in ("train", "test")}
     if any(y.ndim == 2 for y in labels.values()):
         classes = checked_label_sets(path, labels, declared)
         return Dataset(name, classes, images["train"], labels["train"], images["test"], labels["test"])
-    classes = int(declared.item()) if declared is not None else CLASSES.get(name, int(arrays["y_train"].max()) + 1)
+    classes = declared if declared is not None else CLASSES.get(name, int(arrays["y_train"].max()) + 1)
     for split, y in labels.items():
         if y.min() < 0 or y.max() >= classes:
             raise InputError(f"{path}: y_{split} must lie in 0..{classes - 1}, found {y.min()}..{y.max()}")
     return Dataset(name, classes, images["train"], labels["train"], images["test"], labels["test"])
 
 
-def checked_label_sets(path: Path, labels: Mapping[str, np.ndarray], declared: np.ndarray | None) -> int:
+def declared_classes(path: Path, arrays: Mapping[str, np.ndarray]) -> int | None:
+    """Return the number of classes, or of different tokens, that a file gives; None where it gives none.
+
+    Raises:
+        InputError: no whole number, or one that no network has as its outputs.
+    """
+    declared = arrays.get("classes")
+    if declared is None:
+        return None
+    if declared.size != 1 or declared.dtype.kind not in "iu" or not 1 <= declared.item() <= MOST_CLASSES:
+        raise InputError(f"{path}: classes must be one whole number in 1..{MOST_CLASSES}, got {declared}")
+    return int(declared.item())
+
+
+def checked_label_sets(path: Path, labels: Mapping[str, np.ndarray], declared: int | None) -> int:
     """Return the number of labels in a set.
 
     Args:
@@ -187,6 +200,6 @@ def checked_label_sets(path: Path, labels: Mapping[str, np.ndarray], declared: n
                 "column out"
             )
     count = int(train.shape[1])
-    if declared is not None and int(declared) != count:
-        raise InputError(f"{path}: classes is {int(declared)}, and y_train holds sets of {count} labels")
+    if declared is not None and declared != count:
+        raise InputError(f"{path}: classes is {declared}, and y_train holds sets of {count} labels")
     return count

@@ -16,6 +16,7 @@ result shows that name. All test images are kept.
 
 import hashlib
 import http.client
+import math
 import os
 import re
 import shutil
@@ -59,13 +60,16 @@ class DataSettings:
     lengths: dict[str, int]
 
     def __post_init__(self) -> None:
+        for name, path in self.files.items():
+            if not path.isprintable():
+                raise InputError(f"data.files.{name} must be a path of printable characters, got {path!r}")
         for name, shape in self.shapes.items():
             if len(shape) != 3 or min(shape) < 1 or shape[0] not in (1, 3):
                 raise InputError(
                     f"data.shapes.{name} must be [channels, height, width], 1 or 3 channels, got {[*shape]}"
                 )
         for name, ends in self.ranges.items():
-            if len(ends) != 2 or not ends[0] < ends[1]:
+            if len(ends) != 2 or not ends[0] < ends[1] or not 0 < 255 / (ends[1] - ends[0]) < math.inf:
                 raise InputError(f"data.ranges.{name} must be [black, white], and rise, got {[*ends]}")
         for name, length in self.lengths.items():
             if length < 1:

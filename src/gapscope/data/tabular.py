@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.data.datasets import ARRAYS, Dataset, checked_label_sets
+from gapscope.data.datasets import ARRAYS, Dataset, checked_label_sets, declared_classes
 from gapscope.errors import InputError
 
 BUNDLED = {"diabetes": 110, "breast_cancer": 142, "wine": 45}  # scikit-learn's: test examples, a quarter of each
@@ -101,9 +101,13 @@ def checked(path: Path, name: str, arrays: Arrays) -> Table:
     kinds = {found[f"y_{split}"].dtype.kind == "f" for split in ("train", "test")}
     if len(kinds) > 1 or found["y_train"].shape[1:] != found["y_test"].shape[1:]:
         raise InputError(f"{path}: y_train and y_test must hold the same: labels, or targets with as many outputs")
-    standardise = bool(arrays["standardise"]) if "standardise" in arrays else True
-    outputs = _check_targets(path, found) if kinds == {True} else _check_labels(path, found, arrays.get("classes"))
-    return Table(name, outputs, **found, standardise=standardise)
+    standardise = arrays.get("standardise", np.bool_(True))
+    if standardise.size != 1 or standardise.dtype.kind not in "biu" or standardise.item() not in (0, 1):
+        raise InputError(f"{path}: standardise must be true or false, got {standardise}")
+    outputs = (
+        _check_targets(path, found) if kinds == {True} else _check_labels(path, found, declared_classes(path, arrays))
+    )
+    return Table(name, outputs, **found, standardise=bool(standardise.item()))
 
 
 def _finite(path: Path, name: str, values: np.ndarray) -> np.ndarray:
@@ -124,14 +128,14 @@ def _check_targets(path: Path, found: dict[str, np.ndarray]) -> int:
     return int(found["y_train"].shape[1])
 
 
-def _check_labels(path: Path, found: dict[str, np.ndarray], declared: np.ndarray | None) -> int:
+def _check_labels(path: Path, found: dict[str, np.ndarray], declared: int | None) -> int:
     """Return the number of classes, or of labels in a set; labels become int64."""
     if found["y_train"].ndim == 2:
         for split in ("train", "test"):
             found[f"y_{split}"] = found[f"y_{split}"].astype(np.int64)
         return checked_label_sets(path, {split: found[f"y_{split}"] for split in ("train", "test")}, declared)
     present = np.unique(found["y_train"])
-    classes = int(declared) if declared is not None else int(present[-1]) + 1
+    classes = declared if declared is not None else int(present[-1]) + 1
     for split in ("train", "test"):
         y = found[f"y_{split}"] = found[f"y_{split}"].astype(np.int64)
         if y.min() < 0 or y.max() >= classes:

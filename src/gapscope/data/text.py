@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gapscope.data.datasets import ARRAYS, Dataset
+from gapscope.data.datasets import ARRAYS, MOST_CLASSES, Dataset, declared_classes
 from gapscope.errors import InputError
 
 LENGTH = 128  # tokens of a sequence, unless `data.lengths` says otherwise
@@ -118,7 +118,8 @@ def checked(path: Path, name: str, arrays: Arrays) -> Text:
     counted = [arrays[name] if name[0] == "x" else arrays[name][arrays[name] != IGNORED] for name in ARRAYS]
     least, largest = min(int(of.min()) for of in counted), max(int(of.max()) for of in counted)
     in_bytes = BYTES if arrays["x_train"].dtype == np.uint8 else largest + 1
-    classes = int(arrays["classes"]) if "classes" in arrays else in_bytes
+    declared = declared_classes(path, arrays)
+    classes = declared if declared is not None else min(in_bytes, MOST_CLASSES)
     if least < 0 or largest >= classes:
         raise InputError(
             f"{path}: tokens must lie in 0..{classes - 1} ({IGNORED} in y counts nowhere), found {least}..{largest}"

@@ -30,7 +30,7 @@ from gapscope.records.files import reserve
 from gapscope.runtime import describe_device, pick_device, progress, set_threads
 
 if TYPE_CHECKING:  # a page is drawn without torch
-    from torch import Tensor, nn
+    from torch import nn
 
     from gapscope.data.images import Images
     from gapscope.models import ModelSpec
@@ -70,10 +70,11 @@ def measure_controls(*, weights: Path, data: Path, out: Path) -> None:
         out: .jsonl to write.
     """
     from gapscope.data import datasets, images
+    from gapscope.models import build
     from gapscope.records.provenance import Start, write_provenance
     from gapscope.records.spectra import write_spectra
     from gapscope.records.weights import read_weights
-    from gapscope.training.networks import checked_spec
+    from gapscope.training.networks import checked_spec, loaded
 
     params, start = load_params(), Start.of("controls")
     settings = params.section("controls", ControlSettings)
@@ -88,7 +89,8 @@ def measure_controls(*, weights: Path, data: Path, out: Path) -> None:
         dataset = datasets.load(data)
         spec = checked_spec(params, header, dataset, weights)
         training = images.split_images(dataset, "train", device)
-        models = networks(spec, state, training, settings, seed=header["seed"], device=device)
+        reference = loaded(build(spec), state, weights)
+        models = networks(spec, reference, training, settings, seed=header["seed"], device=device)
         sizes = list(dict.fromkeys(params.batch_sizes))
         tensors = controls(models, training, sizes, header["seed"], forward, folder=weights.parent)
         layers = [
@@ -101,7 +103,7 @@ def measure_controls(*, weights: Path, data: Path, out: Path) -> None:
 
 def networks(
     spec: "ModelSpec",
-    state: "Mapping[str, Tensor]",
+    reference: "nn.Module",
     training: "Images",
     settings: ControlSettings,
     *,
@@ -112,21 +114,18 @@ def networks(
 
     Args:
         spec: of the network.
-        state: weights of the reference.
+        reference: with its trained weights.
         training: training images, for the statistics.
         settings: images at a time.
         seed: of the initial weights.
         device: of the models.
     """
-    from gapscope.models import build
     from gapscope.training.evaluation import reestimate_batch_norm
     from gapscope.training.networks import initial
 
     untrained = initial(spec, seed).to(device)
-    reference = build(spec).to(device)
-    reference.load_state_dict(dict(state))
     reestimate_batch_norm(untrained, training, settings.eval_batch)
-    return {"reference": reference, "untrained": untrained}
+    return {"reference": reference.to(device), "untrained": untrained}
 
 
 def number_of_tensors(

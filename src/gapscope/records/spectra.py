@@ -35,6 +35,7 @@ FIGURE_DIGITS = 4  # of the quantiles: a figure of 20 decades shows no more
 LOG_POINTS = 120  # largest number of quantiles that are spaced in log(index) from both ends; the others are even
 POINTS = 200  # largest number of quantiles
 RANKS = ("stable_rank", "effective_rank", "participation_ratio")
+EXACT = {"dead_units": 1, "duplicate_samples": 0}  # where exact zeros come from -> the axis of its indices
 COLUMNS = ("method", "largest", "smallest", *RANKS, "error_bound", "tail", "quantiles")
 
 
@@ -127,7 +128,7 @@ def spectra_text(header: Mapping[str, Any], layers: Iterable[LayerRecord]) -> st
         about: dict[str, Any] = {"sample": layer.sample, "layer": layer.layer, "shape": layer.shape}
         if layer.batch_size is not None:
             about["batch_size"] = layer.batch_size
-        for name in ("dead_units", "duplicate_samples"):
+        for name in EXACT:
             if (indices := getattr(layer, name)) is not None:
                 about[name] = ranges(indices)
         lines.append(_json(about))
@@ -182,14 +183,27 @@ def _mode(row: Sequence[Any], count: int) -> ModeRecord:
     counts, exponents = zip(*bounds, strict=True)
     if not len(values) <= sum(counts) <= count:
         raise ValueError(f"error bounds of {sum(counts)} values, for a tail of {len(values)} and a shape with {count}")
-    if not all(map(_is_number, (largest, smallest, *ranks))):
-        raise ValueError(f"{[largest, smallest, *ranks]} are not all finite numbers")
     error_bound = np.repeat([_bound(exponent) for exponent in exponents], counts)
     first = len(error_bound) - len(values)
     indices = [index for index in kept_indices(len(error_bound)) if 0 < index < first]
     above = decode(quantiles, digits=FIGURE_DIGITS, start=largest, most=POINTS).tolist()
     known = dict(zip(indices, above, strict=True)) | ({0: largest} if first else {})
-    return ModeRecord(method, largest, smallest, error_bound, values, known, dict(zip(RANKS, ranks, strict=True)))
+    ranks = dict(zip(RANKS, ranks, strict=True))
+    return _checked(ModeRecord(method, largest, smallest, error_bound, values, known, ranks))
+
+
+def _checked(mode: ModeRecord) -> ModeRecord:
+    """Return a mode as it is.
+
+    Raises:
+        ValueError: numbers that no spectrum has: they would be counted, or drawn, like any other.
+    """
+    numbers = [mode.largest, mode.smallest, *mode.ranks.values()]
+    if not all(_is_number(value) and value >= 0 for value in numbers) or mode.smallest > mode.largest:
+        raise ValueError(f"{numbers} cannot be the largest value, the smallest one, and ranks")
+    if not all((np.isfinite(array) & (array >= 0)).all() for array in (mode.error_bound, mode.tail)):
+        raise ValueError("a value or an error bound is negative or not finite")
+    return mode
 
 
 def _is_number(value: Any) -> bool:
@@ -215,10 +229,14 @@ def _layer(about: Mapping[str, Any], rows: Sequence[Sequence[Any]]) -> LayerReco
     size = math.prod(shape)
     counts = [min(length, size // length) for length in (shape[:1] if len(shape) == 2 else shape)]
     modes = [_mode(row, count) for row, count in zip(rows, counts, strict=True)]
-    lists = {
-        name: _indices(about[name], size) if name in about else None for name in ("dead_units", "duplicate_samples")
-    }
-    return LayerRecord(about["sample"], about["layer"], shape, modes, about.get("batch_size"), **lists)
+    return LayerRecord(
+        about["sample"], about["layer"], shape, modes, about.get("batch_size"), **_exact_zeros(about, shape)
+    )
+
+
+def _exact_zeros(about: Mapping[str, Any], shape: Sequence[int]) -> dict[str, list[int] | None]:
+    """Return the indices of dead units and of duplicate samples; None where nobody looked for them."""
+    return {name: _indices(about[name], shape[axis]) if name in about else None for name, axis in EXACT.items()}
 
 
 def _all_values(rows: Iterable[Mapping[str, Any]], zeros: Mapping[Any, Mapping[str, Any]]) -> Iterator[LayerRecord]:
@@ -229,10 +247,11 @@ def _all_values(rows: Iterable[Mapping[str, Any]], zeros: Mapping[Any, Mapping[s
             values, shape = np.asarray(row["values"], dtype=np.float64), tuple(row["shape"])
             counts, bounds = zip(*row["error_bound"], strict=True)
             error_bound = np.repeat(np.asarray(bounds, dtype=np.float64), counts)
-            modes.append(ModeRecord(row["method"], float(values[0]), float(values[-1]), error_bound, values))
-        of_layer = zeros.get((sample, layer), {})
-        exact = of_layer.get("dead_units"), of_layer.get("duplicate_samples")
-        yield LayerRecord(sample, layer, shape, modes, size, *exact)
+            if len(values) != len(error_bound):
+                raise ValueError(f"{len(error_bound)} error bounds of {len(values)} values")
+            modes.append(_checked(ModeRecord(row["method"], float(values[0]), float(values[-1]), error_bound, values)))
+        of_layer = {name: ranges(found) for name, found in zeros.get((sample, layer), {}).items() if name in EXACT}
+        yield LayerRecord(sample, layer, shape, modes, size, **_exact_zeros(of_layer, shape))
 
 
 def _exponent(bound: float) -> int | float:
@@ -255,12 +274,15 @@ def ranges(indices: Iterable[int]) -> str:
     return " ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
 
 
-def _indices(text: str, size: int) -> list[int]:
+def _indices(text: str, length: int) -> list[int]:
+    """Return the indices that `ranges` wrote, of an axis of this length."""
     found: list[int] = []
     for first, _, last in (word.partition("-") for word in text.split()):
-        if int(last or first) >= size:
-            raise ValueError(f"index {last or first} of a tensor of {size} numbers")
+        if int(last or first) >= length:
+            raise ValueError(f"index {last or first} of an axis of length {length}")
         found += range(int(first), int(last or first) + 1)
+    if ranges(sorted({*found})) != text:  # what is backwards, twice, or negative would change a count without a word
+        raise ValueError(f"{text!r} are no ascending indices")
     return found
 
 

@@ -52,15 +52,23 @@ def copy_tensors(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None
     """Copy saved tensors into a run's own ones of the same names, in place.
 
     Raises:
-        ValueError: other names, or another shape, which `copy_` might broadcast.
+        ValueError: other names, or another shape or type, which `copy_` might broadcast or cast.
     """
-    if other := sorted(saved.keys() ^ own.keys()):
-        raise ValueError(f"{'no' if other[0] in own else 'an unknown'} tensor {other[0]}")
+    if other := difference(saved, own):
+        raise ValueError(other)
     for name, tensor in own.items():
-        held, wanted = ((tuple(of.shape), of.dtype) for of in (saved[name], tensor))
-        if held != wanted:
-            raise ValueError(f"{name} is {held[0]} of {held[1]}, not {wanted[0]} of {wanted[1]}")
         tensor.copy_(saved[name])
+
+
+def difference(saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Return in words the first difference in names, shapes or types of tensors; empty if there is none."""
+    if other := sorted(saved.keys() ^ own.keys()):
+        return f"{'no' if other[0] in own else 'an unknown'} tensor {other[0]}"
+    for name, tensor in own.items():
+        held, wanted = (f"{tuple(of.shape)} of {of.dtype}" for of in (saved[name], tensor))
+        if held != wanted:
+            return f"{name} is {held}, not {wanted}"
+    return ""
 
 
 def read_tensors(path: Path) -> Iterator[tuple[str, Tensor | np.ndarray]]:

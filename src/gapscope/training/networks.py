@@ -16,6 +16,7 @@ from gapscope.config import Params
 from gapscope.data.datasets import Dataset
 from gapscope.errors import InputError
 from gapscope.models import CodeSettings, ModelSpec, build
+from gapscope.records.tensors import difference
 from gapscope.tasks import make_task
 from gapscope.training.settings import TrainSettings
 
@@ -77,11 +78,9 @@ def loaded(model: nn.Module, state: Mapping[str, Tensor], weights: Path) -> nn.M
     """Return the model with the weights of a file.
 
     Raises:
-        InputError: the file has other tensors, or some of another shape.
+        InputError: the file has other tensors, or some of another shape or type, which torch would cast.
     """
-    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    held = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if differing := [name for name in {**own, **held} if own.get(name) != held.get(name)]:
-        raise InputError(f"{weights} holds other tensors than its network has ({differing[0]}, ...); train again")
+    if other := difference(state, model.state_dict()):
+        raise InputError(f"{weights} holds other tensors than its network has ({other}); train again")
     model.load_state_dict(dict(state))
     return model
