@@ -87,6 +87,16 @@ def test_a_study_file_without_its_first_line_is_refused(
     assert call(monkeypatch, "compose", "study=smoke") == 0
 
 
+def test_a_study_file_with_a_number_that_dvc_reads_as_another_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / "conf/study/smoke.yaml"
+    path.write_text(path.read_text().replace("epochs: 1", "epochs: 010"))
+    assert call(monkeypatch, "compose", "study=smoke") == 2
+    assert re.fullmatch("gapscope: conf/study/smoke.yaml .*010 is another number.*\n", capsys.readouterr().err)
+    assert not (folder / "params.yaml").exists()
+
+
 def test_compose_writes_the_params_of_a_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(monkeypatch, "compose", "study=smoke", "epochs=7") == 0
     params = load_params(folder / "params.yaml")
@@ -387,6 +397,15 @@ def test_report_needs_results_and_a_study(
     why, failed = capfd.readouterr().err.splitlines()
     assert "conf/study/nosuch.yaml" in why
     assert re.match("gapscope: .*nosuch", failed)
+
+
+def test_report_writes_no_page_outside_its_folder(
+    pages: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (pages / "metrics/smoke").mkdir(parents=True)
+    assert call(monkeypatch, "report", "../metrics/smoke") == 2
+    assert "'../metrics/smoke' is refused" in capfd.readouterr().err
+    assert not list(pages.rglob("*.html"))
 
 
 def test_compare_refuses_an_unknown_revision_in_one_line(

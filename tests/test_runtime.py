@@ -62,3 +62,14 @@ def test_on_a_terminal_the_facts_stand_beside_the_bar(
     monkeypatch.setattr(runtime.sys.stderr, "isatty", lambda: True)
     assert list(progress(range(3), "run", facts=lambda: "loss 0.5")) == [0, 1, 2]
     assert "loss 0.5" in capsys.readouterr().err
+
+
+def test_an_error_s_line_shows_control_characters_and_passes_none_to_the_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def main() -> None:
+        raise InputError("a\x1b[2J.npz\nis \u202eno f\u00fcnction \ud800")
+
+    with pytest.raises(SystemExit):
+        runtime.run_command(main)
+    assert capsys.readouterr().err.partition(": ")[2] == "a\\x1b[2J.npz is \\u202eno f\u00fcnction \\ud800\n"

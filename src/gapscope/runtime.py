@@ -246,7 +246,8 @@ def run_command(main: Callable[[], object]) -> None:
 
 def _end(name: str, line: str, error: BaseException | None = None) -> NoReturn:
     """Print a line, and the traceback of an error that is not the input's; end with status 2, or 1."""
-    print(f"{name}: {' '.join(line.split())}", file=sys.stderr)
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(line.split()))  # no terminal's commands
+    print(f"{name}: {shown}", file=sys.stderr)
     if error is not None:
         traceback.print_exception(error)
     sys.exit(1 if error is not None else 2)

@@ -8,7 +8,7 @@ from typing import Any
 
 from gapscope.cli.init import warn_of_other_revisions
 from gapscope.cli.study_files import check_package, study_file
-from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_params
+from gapscope.config import DECLARED, PARAMS, Params, declared_names, load_params, read_yaml
 from gapscope.engine import locks
 from gapscope.engine.groups import check_groups
 from gapscope.errors import InputError, did_you_mean
@@ -129,7 +129,9 @@ def _check_overrides(overrides: list[str]) -> None:
         raise InputError(f"params have new names: {'; '.join(filter(None, answers))}")
     for override in parsed:
         if override.key_or_group == "study":
-            check_package(study_file(str(override.value())))
+            path = study_file(str(override.value()))
+            check_package(path)
+            read_yaml(path)  # Hydra takes numbers such as 010
 
 
 def with_study(study: str | None, overrides: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 from gapscope.cli.study_files import add_study, study_file
 from gapscope.config import load_params
 from gapscope.errors import InputError
+from gapscope.names import check_names
 
 EXAMPLE = "example: gapscope report table06"
 
@@ -30,6 +31,7 @@ def report(study: str | None) -> None:
         InputError: a study without results, or the page could not be made.
     """
     name = study or load_params().study
+    check_names({"study": name})  # it becomes a part of paths
     if not (Path("metrics") / name).is_dir():
         study_file(name)
         raise InputError(f"metrics/{name} is missing: the study has not been run; gapscope run {name}")
