@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pandas as pd
 import verdict_changes
 from facts import TABLES, facts
-from facts.records import METRICS, ROOT, VERDICTS, shown
+from facts.records import METRICS, ROOT, TEST, TRAIN, VERDICTS, means, shown
 
 from gapscope.report import overview, sections, verdict_tables
 
@@ -29,7 +29,15 @@ HEADS = {
 }  # fmt: skip
 LAYERS = {  # studies of Gao & Zhong's claims about gradients, steps and curvature by layer
     "gao_quick": "LeNet-5, digits", "gao_law": "LeNet-5, Fashion-MNIST", "gao_radius": "LeNet-5, Fashion-MNIST, radii",
-    "gao_no_warmup": "LeNet-5, Fashion-MNIST, radii after training",
+    "gao_no_warmup": "LeNet-5, Fashion-MNIST, radii after training", "gao_alexnet_law": "AlexNet, CIFAR-10",
+}  # fmt: skip
+GAO_REMEDIES = {  # study -> what it changes of the first one
+    "gao_large_batch": "nothing", "gao_discarding": "discarding 30 % of small loss",
+    "gao_discarding_rate": "nothing is discarded, rate / 0.7", "gao_discarding_sum": "discarding, sum divided by b",
+    "gao_discarding_class_mix": "discarding at random, same class mix", "gao_discarding_random": "discarding at random",
+    "gao_discarding_within_class": "discarding small losses within each class",
+    "gao_first_epoch": "first epoch at b = 512, rate / 10", "gao_first_epoch_rate": "first epoch at rate / 10",
+    "gao_first_epoch_batch": "first epoch at b = 512", "gao_first_epoch_updates": "14 further epochs",
 }  # fmt: skip
 SHOWN = [
     "train_cross_entropy_rises", "train_loss_rises", "penalty_rises_more", "test_cross_entropy_rises",
@@ -80,6 +88,19 @@ def arms() -> str:
     return sections.table_markdown(table)
 
 
+def gao_remedies() -> str:
+    """Return the test error of Gao & Zhong's remedies and of their controls, by batch size."""
+    run = {study: what for study, what in GAO_REMEDIES.items() if (METRICS / study / "runs.csv").exists()}
+    errors = {study: [means(study, "error_pct", **where) for where in (TRAIN, TEST)] for study in run}
+    sizes = sorted({size for of, _ in errors.values() for size in of.index})
+    heads = ["study", "what is changed", *(f"train, test error %, b = {size}" for size in sizes)]
+    cells = {
+        study: [", ".join(f"{of[size]:.2f}" for of in both) if size in both[0].index else "" for size in sizes]
+        for study, both in errors.items()
+    }
+    return sections.table_markdown(sections.Table(heads, [[f"`{study}`", run[study], *cells[study]] for study in run]))
+
+
 def paper(study: str) -> str:
     """Return a study's table of paper against measured."""
     return (METRICS / study / "paper.md").read_text(encoding="utf-8").strip()
@@ -90,6 +111,7 @@ MADE: dict[str, Callable[[], str]] = {
     "signs": signs,
     "unseen": unseen,
     "layers": layers,
+    "gao_remedies": gao_remedies,
     "arms": arms,
     "table05": lambda: paper("table05"),
     "keskar_table3": lambda: paper("keskar_table3"),

@@ -26,13 +26,14 @@ def run_test(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, level: 
     if claim.test in REMOVED:
         if len(sizes) < 2 or not len(seeds):
             return (
-                f"{len(sizes)} batch sizes and {len(seeds)} seeds in common with the reference; two and one are needed"
+                f"{len(sizes)} batch sizes and {len(seeds)} seeds with runs that ended well in common with the reference;"
+                " two and one are needed"
             )
         return _gap(claim, ours.loc[seeds, sizes], theirs.loc[seeds, sizes], level)
     sizes = [size for size in sizes if claim.only is None or size == claim.only]
     if not sizes or not len(seeds):
         wanted = f"b = {claim.only} and a seed" if claim.only else "a batch size and a seed"
-        return f"the study and its reference do not have {wanted} in common"
+        return f"the study and its reference do not have {wanted} in common at which both runs ended well"
     if claim.test == "less_dispersed":
         return _less_dispersed(claim, ours[sizes[-1]], theirs[sizes[-1]])
     return _compared(claim, ours.loc[seeds, sizes], theirs.loc[seeds, sizes])
