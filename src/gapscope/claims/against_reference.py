@@ -26,8 +26,8 @@ def run_test(claim: Claim, table: pd.DataFrame, reference: pd.DataFrame, level: 
     if claim.test in REMOVED:
         if len(sizes) < 2 or not len(seeds):
             return (
-                f"{len(sizes)} batch sizes and {len(seeds)} seeds with runs that ended well in common with the reference;"
-                " two and one are needed"
+                f"{len(sizes)} batch sizes and {len(seeds)} seeds with runs that ended well in common with the"
+                " reference; two and one are needed"
             )
         return _gap(claim, ours.loc[seeds, sizes], theirs.loc[seeds, sizes], level)
     sizes = [size for size in sizes if claim.only is None or size == claim.only]
