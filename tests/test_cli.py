@@ -1,6 +1,9 @@
 """The `gapscope` command."""
 
+import os
+import pty
 import re
+import select
 import shlex
 import shutil
 import subprocess
@@ -565,6 +568,8 @@ def test_a_duration_in_words(seconds: float, words: str) -> None:
         ),
         ("gapscope export smo", {"smoke"}),
         ("gapscope studies --no", {"--no-probe"}),
+        ("gapscope spectra act", {"activations.npy"}),
+        ("gapscope new mine --data act", {"activations.npy"}),
     ],
 )
 def test_bash_completes_commands_studies_and_options(
@@ -572,6 +577,7 @@ def test_bash_completes_commands_studies_and_options(
 ) -> None:
     assert call(monkeypatch, "completion", "bash") == 0
     Path("completion").write_text(capsys.readouterr().out)
+    Path("activations.npy").touch()
     typed = words.split()
     script = f"""source ./completion
         COMP_WORDS=({words}) COMP_CWORD={len(typed) - 1}
@@ -579,6 +585,48 @@ def test_bash_completes_commands_studies_and_options(
         printf '%s\\n' "${{COMPREPLY[@]}}" """
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == completed
+
+
+class Zsh:
+    """An interactive zsh with a completion script; `seen` is all that it has printed."""
+
+    def __init__(self, script: Path) -> None:
+        self.pid, self.terminal = pty.fork()
+        if not self.pid:
+            os.execvp("zsh", ["zsh", "-f", "-i"])
+        self.seen = ""
+        self.type("PROMPT=; autoload -Uz compinit; compinit -u -d ./dump\n")
+        self.type(f'eval "$(cat {script})"; echo rea""dy\n', "ready")
+
+    def type(self, keys: str, until: str = "") -> None:
+        """Type keys, and wait for a text that they bring about; it fails after half a minute without output."""
+        os.write(self.terminal, keys.encode())
+        start = len(self.seen)
+        while until not in self.seen[start:]:
+            assert select.select([self.terminal], [], [], 30)[0], f"{until!r} is not in {self.seen[start:]!r}"
+            self.seen += os.read(self.terminal, 4096).decode()
+
+    def close(self) -> None:
+        os.close(self.terminal)
+        os.waitpid(self.pid, 0)
+
+
+@pytest.mark.skipif(not (shutil.which("zsh") or "GAPSCOPE_NEEDS_ZSH" in os.environ), reason="zsh is not installed")
+def test_zsh_completes_too(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "completion", "zsh") == 0
+    Path("completion").write_text(capsys.readouterr().out)
+    Path("activations.npy").touch()
+    zsh = Zsh(Path("completion"))
+    try:
+        zsh.type("gapscope exp\t", "ort")
+        zsh.type("smo\t", "ke")
+        zsh.type("\x15gapscope spectra act\t", "ivations.npy")
+        zsh.type("\x15gapscope new mine --mode\t", "l")
+        zsh.type(" \t")  # the value, whose metavar has a colon
+        zsh.type("\x15echo do''ne\n", "done")
+    finally:
+        zsh.close()
+    assert "command not found" not in zsh.seen
 
 
 @pytest.mark.parametrize("lines", [1, 3000])  # less than a pipe holds, which is flushed at the end; more
