@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from test_pipeline import run, tracked_copy
 
 from gapscope.cli import new
 from gapscope.cli.compose import composed
+from gapscope.data.sources import fetch
 
 NET = """
 from torch import Tensor, nn
@@ -25,6 +27,17 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
+"""
+READER = """
+from torch import Tensor, nn
+
+class Reader(nn.Module):
+    def __init__(self, image_shape: tuple[int], classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Embedding(classes, 8), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, classes))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.layers(tokens)
 """
 ASKED = ("new", "mine", "--model", "made.up.nets:Net", "--data", "blobs.npz")
 
@@ -78,6 +91,58 @@ def test_sets_of_labels_are_a_task_of_their_own(
     assert call(monkeypatch, *ASKED) == 0, capsys.readouterr().err
     params, _ = composed(["study=mine"])
     assert params.groups["train"]["task"] == "multilabel_classification"
+
+
+def flat(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array.reshape(len(array), -1) if name[0] == "x" else array for name, array in arrays.items()}
+
+
+def floats(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: array / np.float32(255) if name[0] == "x" else array for name, array in arrays.items()}
+
+
+def medmnist(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Its names of the arrays, and its labels (N, 1)."""
+    kinds = {"x": "images", "y": "labels"}
+    named = {f"{name[2:]}_{kinds[name[0]]}": array for name, array in arrays.items()}
+    return {name: array[:, None] if array.ndim == 1 else array[..., None] for name, array in named.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "option", "stated"),
+    [
+        (flat, "--shape 1 6 6", {"shapes": {"blobs": [1, 6, 6]}}),
+        (floats, "--range 0 1", {"ranges": {"blobs": [0.0, 1.0]}}),
+        (medmnist, "", {}),
+    ],
+)
+def test_it_takes_the_files_that_the_download_stage_takes(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+    option: str,
+    stated: dict[str, object],
+) -> None:
+    np.savez("blobs.npz", **change(dict(np.load("blobs.npz"))))
+    assert call(monkeypatch, *ASKED) == (2 if option else 0)
+    if option:
+        assert call(monkeypatch, *ASKED, *option.split()) == 0
+    params, _ = composed(["study=mine"])
+    defaults = {"files": {"blobs": "blobs.npz"}, "shapes": {}, "ranges": {}, "lengths": {}}
+    assert params.groups["data"] == defaults | stated
+    record = fetch("blobs", folder / "written.npz", **params.groups["data"])  # as the stage does
+    assert record["image_shape"] == [1, 6, 6]
+
+
+def test_a_text_is_a_task_of_its_own(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = np.arange(100_000) % 7
+    np.savez("blobs.npz", train=tokens[:80_000].astype(np.uint8), test=tokens[80_000:].astype(np.uint8))
+    (folder / "made/up/reader.py").write_text(READER)
+    assert call(monkeypatch, *ASKED[:3], "made.up.reader:Reader", *ASKED[4:]) == 0, capsys.readouterr().err
+    params, _ = composed(["study=mine"])
+    assert params.groups["train"]["task"] == "language_model"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 import json
 import re
+import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -15,12 +16,17 @@ from gapscope.errors import InputError
 from gapscope.names import CHECKS, NAME, SOURCE
 from gapscope.records.files import write_text
 
+if TYPE_CHECKING:
+    from gapscope.data.datasets import Dataset
+
 EXAMPLE = "example: gapscope new mine --model examples.nets:Net --data examples/noisy_digits.npz"
 LADDER = (16, 64, 256, 1024, 4096)  # batch sizes to choose from; at most half of the training set: 2 updates an epoch
 EPOCHS = 20
 SHARPNESS_IMAGES = 1000  # the default of sharpness.images
 PROBE_IMAGES = 512  # the default of activations.probe_images
-TASK_OF = {"numbers": "regression", "label sets": "multilabel_classification"}  # targets of the data -> train.task
+TASK_OF = {  # targets of the data -> train.task
+    "numbers": "regression", "label sets": "multilabel_classification", "tokens": "language_model",
+}  # fmt: skip
 TEXT = """\
 {package}
 # How large may the batch of {source} be on {file}? Written by gapscope new.
@@ -32,7 +38,7 @@ batch_size: {first}
 seeds: [0, 1, 2]  # fewer than three seeds decide nothing
 epochs: {epochs}
 train: {{{task}schedule: {{lr_start: 0.05}}}}  # the same at every batch size: tune it first
-{images}data: {{files: {{{dataset}: {data}}}}}
+{images}data: {{files: {{{dataset}: {data}}}{stated}}}
 code: {{model: {code}, models: {{{model}: "{source}"}}}}
 """
 
@@ -43,7 +49,12 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("new", help=purpose, description=purpose, epilog=EXAMPLE)
     parser.add_argument("study", metavar="NAME", help=f"of the study: {STUDIES}/NAME.yaml is written")
     parser.add_argument("--model", required=True, metavar="PACKAGE.MODULE:CLASS", help="your network, from this folder")
-    parser.add_argument("--data", required=True, metavar="FILE", help=".npz with x_train, y_train, x_test, y_test")
+    parser.add_argument(
+        "--data", required=True, type=Path, metavar="FILE", help=".npz with x_train, y_train, x_test, y_test"
+    )
+    size, ends = ("CHANNELS", "HEIGHT", "WIDTH"), ("BLACK", "WHITE")
+    parser.add_argument("--shape", type=int, nargs=3, metavar=size, help="of an image, if images are stored flat")
+    parser.add_argument("--range", type=float, nargs=2, metavar=ends, help="of images that are not in 0..255: 0 1")
     parser.add_argument("--batch-sizes", type=int, nargs="+", metavar="N", help="smallest first; default: by the data")
     parser.add_argument("--epochs", type=int, default=EPOCHS, metavar="N", help=f"of every run, default {EPOCHS}")
     parser.set_defaults(run=new)
@@ -62,18 +73,17 @@ def new(args: Namespace) -> None:
         raise InputError(f"{path} is there already; take another name, or edit it")
     if not STUDIES.is_dir():
         raise InputError(f"there is no folder {STUDIES}; run from the root of the repository")
-    code, dataset = code_of(args.model), dataset_name(Path(args.data))
-
-    from gapscope.data.datasets import load
-
-    data = load(Path(args.data), dataset)
+    code, dataset = code_of(args.model), dataset_name(args.data)
+    stated = {name: {dataset: given} for name, given in (("shapes", args.shape), ("ranges", args.range)) if given}
+    data = _read(args.data, dataset, stated)
     train_images = len(data.y_train)
     sizes = args.batch_sizes or default_sizes(train_images)
     text = TEXT.format(
-        package=PACKAGE, study=_yaml(args.study), source=args.model, file=Path(args.data).name,
-        model=_yaml(model_name(args.model)), dataset=_yaml(dataset), data=_yaml(args.data), code=_yaml(code),
+        package=PACKAGE, study=_yaml(args.study), source=args.model, file=args.data.name,
+        model=_yaml(model_name(args.model)), dataset=_yaml(dataset), data=_yaml(str(args.data)), code=_yaml(code),
         sizes=", ".join(map(str, sizes)), first=sizes[0], epochs=args.epochs, images=_images(train_images),
         task=f"task: {TASK_OF[data.targets]}, " if data.targets in TASK_OF else "",
+        stated="".join(f", {name}: {{{_yaml(dataset)}: {of[dataset]}}}" for name, of in stated.items()),
     )  # fmt: skip
     write_text(path, text)
     try:
@@ -82,6 +92,21 @@ def new(args: Namespace) -> None:
         path.unlink()
         raise
     print(f"{path}: {said}\nnext: gapscope run {args.study} -j 2")
+
+
+def _read(data: Path, dataset: str, stated: Mapping[str, Any]) -> "Dataset":
+    """Return the data as the download stage will write them, so that both take the same files.
+
+    Raises:
+        InputError: data that cannot be used.
+    """
+    from gapscope.data.datasets import load
+    from gapscope.data.sources import fetch
+
+    with tempfile.TemporaryDirectory() as scratch:
+        written = Path(scratch) / f"{dataset}.npz"
+        fetch(dataset, written, {dataset: str(data)}, **stated)
+        return load(written, dataset)
 
 
 def _tried(study: str, path: Path, dataset: str, size: tuple[tuple[int, ...], int, int]) -> str:

@@ -98,7 +98,9 @@ def _images(file: _File, name: str, x: np.ndarray) -> np.ndarray:
 
 
 def _axes(file: _File, name: str, x: np.ndarray) -> np.ndarray:
-    shape, ask = x.shape, f"say what it is: data: {{shapes: {{{file.name}: [channels, height, width]}}}}"
+    shape = x.shape
+    stated = f"data: {{shapes: {{{file.name}: [channels, height, width]}}}}"
+    ask = f"say what it is: {stated} in the study, or --shape of gapscope new"
     if file.stated.shape is not None:
         return _as_stated(file, name, x)
     if x.ndim == 3:
@@ -162,9 +164,11 @@ def _bytes(file: _File, name: str, x: np.ndarray) -> np.ndarray:
         file.notes.append(f"images of {x.dtype} in 0..255")
         return x.astype(np.uint8)
     if stated is None:
+        black, white = _usual_range(x, low, high)
         raise file.refuse(
             f"{name} must be uint8 images (0..255), got {x.dtype} in {low:g}..{high:g}",
-            f"say which values are black and white: data: {{ranges: {{{file.name}: {_usual_range(x, low, high)}}}}}",
+            f"say which values are black and white: data: {{ranges: {{{file.name}: [{black}, {white}]}}}} in the "
+            f"study, or --range {black:g} {white:g} of gapscope new",
         )
     black, white = stated
     if not (np.isfinite([low, high]).all() and black <= low and high <= white):
