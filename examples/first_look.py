@@ -2,7 +2,7 @@
 # # A first look, in a minute
 #
 # Train a small network on scikit-learn's digits at a small and at a large batch size. Then measure both. Open this file
-# as a notebook (Jupyter with jupytext, or an editor that knows `# %%` cells), or run it from the root of a clone:
+# as a notebook (Jupyter with jupytext, or an editor that knows `# %%` cells), or run it in a clone:
 # `python examples/first_look.py`.
 
 # %%

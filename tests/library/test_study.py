@@ -88,6 +88,13 @@ def test_a_study_without_runs_or_with_records_of_other_kinds_loads(name: str) ->
     assert name in str(study)
 
 
+def test_a_notebook_finds_the_clone_that_it_lies_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "examples")  # where Jupyter runs it
+    assert len(gapscope.load("table05").verdicts)
+    with pytest.raises(InputError, match="clone of gapscope"):
+        gapscope.load("table05", ".")  # a root that is given is taken as it is
+
+
 def test_an_unknown_study_is_answered_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="did you mean 'table05'"):
         gapscope.load("table5", ROOT)

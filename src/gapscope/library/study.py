@@ -82,23 +82,27 @@ class StudyResult:
         return {path.name: _joined(path) for path in stages} | {path.stem: read_long(path) for path in long}
 
 
-def load(study: str, root: str | Path = ".") -> StudyResult:
+def load(study: str, root: str | Path | None = None) -> StudyResult:
     """Return the results of a study that has been run.
 
     Args:
         study: its name, such as "table05".
-        root: a clone of gapscope, or a folder of your own studies: it holds `metrics`.
+        root: a clone of gapscope, or a folder of your own studies: it holds `metrics`. Default: the current folder or
+            the nearest one above it, because a notebook runs in its own folder.
 
     Raises:
         InputError: there is no such study.
     """
-    metrics = Path(root) / "metrics"
-    if not metrics.is_dir():
-        raise InputError(f"{Path(root).absolute()} holds no folder metrics; root must be a clone of gapscope")
+    places = (Path(), *Path.cwd().parents) if root is None else (Path(root),)
+    found = next((place for place in places if (place / "metrics").is_dir()), None)
+    if found is None:
+        above = " or a folder above it" if root is None else ""
+        raise InputError(f"no folder metrics in {places[0].absolute()}{above}; root must be a clone of gapscope")
+    metrics = found / "metrics"
     known = sorted(path.parent.name for path in metrics.glob("*/params.yaml"))
     if study not in known:
         raise InputError(f"no results of a study {study!r} in {metrics}; {did_you_mean(study, known)}")
-    return StudyResult(study, Path(root))
+    return StudyResult(study, found)
 
 
 def column_name(row: Mapping[Any, Any]) -> str:
