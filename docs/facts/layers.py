@@ -21,6 +21,8 @@ def layers() -> dict[str, str]:
     of |= {
         "radius": claim("gao_radius", "eq17_is_the_radius"), "radius_order": claim("gao_radius", "eq17_orders_layers"),
         "radius_spread": claim("gao_radius", "radii_differ"),
+        "law_exponent_alexnet": claim("gao_alexnet_law", "gradient_power_law"),
+        "discarded_mix_alexnet": claim("gao_alexnet_law", "discarding_beyond_class_mix"),
         "warmup_spread": claim("gao_warmup", "warmup_evens_radii"),
         "order_trained": claim("gao_no_warmup", "eq17_orders_layers"),
     }  # fmt: skip
