@@ -37,8 +37,8 @@ def _for_shtab(whole: "ArgumentParser") -> "ArgumentParser":
     """Return the parser with what shtab writes into a script: short menus, no colon that zsh reads, and files."""
     import shtab
 
-    [commands] = (action for action in whole._actions if action.choices and isinstance(action.choices, dict))
-    for command in commands.choices.values():
+    [commands] = (action.choices for action in whole._actions if isinstance(action.choices, dict))
+    for command in commands.values():
         command.description = None  # the menu of commands then shows the line of `gapscope --help`
         action: Any
         for action in command._actions:

@@ -188,8 +188,8 @@ def _mode(row: Sequence[Any], count: int) -> ModeRecord:
     indices = [index for index in kept_indices(len(error_bound)) if 0 < index < first]
     above = decode(quantiles, digits=FIGURE_DIGITS, start=largest, most=POINTS).tolist()
     known = dict(zip(indices, above, strict=True)) | ({0: largest} if first else {})
-    ranks = dict(zip(RANKS, ranks, strict=True))
-    return _checked(ModeRecord(method, largest, smallest, error_bound, values, known, ranks))
+    ranks = dict(zip(RANKS, ranks, strict=True))  # type: ignore[assignment]
+    return _checked(ModeRecord(method, largest, smallest, error_bound, values, known, ranks))  # type: ignore[arg-type]
 
 
 def _checked(mode: ModeRecord) -> ModeRecord:
