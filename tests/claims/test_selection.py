@@ -182,8 +182,10 @@ def test_every_claim_selects_something_that_some_committed_study_measured() -> N
     names: dict[str, set[str]] = {}
     for path in sorted((ROOT / "metrics/claims").glob("*.csv")):
         table = read_table(path)
+        cells = ROOT / "metrics" / path.stem / "cells.csv"
+        failed = cells.exists() and not (read_table(cells)["status"] == "ok").any()  # then nothing is there to select
         for claim, verdict in zip(table["claim"], table["verdict"], strict=True):
-            names.setdefault(claim, set()).add(verdict)
+            names.setdefault(claim, set()).update(() if failed and verdict == "not testable" else [verdict])
     run = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "metrics").glob("*/params.yaml"))]
     asked = {
         claim.name
