@@ -28,8 +28,8 @@ def findings() -> str:
         f" {numbers.effect(trains)}: {significance(trains)}.",
         f"**Gradients do not vanish as 1/√n.** By Gao & Zhong, E|g| falls with the number of images as n^−0.5."
         f" For LeNet-5 on Fashion-MNIST, the exponent of the last doubling, up to all images, is"
-        f" {numbers.effect(law).removesuffix(' exponent')}: corrected p = {law['p_corrected']:.2g}. For AlexNet on"
-        f" CIFAR-10, their network and data, up to 16,384 of 50,000 images, it is"
+        f" {numbers.effect(law).removesuffix(' exponent')}: corrected p = {law['p_corrected']:.2g}. Their own"
+        f" network and data are AlexNet and CIFAR-10. There, up to 16,384 of 50,000 images, it is"
         f" {numbers.effect(alexnet).removesuffix(' exponent')}: corrected p = {alexnet['p_corrected']:.2g}. Both are of"
         f" the first dense layer. For LeNet-5 their |w/g| is"
         f" {float(radius['effect']):.1g} times the exact curvature radius: p = {radius['p']:.2g}, not corrected.",
